@@ -1,0 +1,110 @@
+"""Pure rules: the states of a study, its rungs, its budget, money."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from hpo_service.errors import Conflict
+
+
+class StudyState(StrEnum):
+    """Where a study stands. *stop* lets running slices finish; *cancel* stops at the next step boundary."""
+
+    QUEUED = "queued"  #: accepted, no trial dispatched yet
+    RUNNING = "running"  #: slices are proposed and dispatched
+    PAUSING = "pausing"  #: running slices stop at their next step boundary, with a snapshot
+    PAUSED = "paused"  #: nothing runs; resume goes on from the snapshots
+    STOPPING = "stopping"  #: no new slice; the running ones finish
+    COMPLETED = "completed"  #: the budget is spent or the study was stopped; the best is kept
+    FAILED = "failed"  #: the study cannot go on (data error, user error, too many failures)
+    CANCELLING = "cancelling"  #: running slices stop at their next step boundary
+    CANCELLED = "cancelled"  #: ended by the user before its budget was spent
+
+
+TERMINAL = frozenset({StudyState.COMPLETED, StudyState.FAILED, StudyState.CANCELLED})
+
+_TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {
+    StudyState.QUEUED: frozenset(
+        {StudyState.RUNNING, StudyState.PAUSED, StudyState.COMPLETED, StudyState.FAILED, StudyState.CANCELLED}
+    ),
+    StudyState.RUNNING: frozenset(
+        {StudyState.PAUSING, StudyState.STOPPING, StudyState.CANCELLING, StudyState.COMPLETED, StudyState.FAILED}
+    ),
+    StudyState.PAUSING: frozenset(
+        {StudyState.PAUSED, StudyState.RUNNING, StudyState.STOPPING, StudyState.CANCELLING, StudyState.FAILED}
+    ),
+    StudyState.PAUSED: frozenset(
+        {StudyState.RUNNING, StudyState.STOPPING, StudyState.COMPLETED, StudyState.CANCELLED, StudyState.FAILED}
+    ),
+    StudyState.STOPPING: frozenset({StudyState.COMPLETED, StudyState.CANCELLING, StudyState.FAILED}),
+    StudyState.CANCELLING: frozenset({StudyState.CANCELLED, StudyState.FAILED}),
+    StudyState.COMPLETED: frozenset(),
+    StudyState.FAILED: frozenset(),
+    StudyState.CANCELLED: frozenset(),
+}
+
+
+def require_transition(name: str, current: StudyState, wanted: StudyState) -> None:
+    """Raise Conflict unless the study may go from `current` to `wanted`."""
+    if wanted in _TRANSITIONS[current]:
+        return
+    reachable = ", ".join(sorted(_TRANSITIONS[current])) or "nothing, it has ended"
+    raise Conflict(f"study {name!r} is {current} and cannot become {wanted}; from here it can become {reachable}.")
+
+
+def ladder(max_examples: int, first_fraction: float, factor: float) -> tuple[int, ...]:
+    """Rungs in examples seen: the first at `first_fraction` of `max_examples`, each `factor` times further.
+
+    The last rung is `max_examples`; a rung that would lie within 20 % of it is left out.
+    """
+    rungs: list[int] = []
+    position = max(1.0, max_examples * first_fraction)
+    while position < max_examples / 1.2:
+        rungs.append(round(position))
+        position *= factor
+    return (*dict.fromkeys(rungs), max_examples)
+
+
+def trial_ladder(study_ladder: tuple[int, ...], total_examples: int) -> tuple[int, ...]:
+    """The rungs of one trial: the study's rungs below its own end, then its end."""
+    return (*(rung for rung in study_ladder if rung < total_examples), total_examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a study has consumed so far, running slices not counted. Seconds are worker seconds times GPUs."""
+
+    trials: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    usd: float = 0.0
+    flops: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Hard caps; `None` means no cap."""
+
+    max_trials: int
+    max_examples: int | None = None
+    max_gpu_hours: float | None = None
+    max_cost_usd: float | None = None
+    deadline: datetime | None = None
+
+
+def exhausted(limits: Limits, spent: Spent, now: datetime) -> str | None:
+    """Why nothing more may be dispatched, as a sentence; None while something may. Trials are counted elsewhere."""
+    if limits.max_examples is not None and spent.examples >= limits.max_examples:
+        return f"{spent.examples} of {limits.max_examples} examples are spent"
+    if limits.max_gpu_hours is not None and spent.seconds >= limits.max_gpu_hours * 3600:
+        return f"{spent.seconds / 3600:.2f} of {limits.max_gpu_hours:g} GPU-hours are spent"
+    if limits.max_cost_usd is not None and spent.usd >= limits.max_cost_usd:
+        return f"{spent.usd:.2f} of {limits.max_cost_usd:g} USD are spent"
+    if limits.deadline is not None and now >= limits.deadline:
+        return f"the deadline {limits.deadline.isoformat()} has passed"
+    return None
+
+
+def cost_usd(seconds: float, gpus: int, usd_per_gpu_hour: float) -> float:
+    """Price of `seconds` of wall clock on `gpus` accelerators."""
+    return seconds * gpus * usd_per_gpu_hour / 3600

@@ -1,0 +1,99 @@
+"""Errors that users see: a stable code and a sentence that names the value, the limit and the remedy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong. `pointer` is the JSON pointer of the field (RFC 6901), "" for the whole document."""
+
+    detail: str
+    pointer: str = ""
+    allowed: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The member of `errors` in an RFC 9457 document."""
+        body: dict[str, Any] = {"pointer": self.pointer, "detail": self.detail}
+        return body | ({"allowed": list(self.allowed)} if self.allowed else {})
+
+
+class HpoError(Exception):
+    """Root of the tree. `code` never changes once released; `status` is the HTTP status."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str, *, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.problems = tuple(problems)
+
+
+class InvalidSpec(HpoError):
+    """The study spec cannot be run as written."""
+
+    code = "invalid_spec"
+    status = 422
+
+
+class InvalidRequest(HpoError):
+    """The request itself is malformed."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class Unauthenticated(HpoError):
+    """No valid API key or session came with the request."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class NotFound(HpoError):
+    """No such object in the caller's project."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(HpoError):
+    """The object's state does not allow this, or the name is taken."""
+
+    code = "conflict"
+    status = 409
+
+
+class IdempotencyMismatch(HpoError):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_mismatch"
+    status = 422
+
+
+class TooLarge(HpoError):
+    """The request body is larger than the service accepts."""
+
+    code = "too_large"
+    status = 413
+
+
+class Unavailable(HpoError):
+    """The database does not answer; nothing was changed."""
+
+    code = "unavailable"
+    status = 503
+
+
+class SetupError(HpoError):
+    """The machine or the configuration does not allow the service to run (ports, folders, PostgreSQL)."""
+
+    code = "setup"
+
+
+class LeaseLost(HpoError):
+    """Another dispatcher is the leader; this one must drop its memory and stand by."""
+
+    code = "lease_lost"

@@ -1,0 +1,180 @@
+"""One local worker: its process, its pipes, the slices it holds."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from pydantic import BaseModel, ValidationError
+
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, SliceProgress, WorkerGone, WorkerReady
+from trainer.spec import Progress, Ready, Slice, SliceResult, StartSlice, StopSlice, worker_message
+
+log = logging.getLogger(__name__)
+
+_JOIN_SECONDS = 5.0
+#: A worker sees these variables and no other: it holds no database URL and no key.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ")
+
+
+def worker_environment(index: int, parent: Mapping[str, str]) -> dict[str, str]:
+    """Environment of local worker `index`: an allow-list, offline hubs, and its own accelerator if there is one."""
+    env = {name: parent[name] for name in _PASSED_ON if name in parent}
+    env |= {name: value for name, value in parent.items() if name.startswith(("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_"))}
+    env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    visible = [device for device in parent.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    if visible:
+        env["CUDA_VISIBLE_DEVICES"] = visible[index % len(visible)]
+    elif Path(f"/dev/nvidia{index}").exists():
+        env["CUDA_VISIBLE_DEVICES"] = str(index)
+    return env
+
+
+class WorkerProcess:
+    """A `trainer.worker` child in a session of its own. Thread-safe: a reader thread delivers what it says."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        *,
+        name: str,
+        index: int,
+        slots: int,
+        deliver: Callable[[ExecutorEvent], None],
+    ) -> None:
+        self.name = name
+        self.index = index
+        self.ready = False
+        self.started_at = time.monotonic()
+        self._process = process
+        self._slots = slots
+        self._deliver = deliver
+        self._lock = threading.Lock()
+        self._active: set[tuple[int, int]] = set()
+        self._queued: deque[Slice] = deque()
+        self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        name: str,
+        index: int,
+        command: Sequence[str],
+        slots: int,
+        log_path: Path,
+        deliver: Callable[[ExecutorEvent], None],
+    ) -> "WorkerProcess":
+        """Start the child; it reports ready when its imports are done."""
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("ab") as worker_log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=worker_log,
+                env=worker_environment(index, os.environ),
+                start_new_session=True,
+            )
+        worker = cls(process, name=name, index=index, slots=slots, deliver=deliver)
+        worker._reader.start()
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    @property
+    def load(self) -> int:
+        """Slices it runs and slices queued for it."""
+        with self._lock:
+            return len(self._active) + len(self._queued)
+
+    def submit(self, work: Slice) -> None:
+        """Run the slice now, or as soon as a slot is free."""
+        with self._lock:
+            if len(self._active) >= self._slots:
+                self._queued.append(work)
+                return
+            self._active.add(work.token)
+        self._send(StartSlice(slice=work))
+
+    def stop(self, token: tuple[int, int]) -> Slice | None:
+        """Stop a running attempt at its next step boundary; a queued one is taken back and returned."""
+        with self._lock:
+            queued = next((work for work in self._queued if work.token == token), None)
+            if queued is not None:
+                self._queued.remove(queued)
+                return queued
+            running = token in self._active
+        if running:
+            self._send(StopSlice(slice_id=token[0], attempt=token[1]))
+        return None
+
+    def hang_up(self) -> None:
+        """Close its stdin: the worker exits at once."""
+        with suppress(OSError):
+            self._stdin.close()
+
+    def join(self) -> None:
+        """Wait for the end; after a grace time the whole process group is killed."""
+        try:
+            self._process.wait(_JOIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._reader.join(_JOIN_SECONDS)
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        stdin = self._process.stdin
+        assert stdin is not None
+        return stdin
+
+    def _send(self, command: BaseModel) -> None:
+        # A broken pipe is the reader's to report: it sees the end of stdout.
+        with suppress(BrokenPipeError, ValueError):
+            self._stdin.write(command.model_dump_json().encode() + b"\n")
+            self._stdin.flush()
+
+    def _read(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        with stdout:
+            for line in stdout:
+                self._hear(line)
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._deliver(WorkerGone(worker=self.name, reason=f"worker {self.name} (pid {self.pid}) ended with {how}"))
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            message = worker_message.validate_json(line)
+        except ValidationError as error:
+            log.error("worker %s sent a line that is no message: %s", self.name, error)
+            return
+        if isinstance(message, SliceResult):
+            self._release((message.slice_id, message.attempt))
+            self._deliver(SliceEnded(worker=self.name, result=message))
+        elif isinstance(message, Progress):
+            self._deliver(SliceProgress(worker=self.name, progress=message))
+        elif isinstance(message, Ready):
+            self._deliver(WorkerReady(worker=self.name, ready=message))
+
+    def _release(self, token: tuple[int, int]) -> None:
+        with self._lock:
+            self._active.discard(token)
+            following = self._queued.popleft() if self._queued else None
+            if following is not None:
+                self._active.add(following.token)
+        if following is not None:
+            self._send(StartSlice(slice=following))

@@ -1,0 +1,34 @@
+"""What the API writes for the dispatcher to do, and what the dispatcher writes for everyone to read."""
+
+from enum import StrEnum
+
+
+class IntentKind(StrEnum):
+    """Payload keys in brackets."""
+
+    CREATE = "create"  #: open the study []
+    PAUSE = "pause"  #: []
+    RESUME = "resume"  #: []
+    STOP = "stop"  #: let running slices finish, keep the best []
+    CANCEL = "cancel"  #: end at the next step boundary []
+    ENQUEUE = "enqueue"  #: run this point next [`parameters`: real values, may be partial]
+    EXTEND = "extend"  #: budget or ranges grew [`resolved`: the new ResolvedStudy]
+    DELETE = "delete"  #: forget an ended study and its snapshots []
+
+
+class EventKind(StrEnum):
+    """Payload keys in brackets."""
+
+    STUDY_STATE = "study.state"  #: [`state`, `message`]
+    STUDY_CHANGED = "study.changed"  #: budget or ranges were extended [`budget`, `space`]
+    INTENT_REFUSED = "intent.refused"  #: [`intent`, `error`]
+    TRIAL_QUEUED = "trial.queued"  #: an enqueued point waits for a slot [`parameters`]
+    SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`]
+    SLICE_PROGRESS = "slice.progress"  #: at a checkpoint only [`slice_id`, `attempt`, `examples_seen`]
+    SLICE_RETRIED = "slice.retried"  #: [`slice_id`, `attempt`, `outcome`, `message`]
+    TRIAL_REPORTED = "trial.reported"  #: [`examples`, `loss`, `seconds`]
+    TRIAL_PAUSED = "trial.paused"  #: [`reason`]
+    TRIAL_PRUNED = "trial.pruned"  #: [`reason`]
+    TRIAL_COMPLETED = "trial.completed"  #: [`loss`]
+    TRIAL_FAILED = "trial.failed"  #: [`outcome`, `message`]
+    WORKER_LOST = "worker.lost"  #: [`worker`, `message`]

@@ -1,0 +1,52 @@
+"""One frozen object with everything configurable from outside, built once at start and passed down."""
+
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Environment variables `HPO_*`. Folders are made absolute; nothing is created here."""
+
+    model_config = SettingsConfigDict(env_prefix="HPO_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: user_data_path("hpo"))
+    """Everything a zero-setup service keeps: database, snapshots, logs, admin key."""
+    database_url: SecretStr | None = None
+    """A PostgreSQL of yours instead of the embedded one."""
+    dashboard_database_url: SecretStr | None = None
+    """The same database with a SELECT-only role, for optuna-dashboard. Made by `hpo up` on the embedded server."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders (separated by `:`) below which models and data may be named; default: the current directory."""
+    snapshots: Path | None = None
+    """Where snapshots live; default `<home>/snapshots`."""
+    workers: Annotated[int, Field(ge=0, le=64)] = 1
+    threads_per_worker: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads of each local worker; 0: the machine's cores divided by `workers`."""
+    slots_per_worker: Annotated[int, Field(ge=1, le=64)] = 1
+    """Slices that one worker runs at the same time, ticked in turn."""
+    usd_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    """Price of one worker-hour, for costs in USD; 0: costs are not known."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    def allowed_roots(self) -> tuple[Path, ...]:
+        """The folders below which models and data may be named, resolved."""
+        return tuple(root.expanduser().resolve() for root in self.roots or (Path.cwd(),))
+
+    def home_path(self) -> Path:
+        """`home`, absolute."""
+        return self.home.expanduser().resolve()
+
+    def snapshots_path(self) -> Path:
+        """The snapshot root, absolute."""
+        return (self.snapshots or self.home / "snapshots").expanduser().resolve()

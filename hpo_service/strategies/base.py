@@ -1,0 +1,107 @@
+"""The strategy port: a pure function from what is committed about a study to what to run next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from trainer.spec import Outcome
+
+TrialStanding = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialView:
+    """A trial as strategies see it.
+
+    `sampled` are the values in Optuna's coding (numeric choices as an index), `parameters` the resolved ones.
+    `losses` maps nominal rungs (examples) to evaluation losses. `ladder` ends with the trial's own total.
+    A running trial's `running_to` is the rung of its slice.
+    """
+
+    number: int
+    standing: TrialStanding
+    sampled: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[int, float] = field(default_factory=dict)
+    ladder: tuple[int, ...] = ()
+    baseline: bool = False
+    outcome: Outcome | None = None
+    running_to: int | None = None
+
+    @property
+    def rung(self) -> int:
+        """The highest rung with a loss, 0 before the first."""
+        return max(self.losses, default=0)
+
+    @property
+    def next_rung(self) -> int | None:
+        """The rung after the current one; None at the trial's end."""
+        return next((rung for rung in self.ladder if rung > self.rung), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyView:
+    """All that a proposal may depend on.
+
+    `decision_number` counts accepted proposals; with `seed` it keys all randomness.
+    """
+
+    seed: int
+    decision_number: int
+    max_trials: int
+    trials: tuple[TrialView, ...]
+    ladder: tuple[int, ...]
+
+    def standing(self, *standings: TrialStanding) -> list[TrialView]:
+        """Trials in any of the standings, by number."""
+        return [trial for trial in self.trials if trial.standing in standings]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """Take a paused trial to its next rung."""
+
+    trial_number: int
+    until_examples: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Begin a trial: the enqueued one with this number, or (None) a new assignment to be sampled."""
+
+    trial_number: int | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Nothing to dispatch until a running slice ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The study has nothing left to do."""
+
+    reason: str
+
+
+Step = Advance | Start | Wait | Finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What becomes of a trial that reached a rung short of its end. `reason` names the numbers that decided."""
+
+    verdict: Literal["pause", "prune"]
+    reason: str
+
+
+class Strategy(Protocol):
+    """Decides the next slice of a study. Pure: no I/O, no clock, no state between calls."""
+
+    def propose(self, view: StudyView) -> Step:
+        """The next slice, or why there is none."""
+
+    def judge(self, view: StudyView, trial_number: int) -> Judgement:
+        """Called when a trial has just reported a rung that is not its last; the loss is already in the view."""

@@ -1,0 +1,239 @@
+"""Tables of schema `hpo`. Parameters, values and trial states are not here: they live in schema `optuna` only.
+
+Every table carries `project_id`. All times are the database's, with a time zone.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, MetaData, Text, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = "hpo"
+DEFAULT_PROJECT_ID = 1
+DISPATCHER_LEASE = "dispatcher"
+
+
+class Base(DeclarativeBase):
+    """Common column types and constraint names."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+    type_annotation_map = {  # noqa: RUF012
+        datetime: TIMESTAMP(timezone=True),
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        int: BigInteger,
+        str: Text,
+    }
+
+
+def _now() -> Mapped[datetime]:
+    return mapped_column(server_default=func.clock_timestamp())
+
+
+def _project() -> Mapped[int]:
+    return mapped_column(ForeignKey("hpo.projects.id"))
+
+
+class Project(Base):
+    """A tenant. Row 1, `default`, is made by the first migration."""
+
+    __tablename__ = "projects"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = _now()
+
+
+class Study(Base):
+    """What a user posted and where it stands. `optuna_study_id` is set by the dispatcher when it opens the study."""
+
+    __tablename__ = "studies"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    name: Mapped[str]
+    spec: Mapped[dict[str, Any]]  #: as posted
+    resolved: Mapped[dict[str, Any]]  #: preset expanded, paths and row counts resolved; PATCH changes this
+    state: Mapped[str]
+    message: Mapped[str] = mapped_column(server_default="")
+    version: Mapped[int] = mapped_column(server_default=text("1"))  #: grows with every change; the ETag
+    optuna_study_id: Mapped[int | None]
+    decision_number: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("project_id", "id"),
+        Index(
+            "uq_studies_project_id_name_live",
+            "project_id",
+            "name",
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
+
+
+class Intent(Base):
+    """What the API asks the dispatcher to do with a study. Done in order of `id`."""
+
+    __tablename__ = "intents"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    study_id: Mapped[int]
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = _now()
+    done_at: Mapped[datetime | None]
+    error: Mapped[str | None]  #: why the dispatcher could not do it
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
+        Index("ix_intents_open", "id", postgresql_where=text("done_at IS NULL")),
+    )
+
+
+class Slice(Base):
+    """The unit of dispatch. `state`: waiting (no attempt runs), running, done, failed, dropped."""
+
+    __tablename__ = "slices"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    study_id: Mapped[int]
+    optuna_trial_id: Mapped[int]
+    trial_number: Mapped[int]
+    until_examples: Mapped[int]
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(server_default=text("1"))  #: the current one; older ones are stale
+    failures: Mapped[int] = mapped_column(
+        server_default=text("0")
+    )  #: attempts lost with their worker or to infra errors
+    snapshots: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))  #: SnapshotRef, newest first
+    progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: the last sign of life
+    created_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
+        UniqueConstraint("project_id", "id"),
+        UniqueConstraint("study_id", "trial_number", "until_examples"),
+        Index("ix_slices_open", "study_id", postgresql_where=text("state IN ('waiting', 'running')")),
+    )
+
+
+class Attempt(Base):
+    """One execution of a slice, with what it consumed."""
+
+    __tablename__ = "attempts"
+    slice_id: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    worker_id: Mapped[int | None]
+    outcome: Mapped[str | None]  #: None while it runs
+    message: Mapped[str] = mapped_column(server_default="")
+    started_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
+    examples: Mapped[int] = mapped_column(server_default=text("0"))
+    tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    flops: Mapped[float] = mapped_column(server_default=text("0"))
+    load_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    train_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    evaluate_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    snapshot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
+    peak_memory_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (ForeignKeyConstraint(["project_id", "slice_id"], ["hpo.slices.project_id", "hpo.slices.id"]),)
+
+
+class Worker(Base):
+    """A worker process group. `state`: starting, ready, gone."""
+
+    __tablename__ = "workers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    executor: Mapped[str]
+    name: Mapped[str]
+    state: Mapped[str]
+    device: Mapped[str] = mapped_column(server_default="")
+    software: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    epoch: Mapped[int]  #: of the dispatcher that started it
+    started_at: Mapped[datetime] = _now()
+    gone_at: Mapped[datetime | None]
+    message: Mapped[str] = mapped_column(server_default="")
+
+
+class Event(Base):
+    """What happened, written by the dispatcher only, so that ids commit in order."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    study_id: Mapped[int]
+    trial_number: Mapped[int | None]
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = _now()
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
+        Index("ix_events_study_id_id", "study_id", "id"),
+    )
+
+
+class ApiKey(Base):
+    """A key `hpo_key_<id>_<secret>`; only the SHA-256 of the secret is kept (256 random bits need no slow hash)."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    label: Mapped[str]
+    secret_sha256: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+    revoked_at: Mapped[datetime | None]
+
+
+class BrowserToken(Base):
+    """A one-time login link or a browser session. `kind`: login, session."""
+
+    __tablename__ = "browser_tokens"
+    token_sha256: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    kind: Mapped[str]
+    api_key_id: Mapped[int] = mapped_column(ForeignKey("hpo.api_keys.id"))
+    created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Base):
+    """A remembered answer: the same key with the same body gets it again."""
+
+    __tablename__ = "idempotency_keys"
+    project_id: Mapped[int] = mapped_column(ForeignKey("hpo.projects.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[str]
+    status: Mapped[int]
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = _now()
+
+
+class Lease(Base):
+    """Who leads. `epoch` grows with every change of holder; every write of a dispatcher checks it."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    holder: Mapped[str]
+    epoch: Mapped[int]
+    expires_at: Mapped[datetime]

@@ -1,0 +1,37 @@
+"""Errors of the trainer. Each knows the outcome that it means for an attempt."""
+
+from typing import ClassVar
+
+from trainer.spec import Outcome
+
+
+class TrainerError(Exception):
+    """Something went wrong in a way that one sentence explains."""
+
+    outcome: ClassVar[Outcome] = Outcome.INFRA_ERROR
+
+
+class UserError(TrainerError):
+    """The spec asks for something impossible: no such model, module or attention."""
+
+    outcome = Outcome.USER_ERROR
+
+
+class DataError(TrainerError):
+    """The data cannot be read or holds nothing to train on."""
+
+    outcome = Outcome.DATA_ERROR
+
+
+class Diverged(TrainerError):
+    """The loss or a gradient is not finite, or the loss exploded."""
+
+    outcome = Outcome.DIVERGED
+
+
+class SnapshotError(TrainerError):
+    """A snapshot is missing, damaged, outside the store or of another trial."""
+
+
+class BaseChangedError(TrainerError):
+    """The frozen base model was written to: nothing this process computes can be trusted any more."""
