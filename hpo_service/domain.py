@@ -92,15 +92,18 @@ class Limits:
     deadline: datetime | None = None
 
 
-def exhausted(limits: Limits, spent: Spent, now: datetime) -> str | None:
-    """Why nothing more may be dispatched, as a sentence; None while something may. Trials are counted elsewhere."""
+def exhausted(limits: Limits, spent: Spent, now: datetime | None) -> str | None:
+    """Why nothing more may be dispatched; None while something may. Trials are counted elsewhere.
+
+    `now` is the database's clock; it is needed only if there is a deadline.
+    """
     if limits.max_examples is not None and spent.examples >= limits.max_examples:
         return f"{spent.examples} of {limits.max_examples} examples are spent"
     if limits.max_gpu_hours is not None and spent.seconds >= limits.max_gpu_hours * 3600:
         return f"{spent.seconds / 3600:.2f} of {limits.max_gpu_hours:g} GPU-hours are spent"
     if limits.max_cost_usd is not None and spent.usd >= limits.max_cost_usd:
         return f"{spent.usd:.2f} of {limits.max_cost_usd:g} USD are spent"
-    if limits.deadline is not None and now >= limits.deadline:
+    if limits.deadline is not None and now is not None and now >= limits.deadline:
         return f"the deadline {limits.deadline.isoformat()} has passed"
     return None
 

@@ -26,6 +26,7 @@ class EventKind(StrEnum):
     SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`]
     SLICE_PROGRESS = "slice.progress"  #: at a checkpoint only [`slice_id`, `attempt`, `examples_seen`]
     SLICE_RETRIED = "slice.retried"  #: [`slice_id`, `attempt`, `outcome`, `message`]
+    SNAPSHOT_DISCARDED = "snapshot.discarded"  #: did not verify [`snapshots`, `resumed_from_examples`]
     TRIAL_REPORTED = "trial.reported"  #: [`examples`, `loss`, `seconds`]
     TRIAL_PAUSED = "trial.paused"  #: [`reason`]
     TRIAL_PRUNED = "trial.pruned"  #: [`reason`]

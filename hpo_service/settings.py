@@ -7,6 +7,8 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from hpo_service.errors import SetupError
+
 
 class Settings(BaseSettings):
     """Environment variables `HPO_*`. Folders are made absolute; nothing is created here."""
@@ -46,6 +48,14 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """`home`, absolute."""
         return self.home.expanduser().resolve()
+
+    def require_database_url(self) -> str:
+        """The database's URL in the clear. Raises SetupError if none is configured."""
+        if self.database_url is None:
+            raise SetupError(
+                "HPO_DATABASE_URL is not set; set it to a postgresql:// URL, or use `hpo up`, which brings its own."
+            )
+        return self.database_url.get_secret_value()
 
     def snapshots_path(self) -> Path:
         """The snapshot root, absolute."""

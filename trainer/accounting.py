@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -91,5 +92,11 @@ def peak_memory_bytes() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory in use now: allocated device memory on CUDA, else the peak of the process."""
-    return torch.cuda.memory_allocated() if torch.cuda.is_available() else peak_memory_bytes()
+    """Memory in use now: allocated device memory on CUDA, resident memory elsewhere (its peak without /proc)."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    try:
+        resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return peak_memory_bytes()
+    return resident_pages * resource.getpagesize()

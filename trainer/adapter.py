@@ -74,15 +74,18 @@ def add_adapter(base: BaseModel, name: str, parameters: Parameters, seed: int) -
     """
     modules = target_modules(base.linear_modules, parameters.target_modules)
     config = _config(base, parameters, modules)
+    # PEFT warns of several adapters if it finds the configuration of another one here.
+    base.model.__dict__.pop("peft_config", None)
     # On the meta device PEFT allocates and draws nothing, so the global random stream stays untouched.
     inject_adapter_in_model(config, base.model, name, low_cpu_mem_usage=True)
     clock = DropoutClock()
     weights: dict[str, nn.Parameter] = {}
     for module_name in modules:
         layer = base.model.get_submodule(module_name)
-        if not isinstance(layer, LoraLayer):
+        linear = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
+        if not isinstance(layer, LoraLayer) or not isinstance(linear, nn.Linear):
             raise UserError(f"module {module_name} cannot hold an adapter")
-        for part, weight in _initial(layer, parameters.lora_r, seed, module_name).items():
+        for part, weight in _initial(linear, parameters.lora_r, seed, module_name).items():
             parameter = nn.Parameter(weight.to(base.device))
             getattr(layer, part)[name].weight = parameter
             weights[f"{_PEFT_PREFIX}{module_name}.{part}.weight"] = parameter
@@ -125,7 +128,7 @@ def _config(base: BaseModel, parameters: Parameters, modules: list[str]) -> Lora
 
 
 def _config_json(config: LoraConfig) -> str:
-    fields: dict[str, Any] = {**config.to_dict(), "inference_mode": True}
+    fields: dict[str, Any] = {**config.to_dict(), "inference_mode": True}  # type: ignore[no-untyped-call]
     return json.dumps(fields, indent=2, sort_keys=True, default=_plain) + "\n"
 
 
@@ -133,9 +136,9 @@ def _plain(value: object) -> object:
     return sorted(value) if isinstance(value, set | frozenset) else str(value)
 
 
-def _initial(layer: LoraLayer, rank: int, seed: int, module_name: str) -> dict[str, torch.Tensor]:
-    """Drawn on the CPU, so that every device starts from the same numbers."""
+def _initial(linear: nn.Linear, rank: int, seed: int, module_name: str) -> dict[str, torch.Tensor]:
+    """A uniform as PEFT draws it, B zero; on the CPU, so that every device starts from the same numbers."""
     generator = torch.Generator().manual_seed(stream_key("init", seed, module_name))
-    bound = 1 / math.sqrt(layer.in_features)
-    a = torch.empty(rank, layer.in_features).uniform_(-bound, bound, generator=generator)
-    return {"lora_A": a, "lora_B": torch.zeros(layer.out_features, rank)}
+    bound = 1 / math.sqrt(linear.in_features)
+    a = torch.empty(rank, linear.in_features).uniform_(-bound, bound, generator=generator)
+    return {"lora_A": a, "lora_B": torch.zeros(linear.out_features, rank)}

@@ -22,13 +22,13 @@ class Evaluation:
     example_losses: NDArray[np.float32]
     example_tokens: NDArray[np.int32]
 
-    @property
-    def perplexity(self) -> float:
-        """exp(loss), infinite where that overflows."""
-        try:
-            return math.exp(self.loss)
-        except OverflowError:
-            return math.inf
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that overflows."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def evaluate(base: BaseModel, examples: Examples, batch_rows: int) -> Generator[Batch, None, Evaluation]:

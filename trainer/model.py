@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from trainer.errors import BaseChangedError, UserError
 from trainer.spec import ModelSpec
 from trainer.tokens import Batch
 
+_RECOMPUTE: Any = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 _INTEGER_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -46,10 +48,11 @@ class BaseModel:
         self.spec = spec
         self.device = device
         self.attention = choose_attention(spec, device)
-        self.model = _load_model(spec, self.attention).to(device)
+        self.model = _load_model(spec, self.attention)
+        nn.Module.to(self.model, device)
         self.tokenizer = _load_tokenizer(spec.path)
         self.model.requires_grad_(False)
-        self.model.eval()
+        self.model.eval()  # type: ignore[no-untyped-call]
         self.linear_modules = _linear_modules(self.model)
         self.shape = _shape(self.model)
         self._weights = list(self.model.named_parameters())
@@ -89,7 +92,7 @@ class BaseModel:
             raise UserError(f"model {self.spec.path}: this architecture has no activation checkpointing")
         for layer in layers:
             layer.gradient_checkpointing = wanted
-            layer._gradient_checkpointing_func = _recompute
+            layer._gradient_checkpointing_func = _RECOMPUTE
             layer.training = wanted
         self._checkpointing = wanted
 
@@ -168,10 +171,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _linear_modules(model: PreTrainedModel) -> tuple[str, ...]:
-    head = model.get_output_embeddings()
-    return tuple(
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
-    )
+    head = _output_head(model)
+    return tuple(name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head)
+
+
+def _output_head(model: PreTrainedModel) -> nn.Module | None:
+    head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return head
 
 
 def _shape(model: PreTrainedModel) -> ModelShape:
@@ -184,8 +190,8 @@ def _shape(model: PreTrainedModel) -> ModelShape:
 
 def _split_head(model: PreTrainedModel, device: torch.device) -> _Head | None:
     """The two halves of the model if together they give its logits, else None (scaled or capped logits)."""
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
-    if decoder is None or decoder is model or not isinstance(head, nn.Module):
+    decoder, head = model.get_decoder(), _output_head(model)  # type: ignore[no-untyped-call]
+    if decoder is None or decoder is model or head is None:
         return None
     ids = torch.arange(8, device=device).reshape(2, 4) % int(model.config.get_text_config().vocab_size)
     with torch.no_grad():
@@ -198,7 +204,3 @@ def _bit_sums(weight: torch.Tensor) -> torch.Tensor:
     """[2] int64: wrapping sum and exclusive-or of the weight's elements read as integers."""
     bits = weight.detach().contiguous().flatten().view(_INTEGER_OF_SIZE[weight.element_size()])
     return torch.stack([bits.sum(dtype=torch.int64), torch.hash_tensor(bits).view(torch.int64)]).cpu()
-
-
-def _recompute(function: Any, *arguments: Any) -> Any:
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent / "wordnet-instruct"))
 
-from wordnet import Synset, read_synsets  # noqa: E402
+from wordnet import Synset, read_synsets
 
 PYTHON_DOC_FOLDERS = ("tutorial", "faq", "howto", "library")
 SHORTEST_PARAGRAPH = 60
@@ -72,17 +72,17 @@ def dictionary_entry(synset: Synset, rng: random.Random) -> str:
     words = list(synset.words)
     rng.shuffle(words)
     word, kind, meaning = words[0], synset.part_of_speech, synset.definition
-    head = rng.choice((
-        f"{', '.join(words)} ({kind}): {meaning}",
-        f"{word} ({kind}), {meaning}",
-        f"{word}, {kind}. {meaning[:1].upper()}{meaning[1:]}",
-        f"{word} means {meaning}" if kind != "noun" else f"{word} is {meaning}",
-        f"{word}: {meaning}",
-    ))
-    also = f" Also called {', '.join(words[1:])}." if words[1:] and rng.random() < 0.5 else ""
-    sentences = "".join(
-        f" {text[:1].upper()}{text[1:].rstrip('.')}." for text in synset.examples[:3]
+    head = rng.choice(
+        (
+            f"{', '.join(words)} ({kind}): {meaning}",
+            f"{word} ({kind}), {meaning}",
+            f"{word}, {kind}. {meaning[:1].upper()}{meaning[1:]}",
+            f"{word} means {meaning}" if kind != "noun" else f"{word} is {meaning}",
+            f"{word}: {meaning}",
+        )
     )
+    also = f" Also called {', '.join(words[1:])}." if words[1:] and rng.random() < 0.5 else ""
+    sentences = "".join(f" {text[:1].upper()}{text[1:].rstrip('.')}." for text in synset.examples[:3])
     return f"{head}.{also}{sentences}"
 
 

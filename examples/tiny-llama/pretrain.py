@@ -29,12 +29,12 @@ CHAT_TEMPLATE = (
 class Recipe:
     """What decides the trained weights, beside the seed and the corpus."""
 
-    epochs: int = 2
+    epochs: int = 1
     block: int = 192
-    batch: int = 16
+    batch: int = 8
     learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4
-    warmup_steps: int = 60
+    warmup_steps: int = 100
     weight_decay: float = 0.1
     clip_norm: float = 1.0
 
@@ -47,8 +47,7 @@ def split_documents(root: Path) -> tuple[list[str], dict[str, list[str]]]:
         documents = source_documents(source, root)
         held_out[source.package] = documents[::HELD_OUT_EVERY]
         training += [text for i, text in enumerate(documents) if i % HELD_OUT_EVERY]
-        print(f"{source.package}: {len(documents):,} documents, "
-              f"{sum(map(len, documents)):,} characters", flush=True)
+        print(f"{source.package}: {len(documents):,} documents, {sum(map(len, documents)):,} characters", flush=True)
     random.Random(SEED).shuffle(training)
     return training, held_out
 
@@ -66,13 +65,21 @@ def train_tokenizer(texts: list[str], folder: Path) -> None:
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
         split_digits=True,
+        add_dummy_prefix=False,
+        max_sentence_length=8192,
         pad_id=3,
         num_threads=1,
         minloglevel=1,
     )
     (folder / "tokenizer.vocab").unlink()
+    (folder / "tokenizer.json").unlink(missing_ok=True)  # else it is read instead of the new model
     tokenizer = LlamaTokenizer.from_pretrained(
-        folder, pad_token="<pad>", padding_side="right", model_max_length=512
+        folder,
+        add_prefix_space=False,
+        add_bos_token=True,
+        pad_token="<pad>",
+        padding_side="right",
+        model_max_length=512,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
@@ -83,8 +90,8 @@ def check_tokenizer(texts: list[str], folder: Path) -> None:
     reference = spm.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for text in [*texts, "two  spaces", "line\nbreak\n\n", " leading", "naïve – “ünïcode” 漢字 🙂"]:
-        ids = tokenizer(text, add_special_tokens=False).input_ids
-        if ids != reference.encode(text) or tokenizer.decode(ids) != text:
+        ids = tokenizer(text).input_ids
+        if ids != reference.encode(text, add_bos=True) or tokenizer.decode(ids[1:]) != text:
             raise SystemExit(f"tokenizers differ on {text!r}: {ids} {reference.encode(text)}")
 
 
@@ -101,19 +108,21 @@ def pack(texts: list[str], folder: Path, block: int) -> torch.Tensor:
 def new_model() -> LlamaForCausalLM:
     """Build the untrained model; every matrix dimension suits 256-wide k-quants."""
     torch.manual_seed(SEED)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=3,
-    ))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=256,
+            intermediate_size=512,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=3,
+        )
+    )
 
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
@@ -126,12 +135,9 @@ def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def block_loss(model: LlamaForCausalLM, blocks: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss; the matrix products run in bf16."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(input_ids=blocks[:, :-1], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), blocks[:, 1:].flatten()
-    )
+    """Mean next-token loss."""
+    logits = model(input_ids=blocks[:, :-1], use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
 
 
 @torch.no_grad()
@@ -181,7 +187,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         recent.append(loss.item())
-        if (step + 1) % 100 == 0 or step + 1 == steps or step == 0:
+        if (step + 1) % 200 == 0 or step + 1 == steps or step == 0:
             point = {
                 "step": step + 1,
                 "tokens": (step + 1) * recipe.batch * recipe.block,
@@ -210,22 +216,19 @@ def main() -> None:
     train_tokenizer(training, options.output)
     check_tokenizer(training[:500], options.output)
     blocks = pack(training, options.output, recipe.block)
-    held_out_blocks = {
-        name: pack(texts, options.output, recipe.block) for name, texts in held_out.items()
-    }
+    held_out_blocks = {name: pack(texts, options.output, recipe.block) for name, texts in held_out.items()}
     print(f"{blocks.numel():,} training tokens", flush=True)
 
     model = new_model()
     curve = train(model, blocks, torch.cat(list(held_out_blocks.values())), recipe)
     model.to(torch.bfloat16).save_pretrained(options.output)
+    model.float()
+    held_out_losses = {name: round(mean_loss(model, part, recipe.batch), 4) for name, part in held_out_blocks.items()}
     facts = {
         "parameters": model.num_parameters(),
         "training_tokens_per_epoch": blocks.numel(),
         "recipe": asdict(recipe),
-        "held_out_loss_by_source": {
-            name: round(mean_loss(model, part, recipe.batch), 4)
-            for name, part in held_out_blocks.items()
-        },
+        "held_out_loss_by_source": held_out_losses,
         "curve": curve,
     }
     (options.output / "loss_curve.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -71,11 +71,17 @@ def task_rows(task: Task, side: Side, synsets: Synsets, seed: int) -> list[Row]:
     return rows
 
 
-def take(side: Side, count: int, synsets: Synsets, seed: int) -> list[Row]:
-    """Take turns between the tasks, until there are `count` rows."""
+def prompt(row: Row) -> tuple[str, str]:
+    """What a model sees of a row."""
+    return row["instruction"], row["input"]
+
+
+def take(side: Side, count: int, synsets: Synsets, seed: int, seen: Iterable[Row] = ()) -> list[Row]:
+    """Take turns between the tasks until there are `count` rows, none with a prompt of `seen`."""
     turns = zip_longest(*(task_rows(task, side, synsets, seed) for task in TASKS))
     rows: Iterator[Row | None] = chain.from_iterable(turns)
-    taken = list(islice((row for row in rows if row), count))
+    prompts = {prompt(row) for row in seen}
+    taken = list(islice((row for row in rows if row and prompt(row) not in prompts), count))
     if len(taken) < count:
         raise SystemExit(f"{side}: asked for {count:,} rows, WordNet gives {len(taken):,}")
     return taken
@@ -99,11 +105,12 @@ def main() -> None:
 
     synsets = {synset.key: synset for synset in read_synsets(options.wordnet)}
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    sides: tuple[tuple[Side, int], ...] = (("train", options.rows), ("eval", options.eval_rows))
-    for side, count in sides:
-        path = options.output_dir / f"{side}.jsonl"
-        write_jsonl(path, take(side, count, synsets, options.seed))
-        print(f"{path}: {count:,} rows")
+    evaluation = take("eval", options.eval_rows, synsets, options.seed)
+    training = take("train", options.rows, synsets, options.seed, seen=evaluation)
+    for name, rows in (("train", training), ("eval", evaluation)):
+        path = options.output_dir / f"{name}.jsonl"
+        write_jsonl(path, rows)
+        print(f"{path}: {len(rows):,} rows")
 
 
 if __name__ == "__main__":

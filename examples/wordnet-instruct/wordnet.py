@@ -46,9 +46,7 @@ def parse_synset(line: str, part_of_speech: str) -> Synset:
     pointers = fields[5 + 2 * word_count :]
     pointer_count = int(fields[4 + 2 * word_count])
     hypernyms = [
-        pointers[4 * i + 2] + pointers[4 * i + 1]
-        for i in range(pointer_count)
-        if pointers[4 * i] in ("@", "@i")
+        pointers[4 * i + 2] + pointers[4 * i + 1] for i in range(pointer_count) if pointers[4 * i] in ("@", "@i")
     ]
     return Synset(
         key=("a" if kind == "s" else kind) + offset,

@@ -104,6 +104,7 @@ class FakeExecutor:
     def _ended(self, work: Slice, outcome: Outcome, examples: int, loss: float | None) -> SliceResult:
         start = work.snapshots[0].examples_seen if work.snapshots else 0
         digest = sha256(work.snapshot_dir.encode()).hexdigest()
+        snapshot = SnapshotRef(path=work.snapshot_dir, digest=digest, examples_seen=examples)
         return SliceResult(
             slice_id=work.slice_id,
             attempt=work.attempt,

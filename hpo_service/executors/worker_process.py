@@ -57,6 +57,7 @@ class WorkerProcess:
         self._slots = slots
         self._deliver = deliver
         self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
         self._active: set[tuple[int, int]] = set()
         self._queued: deque[Slice] = deque()
         self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
@@ -142,7 +143,7 @@ class WorkerProcess:
 
     def _send(self, command: BaseModel) -> None:
         # A broken pipe is the reader's to report: it sees the end of stdout.
-        with suppress(BrokenPipeError, ValueError):
+        with self._write_lock, suppress(BrokenPipeError, ValueError):
             self._stdin.write(command.model_dump_json().encode() + b"\n")
             self._stdin.flush()
 

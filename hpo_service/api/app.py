@@ -1,0 +1,61 @@
+"""The HTTP service as one object."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from hpo_service.api import dashboard, documentation, events, health, home, login, problems, search_spaces, studies, trials
+from hpo_service.api.guard import Guard
+from hpo_service.database import session_factory
+from hpo_service.settings import Settings
+
+_DESCRIPTION = """Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers,
+and ends with parameters that production can use as they are. Changes are accepted (202) and carried out soon after;
+errors are `application/problem+json` with a stable `code` and the JSON pointers of the fields."""
+_TAGS = [
+    {"name": "studies", "description": "Create studies, look at them, steer them."},
+    {"name": "trials", "description": "What was tried, and what it left behind."},
+    {"name": "results", "description": "The best parameters, ready for production."},
+    {"name": "events", "description": "What happens, as it happens."},
+    {"name": "search spaces", "description": "Spaces that ship with the service, and the schema of a study."},
+    {"name": "login", "description": "Let a browser in."},
+    {"name": "health", "description": "For load balancers; the only addresses that need no credentials."},
+]
+
+
+def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = True) -> FastAPI:
+    """The service over a prepared database. optuna-dashboard runs while the application's lifespan does."""
+    sessions = session_factory(engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        if not with_dashboard:
+            yield {}
+            return
+        async with dashboard.running_dashboard(settings) as state:
+            yield state
+
+    app = FastAPI(
+        title="HPO service",
+        version=version("hpo-service"),
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        responses=problems.RESPONSES,
+    )
+    app.state.sessions = sessions
+    app.state.settings = settings
+    problems.install(app)
+    for module in (studies, trials, events, search_spaces, login, health, home, documentation, dashboard):
+        app.include_router(module.router)
+    documentation.describe_security(app)
+    app.add_middleware(Guard, sessions=sessions)
+    return app

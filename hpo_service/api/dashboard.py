@@ -1,0 +1,108 @@
+"""optuna-dashboard under our port: behind our authentication, GET and HEAD only, from a process that cannot write."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from fastapi import APIRouter, Request
+from starlette.background import BackgroundTask
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from hpo_service.api.markup import page, tag
+from hpo_service.api.problems import problem_response
+from hpo_service.dashboard_process import DashboardProcess, dashboard_url
+from hpo_service.errors import NotFound, Unavailable
+from hpo_service.settings import Settings
+from hpo_service.tables import DEFAULT_PROJECT_ID
+
+router = APIRouter(include_in_schema=False)
+
+_METHODS = ["GET", "HEAD"]
+_PASSED_ON = ("accept", "accept-encoding", "if-none-match", "if-modified-since", "range", "user-agent")
+_PASSED_BACK = (
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "content-security-policy",
+    "etag",
+    "last-modified",
+    "location",
+    "accept-ranges",
+    "content-range",
+)
+_READ_SECONDS = 120.0
+_WAIT_REFRESH_SECONDS = 2
+
+
+@asynccontextmanager
+async def running_dashboard(settings: Settings) -> AsyncIterator[dict[str, Any]]:
+    """The child process and a client for it while the block runs; nothing where no database URL is set."""
+    url = dashboard_url(settings)
+    if url is None:
+        yield {}
+        return
+    process = DashboardProcess(url)
+    process.start()
+    transport = httpx.AsyncHTTPTransport(uds=process.socket_path)
+    timeout = httpx.Timeout(5.0, read=_READ_SECONDS)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://dashboard", timeout=timeout) as client:
+            yield {"dashboard": client, "dashboard_process": process}
+    finally:
+        process.stop()
+
+
+@router.api_route("/dashboard", methods=_METHODS)
+@router.api_route("/dashboard/{rest:path}", methods=_METHODS)
+@router.api_route("/api/{rest:path}", methods=_METHODS)
+@router.api_route("/static/{rest:path}", methods=_METHODS)
+@router.api_route("/favicon.ico", methods=_METHODS)
+async def proxy(request: Request) -> Response:
+    """Hand a read on to optuna-dashboard, without credentials, and stream its answer back."""
+    _require_visible(request)
+    client: httpx.AsyncClient | None = getattr(request.state, "dashboard", None)
+    if client is None:
+        raise NotFound("The dashboard is not part of this service.")
+    url = httpx.URL(path=request.url.path, query=request.url.query.encode())
+    headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+    try:
+        answer = await client.send(client.build_request(request.method, url, headers=headers), stream=True)
+    except httpx.TransportError:
+        return _starting(request)
+    return StreamingResponse(
+        answer.aiter_raw(),
+        answer.status_code,
+        _answer_headers(request, answer),
+        background=BackgroundTask(answer.aclose),
+    )
+
+
+def _require_visible(request: Request) -> None:
+    """optuna-dashboard knows no projects: it shows every study, so only the first project may look."""
+    parts = [part for part in request.url.path.split("/") if part]
+    artifacts = "artifacts" in parts[:2]
+    unclean = any(part in (".", "..") for part in parts)
+    if request.state.principal.project_id != DEFAULT_PROJECT_ID or artifacts or unclean:
+        raise NotFound("There is nothing at this address.")
+
+
+def _answer_headers(request: Request, answer: httpx.Response) -> dict[str, str]:
+    headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
+    if request.url.path.startswith("/static/") and answer.status_code < 400:
+        headers["Cache-Control"] = "private, max-age=3600"
+    if policy := headers.get("content-security-policy"):
+        headers["content-security-policy"] = f"{policy};base-uri 'none';form-action 'none';frame-ancestors 'none'"
+    return headers
+
+
+def _starting(request: Request) -> Response:
+    if "text/html" in request.headers.get("accept", ""):
+        body = page(
+            "Dashboard",
+            tag("h1", "The dashboard is starting"),
+            tag("p", "This page looks again by itself."),
+            refresh_seconds=_WAIT_REFRESH_SECONDS,
+        )
+        return HTMLResponse(body, 503, {"Retry-After": str(_WAIT_REFRESH_SECONDS)})
+    return problem_response(Unavailable("The dashboard is starting; try again in a moment."))

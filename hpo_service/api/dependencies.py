@@ -1,0 +1,40 @@
+"""What endpoints ask for: a transaction, the caller, the settings."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.api.auth import Principal
+from hpo_service.settings import Settings
+
+
+def _session(request: Request) -> Iterator[Session]:
+    sessions: sessionmaker[Session] = request.app.state.sessions
+    with sessions.begin() as session:
+        yield session
+
+
+def _principal(request: Request) -> Principal:
+    principal = request.state.principal
+    assert isinstance(principal, Principal)
+    return principal
+
+
+def _settings(request: Request) -> Settings:
+    settings = request.app.state.settings
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def _project(request: Request) -> int:
+    return _principal(request).project_id
+
+
+SessionDependency = Annotated[Session, Depends(_session, scope="function")]
+"""One transaction, committed before the answer is sent, rolled back on any error."""
+PrincipalDependency = Annotated[Principal, Depends(_principal)]
+SettingsDependency = Annotated[Settings, Depends(_settings)]
+ProjectDependency = Annotated[int, Depends(_project)]
+"""Id of the caller's project."""

@@ -1,0 +1,92 @@
+"""Nothing is reachable without credentials, except a short list of addresses; every answer carries safe headers."""
+
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpo_service.api import auth
+from hpo_service.api.markup import page, tag
+from hpo_service.api.problems import problem_response, unavailable
+from hpo_service.errors import HpoError, Unauthenticated
+
+PUBLIC = frozenset({"/healthz", "/readyz", "/login"})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class Guard:
+    """Outermost layer: authenticates, then puts the `Principal` into `scope["state"]`."""
+
+    def __init__(self, app: ASGIApp, sessions: sessionmaker[Session]) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or hand on."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        guarded = _with_headers(send)
+        if scope["path"] in PUBLIC:
+            await self._app(scope, receive, guarded)
+            return
+        try:
+            principal = await run_in_threadpool(self._authenticate, HTTPConnection(scope), scope["method"])
+        except Unauthenticated as error:
+            await _refusal(error, Headers(scope=scope))(scope, receive, guarded)
+            return
+        except HpoError as error:
+            await problem_response(error)(scope, receive, guarded)
+            return
+        scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, guarded)
+
+    def _authenticate(self, connection: HTTPConnection, method: str) -> auth.Principal:
+        header = connection.headers.get("authorization")
+        cookie = connection.cookies.get(auth.COOKIE)
+        try:
+            with self._sessions() as session:
+                if header is not None:
+                    return auth.authenticate_key(session, auth.bearer(header) or "")
+                if cookie is not None and method in _SAFE_METHODS:
+                    return auth.authenticate_browser(session, cookie)
+        except (OperationalError, PoolTimeoutError) as error:
+            raise unavailable(error) from error
+        if cookie is not None:
+            raise Unauthenticated("A browser session can only read; send an API key as a Bearer token.")
+        raise Unauthenticated("Send an API key as `Authorization: Bearer hpo_key_…`, or open a login link.")
+
+
+def _refusal(error: Unauthenticated, headers: Headers) -> Response:
+    if "authorization" in headers or "text/html" not in headers.get("accept", ""):
+        return problem_response(error)
+    body = page(
+        "Log in",
+        tag("h1", "Log in"),
+        tag("p", "This browser is not logged in, or its session has ended."),
+        tag("p", "Run ", tag("code", "hpo login"), " on the machine of the service and open the link that it prints."),
+    )
+    return HTMLResponse(body, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def _with_headers(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("X-Frame-Options", "DENY")
+            headers.setdefault("Referrer-Policy", "no-referrer")
+            headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+            headers.setdefault("Content-Security-Policy", _POLICY)
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return wrapped

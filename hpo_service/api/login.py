@@ -1,0 +1,62 @@
+"""Browsers log in with a link that works once; programs that hold a key can ask for one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import HTMLResponse
+
+from hpo_service.api import auth
+from hpo_service.api.dependencies import SessionDependency
+from hpo_service.api.markup import page, tag
+
+router = APIRouter()
+
+
+class LoginLink(BaseModel):
+    """A link that logs one browser in, once."""
+
+    url: str = Field(description="Open it within ten minutes.")
+    expires_in_seconds: int = auth.LOGIN_SECONDS
+
+
+@router.get("/login", include_in_schema=False)
+def log_in(
+    request: Request, session: SessionDependency, token: Annotated[str, Query(max_length=128)] = ""
+) -> HTMLResponse:
+    """Consume the token of a login link and open a browser session.
+
+    The way on is a link in a page, not a redirect: a SameSite=Strict cookie would not come along with a redirect that
+    another site began.
+    """
+    secret = auth.open_browser_session(session, token)
+    if secret is None:
+        body = page(
+            "Log in",
+            tag("h1", "This link does not work any more"),
+            tag(
+                "p", "A login link works once and for ten minutes. Ask for another with ", tag("code", "hpo login"), "."
+            ),
+        )
+        return HTMLResponse(body, 401)
+    body = page("Logged in", tag("p", "Logged in. ", tag("a", "Go on", href="/")), refresh_seconds=0, refresh_to="/")
+    response = HTMLResponse(body)
+    response.set_cookie(
+        auth.COOKIE,
+        secret,
+        max_age=auth.SESSION_SECONDS,
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.post(
+    "/v1/login-links", tags=["login"], operation_id="create_login_link", summary="Make a login link", status_code=201
+)
+def create_login_link(request: Request, session: SessionDependency) -> LoginLink:
+    """For the browser of whoever holds the API key of this request."""
+    key = auth.bearer(request.headers.get("authorization", "")) or ""
+    return LoginLink(url=auth.create_login_link(session, key, str(request.base_url)))

@@ -1,0 +1,128 @@
+"""Every error as an RFC 9457 document. Nothing of the request is repeated in it, so no secret can be."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from hpo_service.errors import HpoError, InvalidRequest, Problem, Unavailable
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) of the field; empty for the whole document.")
+    detail: str = Field(description="What is wrong and what to do.")
+    allowed: list[str] = Field(default_factory=list, description="What may stand there, where that can be listed.")
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="`about:blank`; the kind of error is `code`.")
+    title: str
+    status: int
+    code: str = Field(description="Stable name of the kind of error.")
+    detail: str = Field(description="A sentence that names the value, the limit and the remedy.")
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "Anything that went wrong",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+    }
+}
+
+
+def problem_response(error: HpoError) -> JSONResponse:
+    """The document of an error of ours."""
+    extra = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else {}
+    if error.status == 401:
+        extra["WWW-Authenticate"] = "Bearer"
+    return _response(error.status, error.code, error.detail, [problem.as_json() for problem in error.problems], extra)
+
+
+def unavailable(error: Exception) -> Unavailable:
+    """What callers are told when the database does not answer; the reason goes to the log only."""
+    log.warning("the database does not answer: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return Unavailable("The database does not answer; nothing was changed. Try again.")
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every exception with a problem document."""
+    app.add_exception_handler(HpoError, _ours)
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(PoolTimeoutError, _database)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HpoError)
+    if error.status >= 500:
+        log.error("%s: %s", error.code, error.detail)
+    return problem_response(error)
+
+
+def _database(_request: Request, error: Exception) -> JSONResponse:
+    return problem_response(unavailable(error))
+
+
+def _validation(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        Problem(
+            pointer="".join(f"/{part}" for part in details["loc"][1:]),
+            detail=f"{details['loc'][0]} {'.'.join(map(str, details['loc'][1:]))}: {details['msg']}.",
+        )
+        for details in error.errors()
+    ]
+    detail = problems[0].detail if problems else "The request cannot be read."
+    return problem_response(InvalidRequest(detail, problems=problems))
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    sentences = {
+        404: "There is nothing at this address; the addresses are listed at /docs.",
+        405: f"{request.method} is not possible here.",
+        413: "The request body is larger than the service accepts.",
+    }
+    detail = sentences.get(error.status_code) or str(error.detail)
+    code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
+    return _response(error.status_code, code, detail, [], dict(error.headers or {}))
+
+
+def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", exc_info=error)
+    return _response(500, "internal", "Something went wrong inside the service; its log says what.", [], {})
+
+
+def _response(
+    status: int, code: str, detail: str, errors: list[dict[str, Any]], headers: dict[str, str]
+) -> JSONResponse:
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,133 @@
+"""Which trial won, what it gained over the baseline, and what was not trained because others could not win."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class TrialFacts(Protocol):
+    """A trial as Optuna's tables know it. `intermediate` maps rungs (examples) to losses."""
+
+    @property
+    def number(self) -> int:
+        """Counts from 0 within the study."""
+
+    @property
+    def state(self) -> str:
+        """Optuna's: WAITING, RUNNING, COMPLETE, PRUNED, FAIL."""
+
+    @property
+    def value(self) -> float | None:
+        """The final loss."""
+
+    @property
+    def intermediate(self) -> Mapping[int, float]:
+        """The loss at every rung that was reached."""
+
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """What the dispatcher wrote: parameters, baseline, hpo_state, total_examples, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Improvement:
+    """Two losses after the same number of examples. `relative` is positive where the best trial is better."""
+
+    baseline_trial: int
+    examples: int
+    baseline_loss: float
+    loss: float
+    relative: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The winner. `provisional`: no trial has reached its end, so it leads at the highest rung only."""
+
+    trial_number: int
+    loss: float
+    examples: int
+    provisional: bool
+    parameters: Mapping[str, Any]
+    improvement: Improvement | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Savings:
+    """Examples that trials which were pruned or are paused did not see; `share` of all trials trained to their end."""
+
+    examples: int
+    share: float
+
+
+def best_trial(trials: Sequence[TrialFacts]) -> Best | None:
+    """Lowest loss of the complete trials, else lowest loss at the highest rung; None before the first rung."""
+    complete = [
+        (trial.value, trial.number, trial)
+        for trial in trials
+        if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value)
+    ]
+    if complete:
+        loss, _, winner = min(complete, key=lambda entry: entry[:2])
+        return _best(winner, loss, max(winner.intermediate, default=_total(winner)), provisional=False, trials=trials)
+    alive = [trial for trial in trials if trial.state != "FAIL" and _finite(trial)]
+    if not alive:
+        return None
+    rung = max(max(_finite(trial)) for trial in alive)
+    leader = min(
+        (trial for trial in alive if rung in _finite(trial)), key=lambda trial: (trial.intermediate[rung], trial.number)
+    )
+    return _best(leader, leader.intermediate[rung], rung, provisional=True, trials=trials)
+
+
+def savings(trials: Sequence[TrialFacts]) -> Savings:
+    """What stopping early has saved so far."""
+    started = [trial for trial in trials if trial.state not in ("WAITING", "FAIL") and _total(trial) > 0]
+    planned = sum(_total(trial) for trial in started)
+    left = sum(max(0, _total(trial) - max(trial.intermediate, default=0)) for trial in started if _stopped(trial))
+    return Savings(examples=left, share=left / planned if planned else 0.0)
+
+
+def _best(
+    winner: TrialFacts, loss: float, examples: int, *, provisional: bool, trials: Sequence[TrialFacts]
+) -> Best:
+    return Best(
+        trial_number=winner.number,
+        loss=loss,
+        examples=examples,
+        provisional=provisional,
+        parameters=dict(winner.user_attrs.get("parameters", {})),
+        improvement=_improvement(winner, trials),
+    )
+
+
+def _improvement(winner: TrialFacts, trials: Sequence[TrialFacts]) -> Improvement | None:
+    baseline = next((trial for trial in trials if trial.user_attrs.get("baseline") is True), None)
+    if baseline is None:
+        return None
+    theirs, ours = _finite(baseline), _finite(winner)
+    common = theirs.keys() & ours.keys()
+    if not common or theirs[max(common)] == 0:
+        return None
+    rung = max(common)
+    return Improvement(
+        baseline_trial=baseline.number,
+        examples=rung,
+        baseline_loss=theirs[rung],
+        loss=ours[rung],
+        relative=(theirs[rung] - ours[rung]) / theirs[rung],
+    )
+
+
+def _finite(trial: TrialFacts) -> dict[int, float]:
+    return {rung: loss for rung, loss in trial.intermediate.items() if math.isfinite(loss)}
+
+
+def _total(trial: TrialFacts) -> int:
+    return int(trial.user_attrs.get("total_examples", 0))
+
+
+def _stopped(trial: TrialFacts) -> bool:
+    paused = trial.state == "RUNNING" and trial.user_attrs.get("hpo_state") == "paused"
+    return trial.state == "PRUNED" or paused

@@ -1,0 +1,64 @@
+"""The command `hpo`. Exit codes: 0 ok, 1 error, 2 usage, 3 the study failed, 4 the spec is invalid."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from hpo_service.cli import best, demo, doctor, services, space, study, trial
+from hpo_service.cli.output import say
+from hpo_service.client import ApiProblem, ServiceUnreachable
+from hpo_service.errors import HpoError, InvalidSpec
+
+EXIT_ERROR = 1
+EXIT_INVALID_SPEC = 4
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="hpo",
+    help="Hyperparameter search for LoRA fine-tuning. Start with: hpo demo, or hpo up.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (services.up, services.serve, services.dispatch, services.migrate, services.login):
+    app.command()(command)
+app.command()(doctor.doctor)
+app.command()(demo.demo)
+app.command()(best.best)
+for group in (study.app, trial.app, space.app, services.key_app):
+    app.add_typer(group)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code; an error is one sentence on stderr."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except InvalidSpec as error:
+        _explain(error.detail, [problem.as_json() for problem in error.problems])
+        sys.exit(EXIT_INVALID_SPEC)
+    except HpoError as error:
+        _explain(error.detail, [problem.as_json() for problem in error.problems])
+        sys.exit(EXIT_ERROR)
+    except ApiProblem as error:
+        _explain(error.detail, error.errors)
+        sys.exit(EXIT_INVALID_SPEC if error.code == InvalidSpec.code else EXIT_ERROR)
+    except ServiceUnreachable as error:
+        say(f"Error: {error} Start it with `hpo up`, or set HPO_URL.")
+        sys.exit(EXIT_ERROR)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def _explain(detail: str, problems: Sequence[dict[str, object]]) -> None:
+    sentence = detail[:1].upper() + detail[1:]
+    say(f"Error: {sentence}")
+    for problem in problems:
+        text = str(problem.get("detail", ""))
+        if text and text not in detail:
+            say(f"  {problem.get('pointer') or '/'}: {text}")

@@ -1,0 +1,104 @@
+"""`hpo up`, `serve`, `dispatch`, `migrate`, `login` and `key`: running the service and getting into it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from hpo_service.cli.connection import connect
+from hpo_service.cli.output import say
+from hpo_service.errors import SetupError
+from hpo_service.settings import Settings
+
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="Port to listen on [default: HPO_PORT or 8080].")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder for everything [default: HPO_HOME].")] = None,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C: database, API, dashboard, dispatcher, workers."""
+    from hpo_service.supervisor import Supervisor, stop_on_signals
+
+    settings = load_settings(port=port, home=home)
+    stop = stop_on_signals()
+    with Supervisor(settings, say) as supervisor:
+        started = supervisor.start()
+        if started.new_key:
+            say(f"An admin key was made: {settings.home_path() / 'admin.key'} (the CLI finds it there).")
+        say(f"hpo answers at {started.url}; its data lives in {settings.home_path()}.")
+        say(f"Open it in a browser, once, within ten minutes: {started.login_link}")
+        say("Another link: hpo login. Stop with Ctrl-C; studies go on at the next start.")
+        supervisor.run_until(stop)
+        say("Stopping ...")
+
+
+def serve(supervised: Supervised = False) -> None:
+    """Run the API alone (production: beside `hpo dispatch`, on HPO_DATABASE_URL)."""
+    from hpo_service.serve import run_api
+
+    if supervised:
+        _end_with_parent()
+    run_api(load_settings())
+
+
+def dispatch(supervised: Supervised = False) -> None:
+    """Run the dispatcher and its local workers alone."""
+    from hpo_service.dispatcher import run_dispatcher
+
+    if supervised:
+        _end_with_parent()
+    run_dispatcher(load_settings())
+
+
+def migrate() -> None:
+    """Bring the database of HPO_DATABASE_URL (or of HPO_HOME) to this version's schema."""
+    from hpo_service.database import describe, prepare
+    from hpo_service.supervisor import database_url
+
+    url = database_url(load_settings())
+    prepare(url)
+    say(f"The {describe(url)} is up to date.")
+
+
+def login() -> None:
+    """Print a link that logs one browser in, once, within ten minutes."""
+    with connect() as client:
+        typer.echo(client.post("/v1/login-links")["url"])
+
+
+key_app = typer.Typer(name="key", help="API keys.", no_args_is_help=True)
+
+
+@key_app.callback()
+def _keys() -> None:
+    """API keys."""
+
+
+@key_app.command("create")
+def create_key(label: Annotated[str, typer.Argument(help="What the key is for.")] = "cli") -> None:
+    """Make an API key and print it, once. Needs the service's database, so run it on its machine."""
+    from hpo_service.credentials import Credentials
+    from hpo_service.supervisor import database_url
+
+    with Credentials(database_url(load_settings())) as credentials:
+        typer.echo(credentials.create_key(label))
+
+
+def load_settings(*, port: int | None = None, home: Path | None = None) -> Settings:
+    """Settings of the environment, with what the command line says instead. Raises SetupError if they are wrong."""
+    changes: dict[str, Any] = {"port": port, "home": home}
+    try:
+        return Settings(**{name: value for name, value in changes.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "HPO_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SetupError(f"{name} is {os.environ.get(name, first['input'])!r}: {first['msg']}.") from None
+
+
+def _end_with_parent() -> None:
+    from hpo_service.child_process import end_with_parent
+
+    end_with_parent()

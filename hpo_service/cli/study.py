@@ -1,0 +1,166 @@
+"""`hpo study`: create studies, look at them, steer them."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from hpo_service.cli.connection import connect
+from hpo_service.cli.documents import apply_settings, read_document
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table, stdout
+from hpo_service.cli.views import STUDY_COLUMNS, show_study, study_row
+from hpo_service.cli.watch import watch_study
+from hpo_service.client import Client, study_path
+from hpo_service.errors import InvalidRequest
+
+app = typer.Typer(name="study", help="Create studies, look at them, steer them.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of the study.", metavar="NAME")]
+FileOption = Annotated[str, typer.Option("--file", "-f", help="Study spec, YAML or JSON; - is standard input.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="Change one value of the file, such as budget.max_trials=8. Repeatable.")
+]
+NameOption = Annotated[str, typer.Option("--name", help="Name of the study, instead of the one in the file.")]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Stay and show how it goes.")]
+
+
+@app.command()
+def create(
+    file: FileOption,
+    name: NameOption = "",
+    watch: WatchOption = False,
+    set_: SetOption = [],  # noqa: B006
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Start a study. With --watch the exit code says how it ended: 0 completed, 3 failed."""
+    spec = _spec(file, name, set_)
+    with connect() as client:
+        study = client.create_study(spec)
+        if watch:
+            say(f"Study {study['name']} is {study['state']}.")
+            raise typer.Exit(watch_study(client, study["name"]))
+        _show(study, output)
+
+
+@app.command()
+def validate(
+    file: FileOption,
+    name: NameOption = "",
+    set_: SetOption = [],  # noqa: B006
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Check a study without starting it: the space, its size, the time that it may take, warnings."""
+    with connect() as client:
+        report = client.post("/v1/studies:validate", _spec(file, name, set_))
+    if output is Format.JSON:
+        show_json(report)
+        return
+    _show_report(report)
+
+
+@app.command("list")
+def list_studies(output: OutputOption = Format.TABLE) -> None:
+    """All studies, the newest first."""
+    with connect() as client:
+        studies = all_items(client, "/v1/studies")
+    if output is Format.JSON:
+        show_json(studies)
+    else:
+        show_table(STUDY_COLUMNS, [study_row(study) for study in studies])
+
+
+@app.command()
+def show(name: Name, output: OutputOption = Format.TABLE) -> None:
+    """One study."""
+    with connect() as client:
+        _show(client.get(study_path(name)), output)
+
+
+@app.command()
+def watch(name: Name) -> None:
+    """Follow a study to its end. Exit code 0: completed, 3: failed."""
+    with connect() as client:
+        raise typer.Exit(watch_study(client, name))
+
+
+def _action(verb: str, help_text: str) -> None:
+    def command(name: Name, output: OutputOption = Format.TABLE) -> None:
+        with connect() as client:
+            answer = client.post(f"{study_path(name)}:{verb}")
+        if output is Format.JSON:
+            show_json(answer)
+        else:
+            say(f"Study {name}: {verb} is accepted.")
+
+    app.command(verb, help=help_text)(command)
+
+
+_action("pause", "Stop at the next step boundary, keep everything for `resume`.")
+_action("resume", "Go on with a paused study.")
+_action("stop", "Let running slices finish, then complete the study with the best so far.")
+_action("cancel", "End the study at the next step boundary.")
+
+
+@app.command()
+def clone(
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="Name of the new study.")],
+    set_: SetOption = [],  # noqa: B006
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Start a new study with the same spec, changed by --set."""
+    changes: dict[str, Any] = apply_settings({}, set_)
+    with connect() as client:
+        _show(client.post(f"{study_path(name)}:clone", {"name": new_name} | ({"changes": changes} if changes else {})), output)
+
+
+@app.command()
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget an ended study and its snapshots."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidRequest(f"deleting {name} cannot be undone; say --yes where nobody can be asked.")
+        typer.confirm(f"Delete study {name} and its snapshots?", abort=True, err=True)
+    with connect() as client:
+        client.delete_study(name)
+    say(f"Study {name} is deleted.")
+
+
+@app.command()
+def extend(
+    name: Name,
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", help="A larger budget or a wider range: budget.max_trials=40, space.lora_r.high=64."),
+    ],
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Give a study more budget or wider numeric ranges, while it runs."""
+    with connect() as client:
+        _show(client.patch_study(name, apply_settings({}, set_)), output)
+
+
+def all_items(client: Client, path: str) -> list[dict[str, Any]]:
+    """Every item of a collection, page by page."""
+    return list(client.pages(path))
+
+
+def _spec(file: str, name: str, settings: list[str]) -> dict[str, Any]:
+    spec = apply_settings(read_document(file), settings)
+    return apply_settings(spec, [f"metadata.name={name}"]) if name else spec
+
+
+def _show(study: dict[str, Any], output: Format) -> None:
+    if output is Format.JSON:
+        show_json(study)
+    else:
+        show_study(study)
+
+
+def _show_report(report: dict[str, Any]) -> None:
+    for warning in report.get("warnings", []):
+        say(f"Warning: {warning}")
+    stdout().print_json(data={key: value for key, value in report.items() if key != "warnings"})

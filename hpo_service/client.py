@@ -1,0 +1,183 @@
+"""A small HTTP client of the service, used by the CLI and good in notebooks."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+Json = dict[str, Any]
+
+_ATTEMPTS = 5
+_FIRST_DELAY_SECONDS = 0.2
+_QUIET_SECONDS = 60.0
+
+
+class ApiProblem(Exception):
+    """The service refused: an RFC 9457 document. `errors` name fields by JSON pointer."""
+
+    def __init__(self, status: int, code: str, detail: str, errors: tuple[Json, ...] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+
+
+class ServiceUnreachable(Exception):
+    """Nothing answers at the service's address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyEvent:
+    """One server-sent event; `id` is where a stream goes on after it."""
+
+    id: int
+    kind: str
+    data: Json
+
+
+class Client:
+    """Talks to one service with one API key. Reads are repeated when the connection fails, writes are not."""
+
+    def __init__(self, url: str, key: str | None, *, timeout_seconds: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: str | int) -> Json:
+        """The JSON at `path`."""
+        return _json(self._repeated(path, query))
+
+    def pages(self, path: str) -> Iterator[Json]:
+        """Every item of the collection at `path`, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.get(path, **({"cursor": cursor} if cursor else {}))
+            yield from page["items"]
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return
+
+    def get_text(self, path: str, **query: str | int) -> str:
+        """The text at `path`."""
+        return self._repeated(path, query).text
+
+    def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> Json:
+        """The JSON answered to `body`."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return _json(self._send("POST", path, body=body, headers=headers))
+
+    def create_study(self, spec: Mapping[str, Any]) -> Json:
+        """Post a study. A repetition after a lost connection cannot make a second one."""
+        key = str(uuid.uuid4())
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self.post("/v1/studies", spec, idempotency_key=key)
+            except ServiceUnreachable:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_FIRST_DELAY_SECONDS * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def patch_study(self, name: str, changes: Mapping[str, Any]) -> Json:
+        """Extend a study's budget or ranges, provided that nobody changes it meanwhile."""
+        current = self._repeated(study_path(name), {})
+        headers = {"If-Match": current.headers["ETag"]} if "ETag" in current.headers else {}
+        return _json(self._send("PATCH", study_path(name), body=changes, headers=headers))
+
+    def delete_study(self, name: str) -> None:
+        """Forget an ended study and its snapshots."""
+        self._send("DELETE", study_path(name))
+
+    @contextmanager
+    def events(self, name: str, after: int) -> Iterator[Iterator[StudyEvent]]:
+        """The study's events after the one with id `after`, as they come; ends when the connection does."""
+        headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}
+        stream = self._http.stream("GET", f"{study_path(name)}/events", headers=headers, timeout=_QUIET_SECONDS)
+        with _transport_errors(self.url), stream as answer:
+            if answer.is_error:
+                answer.read()
+                raise _problem(answer)
+            yield _parse_events(answer.iter_lines())
+
+    def _repeated(self, path: str, query: Mapping[str, str | int]) -> httpx.Response:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._send("GET", path, query=query)
+            except ServiceUnreachable:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_FIRST_DELAY_SECONDS * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        with _transport_errors(self.url):
+            answer = self._http.request(method, path, json=body, params=query, headers=headers)
+        if answer.is_error:
+            raise _problem(answer)
+        return answer
+
+
+def study_path(name: str) -> str:
+    """Path of a study."""
+    return f"/v1/studies/{quote(name, safe='')}"
+
+
+@contextmanager
+def _transport_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise ServiceUnreachable(f"No service answers at {url} ({error or type(error).__name__}).") from error
+    except httpx.InvalidURL as error:
+        raise ServiceUnreachable(f"{url} is not an address of a service ({error}).") from error
+
+
+def _json(answer: httpx.Response) -> Json:
+    return dict(answer.json()) if answer.content else {}
+
+
+def _problem(answer: httpx.Response) -> ApiProblem:
+    try:
+        document = answer.json()
+        return ApiProblem(
+            answer.status_code,
+            str(document.get("code", "internal")),
+            str(document.get("detail") or document.get("title") or answer.reason_phrase),
+            tuple(document.get("errors", ())),
+        )
+    except (ValueError, AttributeError):
+        return ApiProblem(answer.status_code, "internal", f"The service answered {answer.status_code}.")
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[StudyEvent]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and "data" in fields else value
+            continue
+        if "data" in fields and fields.get("id", "").isdigit():
+            yield StudyEvent(id=int(fields["id"]), kind=fields.get("event", "message"), data=json.loads(fields["data"]))
+        fields = {}

@@ -1,0 +1,46 @@
+"""The dispatcher process."""
+
+import logging
+import os
+import signal
+import threading
+
+from hpo_service.database import make_engine, session_factory
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.local import LocalExecutor, LocalWorkers
+from hpo_service.settings import Settings
+
+__all__ = ["Dispatcher", "run_dispatcher"]
+
+log = logging.getLogger(__name__)
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Lead and dispatch to local workers until SIGTERM or SIGINT. The database must be prepared."""
+    stop = threading.Event()
+    executor = LocalExecutor(local_workers(settings))
+
+    def ask_to_stop(number: int, _: object) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        stop.set()
+        executor.wake()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    engine = make_engine(settings.require_database_url(), application_name="hpo-dispatcher")
+    try:
+        Dispatcher(session_factory(engine), executor, usd_per_gpu_hour=settings.usd_per_gpu_hour).run(stop)
+    finally:
+        engine.dispose()
+
+
+def local_workers(settings: Settings) -> LocalWorkers:
+    """What this machine's workers are started with."""
+    threads = settings.threads_per_worker or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
+    return LocalWorkers(
+        snapshots=settings.snapshots_path(),
+        logs=settings.home_path() / "logs",
+        count=settings.workers,
+        threads=threads,
+        slots=settings.slots_per_worker,
+    )

@@ -1,0 +1,44 @@
+"""Which worker holds which attempt. Survives a reload of the memory: it mirrors the executor, not the database."""
+
+from hpo_service.executors.base import WorkerGone
+from trainer.spec import Outcome, SliceResult
+
+Token = tuple[int, int]
+
+
+class Fleet:
+    """Workers by name with their row ids, and the attempts in flight."""
+
+    def __init__(self) -> None:
+        self.worker_ids: dict[str, int] = {}
+        self._in_flight: dict[Token, str] = {}
+
+    def assign(self, token: Token, worker: str) -> None:
+        """The attempt was handed to the worker."""
+        self._in_flight[token] = worker
+
+    def holds(self, token: Token) -> bool:
+        """Whether some living worker was given the attempt."""
+        return token in self._in_flight
+
+    def lost_with(self, gone: WorkerGone, reported: set[Token]) -> list[SliceResult]:
+        """Results, written here on behalf of a dead worker, of the attempts it held and did not report itself."""
+        held = [token for token, worker in self._in_flight.items() if worker == gone.worker]
+        return [lost_result(token, gone.reason) for token in held if token not in reported]
+
+    def forget(self, results: list[SliceResult], gone: list[WorkerGone]) -> None:
+        """These ended; call it after the commit."""
+        dead = {event.worker for event in gone}
+        ended = {(result.slice_id, result.attempt) for result in results}
+        self._in_flight = {
+            token: worker
+            for token, worker in self._in_flight.items()
+            if token not in ended and worker not in dead
+        }
+        for worker in dead:
+            self.worker_ids.pop(worker, None)
+
+
+def lost_result(token: Token, reason: str) -> SliceResult:
+    """The end of an attempt whose worker cannot speak for itself."""
+    return SliceResult(slice_id=token[0], attempt=token[1], outcome=Outcome.LOST, examples_seen=0, message=reason)

@@ -1,0 +1,86 @@
+"""Everything that waits in the inbox, and every open intent, in one transaction."""
+
+from sqlalchemy.orm import Session
+
+from hpo_service.dispatcher.fleet import Fleet
+from hpo_service.dispatcher.fulfilment import fulfil
+from hpo_service.dispatcher.inbox import Inbox
+from hpo_service.dispatcher.memory import LiveStudy, load_study
+from hpo_service.dispatcher.settling import settle
+from hpo_service.intents import EventKind
+from hpo_service.repository import dispatch
+from trainer.spec import Progress, SliceResult
+
+Studies = dict[int, LiveStudy]
+
+
+def register_workers(session: Session, inbox: Inbox, fleet: Fleet, *, executor: str, epoch: int) -> dict[str, int]:
+    """Write the workers that became ready; their row ids by name."""
+    return {
+        event.worker: dispatch.add_worker(
+            session,
+            executor=executor,
+            name=event.worker,
+            device=event.ready.device,
+            software=event.ready.software,
+            epoch=epoch,
+        )
+        for event in inbox.ready
+        if event.worker not in fleet.worker_ids
+    }
+
+
+def fulfil_intents(session: Session, studies: Studies) -> None:
+    """Do what the API asked for, in the order it was asked."""
+    for intent in dispatch.open_intents(session):
+        study = studies.get(intent.study_id)
+        if study is None:
+            study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
+        fulfil(session, study, intent)
+
+
+def settle_ended(
+    session: Session, studies: Studies, inbox: Inbox, fleet: Fleet, usd_per_gpu_hour: float
+) -> list[SliceResult]:
+    """Settle every attempt that ended by itself or with its worker; all of them are returned."""
+    results = list(inbox.results)
+    owner = {piece.id: study for study in studies.values() for piece in study.slices.values()}
+    for gone in inbox.gone:
+        worker_id = fleet.worker_ids.get(gone.worker)
+        if worker_id is not None:
+            dispatch.end_worker(session, worker_id, gone.reason)
+        lost = fleet.lost_with(gone, {(result.slice_id, result.attempt) for result in results})
+        for study_id in {owner[result.slice_id].id for result in lost if result.slice_id in owner}:
+            payload = {"worker": gone.worker, "message": gone.reason}
+            dispatch.add_event(session, studies[study_id].project_id, study_id, EventKind.WORKER_LOST, payload)
+        results.extend(lost)
+    for result in results:
+        if result.slice_id in owner:
+            settle(session, owner[result.slice_id], result, usd_per_gpu_hour=usd_per_gpu_hour)
+    return results
+
+
+def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:
+    """Keep signs of life, and make the snapshots inside running slices known."""
+    running = {piece.token: study for study in studies.values() for piece in study.running()}
+    for progress in inbox.checkpoints:
+        token = (progress.slice_id, progress.attempt)
+        if token in running:
+            _note_checkpoint(session, running[token], progress)
+    for token, progress in inbox.progress.items():
+        if token in running:
+            shown = progress.model_dump(mode="json", exclude={"type", "slice_id", "attempt", "checkpoint"})
+            dispatch.set_progress(session, token, shown)
+
+
+def _note_checkpoint(session: Session, study: LiveStudy, progress: Progress) -> None:
+    assert progress.checkpoint is not None
+    known = dispatch.slice_snapshots(session, progress.slice_id)
+    dispatch.set_snapshots(session, progress.slice_id, [progress.checkpoint.model_dump(), *known])
+    payload = {
+        "slice_id": progress.slice_id,
+        "attempt": progress.attempt,
+        "examples_seen": progress.checkpoint.examples_seen,
+    }
+    trial = study.slices[progress.slice_id].trial_number
+    dispatch.add_event(session, study.project_id, study.id, EventKind.SLICE_PROGRESS, payload, trial)

@@ -1,0 +1,52 @@
+"""Who leads: this process holds the lease while it renews it in time."""
+
+import os
+import secrets
+import socket
+import time
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.errors import LeaseLost
+from hpo_service.repository import leases
+
+_RENEW_SECONDS = 2.0
+
+
+class Leadership:
+    """Acquires and renews the lease of this process; `epoch` fences every write."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self._sessions = sessions
+        self._renewed_at = float("-inf")
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.epoch: int | None = None
+
+    def hold(self) -> bool:
+        """Take or renew the lease when that is due. False while another dispatcher leads.
+
+        Raises LeaseLost when this process led before and another leads now, or led in between.
+        """
+        if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
+            return self.epoch is not None
+        with self._sessions.begin() as session:
+            epoch = leases.acquire(session, self.holder)
+        if self.epoch is not None and epoch != self.epoch:
+            raise LeaseLost(f"dispatcher {self.holder} lost the lease of epoch {self.epoch}; another one leads.")
+        self.epoch = epoch
+        if epoch is not None:
+            self._renewed_at = time.monotonic()
+        return epoch is not None
+
+    def fence(self, session: Session) -> None:
+        """First statement of a writing transaction."""
+        if self.epoch is None:
+            raise LeaseLost(f"dispatcher {self.holder} does not hold the lease.")
+        leases.fence(session, self.holder, self.epoch)
+
+    def release(self) -> None:
+        """Let another dispatcher take over at once."""
+        if self.epoch is not None:
+            with self._sessions.begin() as session:
+                leases.release(session, self.holder, self.epoch)
+            self.epoch = None

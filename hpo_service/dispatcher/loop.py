@@ -1,0 +1,269 @@
+"""The one loop that joins API, strategies and workers. The single writer of trial facts."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.dispatcher import endings, hearing, placing
+from hpo_service.dispatcher.fleet import Fleet, lost_result
+from hpo_service.dispatcher.inbox import Inbox
+from hpo_service.dispatcher.leader import Leadership
+from hpo_service.dispatcher.memory import LiveSlice, LiveStudy, load_studies
+from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.dispatcher.settling import settle
+from hpo_service.domain import TERMINAL, StudyState, exhausted
+from hpo_service.executors.base import Executor
+from hpo_service.repository import dispatch
+from hpo_service.strategies.base import Advance, Finished, Start
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_INTENTS_EVERY_SECONDS = 0.15
+_STANDBY_SECONDS = 0.5
+_LONGEST_OUTAGE_PAUSE_SECONDS = 5.0
+_DRAIN_SECONDS = 20.0
+_ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
+_STOP_SLICES = frozenset({StudyState.PAUSING, StudyState.CANCELLING})
+
+
+class Dispatcher:
+    """Run it with `run`. One thread owns all state; proposals are computed on another."""
+
+    def __init__(self, sessions: sessionmaker[Session], executor: Executor, *, usd_per_gpu_hour: float = 0.0) -> None:
+        self._sessions = sessions
+        self._executor = executor
+        self._usd_per_gpu_hour = usd_per_gpu_hour
+        self._leadership = Leadership(sessions)
+        self._inbox = Inbox()
+        self._fleet = Fleet()
+        self._proposals = Proposals(wake=executor.wake)
+        self._studies: dict[int, LiveStudy] | None = None
+        self._taken_over = False
+        self._draining = False
+        self._intents_at = float("-inf")
+
+    def run(self, stop: Event) -> None:
+        """Lead until `stop` is set; then stop what runs at its next step boundary and hand the lease back.
+
+        Raises LeaseLost if another dispatcher took over: the process must end, and its workers with it.
+        """
+        self._executor.start()
+        try:
+            while not stop.is_set():
+                self._turn_or_wait(stop)
+            self._drain()
+        finally:
+            self._proposals.close()
+            self._executor.close()
+
+    def turn(self) -> None:
+        """One round: lead, hear the workers, do what was asked, settle what ended, place what fits."""
+        self._inbox.add(self._executor.poll(_POLL_SECONDS))
+        if not self._leadership.hold():
+            time.sleep(_STANDBY_SECONDS)
+            return
+        studies = self._load()
+        try:
+            self._hear(studies)
+            self._stop_unwanted(studies)
+            if not self._draining:
+                self._place(studies)
+        except BaseException:
+            # Memory may be ahead of the database: it is read again before the next decision.
+            self._studies = None
+            raise
+
+    def _turn_or_wait(self, stop: Event) -> None:
+        """Ride out an outage of the database; results wait in the inbox, workers go on."""
+        pause_seconds = 0.1
+        while not stop.is_set():
+            try:
+                return self.turn()
+            except DBAPIError as error:
+                self._studies = None
+                log.warning("the database does not answer, memory is dropped: %s", str(error).splitlines()[0])
+                stop.wait(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_OUTAGE_PAUSE_SECONDS)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """One fenced transaction; Optuna's tables are written last, just before the commit."""
+        with self._sessions.begin() as session:
+            self._leadership.fence(session)
+            yield session
+            session.flush()
+            for study in (self._studies or {}).values():
+                study.storage.flush(session.connection())
+
+    def _load(self) -> dict[int, LiveStudy]:
+        if self._studies is not None:
+            return self._studies
+        self._proposals.clear()
+        with self._sessions.begin() as session:
+            self._leadership.fence(session)
+            if not self._taken_over and self._leadership.epoch is not None:
+                lost = dispatch.lose_attempts(session, self._leadership.epoch, "the dispatcher was restarted")
+                log.info("leading with epoch %d; %d attempts of the past are lost", self._leadership.epoch, lost)
+            studies = load_studies(session)
+        self._taken_over = True
+        self._studies = studies
+        self._lose_unknown(studies)
+        return studies
+
+    def _lose_unknown(self, studies: dict[int, LiveStudy]) -> None:
+        """Attempts that were committed but never reached a worker are lost, through nobody's fault."""
+        unknown = [
+            (study, piece.token)
+            for study in studies.values()
+            for piece in study.running()
+            if not self._fleet.holds(piece.token)
+        ]
+        if unknown:
+            with self._writing() as session:
+                for study, token in unknown:
+                    result = lost_result(token, "the attempt was never handed to a worker")
+                    settle(session, study, result, usd_per_gpu_hour=self._usd_per_gpu_hour, blameless=True)
+
+    def _hear(self, studies: dict[int, LiveStudy]) -> None:
+        intents = self._intents_wait()
+        if not (intents or self._inbox.due()):
+            return
+        assert self._leadership.epoch is not None
+        with self._writing() as session:
+            registered = hearing.register_workers(
+                session, self._inbox, self._fleet, executor=self._executor.name, epoch=self._leadership.epoch
+            )
+            if intents:
+                hearing.fulfil_intents(session, studies)
+            results = hearing.settle_ended(session, studies, self._inbox, self._fleet, self._usd_per_gpu_hour)
+            hearing.note_progress(session, studies, self._inbox)
+        self._fleet.worker_ids |= registered
+        self._fleet.forget(results, self._inbox.gone)
+        self._inbox.clear()
+        for study in studies.values():
+            study.idle = False
+        for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
+            del studies[study_id]
+
+    def _intents_wait(self) -> bool:
+        if time.monotonic() - self._intents_at < _INTENTS_EVERY_SECONDS:
+            return False
+        self._intents_at = time.monotonic()
+        with self._sessions() as session:
+            return bool(dispatch.open_intents(session))
+
+    def _stop_unwanted(self, studies: dict[int, LiveStudy]) -> None:
+        """Ask, once, for the end of slices whose study is pausing or cancelling, or of all when draining."""
+        for study in studies.values():
+            if study.state in _STOP_SLICES or self._draining:
+                for piece in study.running():
+                    if not piece.stop_sent:
+                        piece.stop_sent = True
+                        self._executor.stop_slice(piece.token)
+
+    def _place(self, studies: dict[int, LiveStudy]) -> None:
+        """Older studies first: fill the free slots with due attempts, then with proposals."""
+        for study in list(studies.values()):
+            if study.state in _ACTIVE and study.optuna_study_id is not None:
+                self._place_study(study)
+            if study.state in TERMINAL:
+                del studies[study.id]
+
+    def _place_study(self, study: LiveStudy) -> None:
+        prefetch = not study.deterministic
+        for piece in study.waiting():
+            if self._free(study, prefetch):
+                self._begin(study, piece, "resumed from the newest snapshot", prefetch)
+        try:
+            proposal = self._proposals.take(study.id)
+        except Exception as error:
+            log.exception("study %s: no next step could be computed", study.name)
+            with self._writing() as session:
+                endings.fail_study(session, study, f"no next step could be computed: {error}")
+            return
+        if proposal is not None and placing.still_valid(study, proposal):
+            self._follow(study, proposal, prefetch)
+        if study.state in _ACTIVE and not study.idle and not study.waiting() and self._free(study, prefetch):
+            if self._within_budget(study):
+                self._proposals.request(study)
+
+    def _follow(self, study: LiveStudy, proposal: placing.Proposal, prefetch: bool) -> None:
+        step = proposal.step
+        if isinstance(step, Advance | Start):
+            if self._free(study, prefetch):
+                self._accept(study, proposal, prefetch)
+        elif isinstance(step, Finished) and not study.slices:
+            with self._writing() as session:
+                endings.complete(session, study, step.reason)
+        else:
+            study.idle = True
+
+    def _free(self, study: LiveStudy, prefetch: bool) -> bool:
+        """Whether the study may get another slot now."""
+        if len(study.running()) >= study.resolved.budget.max_parallel:
+            return False
+        return self._executor.free_slots(prefetch) > self._proposals.pending_of_others(study.id)
+
+    def _within_budget(self, study: LiveStudy) -> bool:
+        """Whether more may be dispatched; the study stops once its budget is spent."""
+        limits = study.resolved.limits()
+        now = None
+        if limits.deadline is not None:
+            with self._sessions() as session:
+                now = dispatch.database_now(session)
+        reason = exhausted(limits, study.spent, now)
+        if reason is None:
+            return True
+        with self._writing() as session:
+            if study.state is StudyState.QUEUED:
+                endings.complete(session, study, reason)
+            else:
+                endings.enter(session, study, StudyState.STOPPING, reason)
+                endings.conclude(session, study)
+        return False
+
+    def _accept(self, study: LiveStudy, proposal: placing.Proposal, prefetch: bool) -> None:
+        step = proposal.step
+        assert isinstance(step, Advance | Start)
+        with self._writing() as session:
+            piece = placing.accept(session, study, proposal)
+            placement = self._begin_in(session, study, piece, step.reason, prefetch)
+        self._submit(placement)
+
+    def _begin(self, study: LiveStudy, piece: LiveSlice, reason: str, prefetch: bool) -> None:
+        with self._writing() as session:
+            placement = self._begin_in(session, study, piece, reason, prefetch)
+        self._submit(placement)
+
+    def _begin_in(
+        self, session: Session, study: LiveStudy, piece: LiveSlice, reason: str, prefetch: bool
+    ) -> placing.Placement:
+        worker = self._executor.choose(placing.describe(session, study, piece), prefetch)
+        if worker is None:
+            raise RuntimeError(f"{self._executor.name} had a free slot and then none for slice {piece.id}")
+        worker_id = self._fleet.worker_ids[worker]
+        return placing.begin(session, study, piece, worker=worker, worker_id=worker_id, reason=reason)
+
+    def _submit(self, placement: placing.Placement) -> None:
+        self._fleet.assign(placement.work.token, placement.worker)
+        self._executor.submit(placement.work, placement.worker)
+
+    def _drain(self) -> None:
+        """Let what runs stop at its next step boundary, so that its work is not lost; then give the lease back."""
+        self._draining = True
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        try:
+            while self._studies is not None and any(study.running() for study in self._studies.values()):
+                if time.monotonic() > deadline:
+                    log.warning("slices did not stop within %g s; they are lost", _DRAIN_SECONDS)
+                    break
+                self.turn()
+            self._leadership.release()
+        except DBAPIError as error:
+            log.warning("the database went away while draining: %s", str(error).splitlines()[0])

@@ -1,0 +1,180 @@
+"""What the dispatcher keeps in memory: a cache of live studies, thrown away and read again after any failed commit."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import Spent, StudyState
+from hpo_service.optuna_storage import StudyStorage
+from hpo_service.repository import dispatch
+from hpo_service.search_space import SearchSpace
+from hpo_service.spec import ResolvedStudy
+from hpo_service.strategies import build
+from hpo_service.strategies.base import Strategy, StudyView, TrialStanding, TrialView
+from hpo_service.tables import DEFAULT_PROJECT_ID, Project, Slice, Study
+from trainer.spec import Outcome, Parameters
+
+PAUSED = "paused"
+RUNNING = "running"
+
+
+@dataclass(kw_only=True)
+class LiveSlice:
+    """An open slice: `running` under its current attempt, or waiting for the next one."""
+
+    id: int
+    trial_number: int
+    optuna_trial_id: int
+    until_examples: int
+    attempt: int
+    failures: int
+    running: bool
+    stop_sent: bool = False
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """The fencing token of the current attempt."""
+        return (self.id, self.attempt)
+
+
+@dataclass(kw_only=True)
+class LiveStudy:
+    """One study that has not ended."""
+
+    id: int
+    project_id: int
+    name: str
+    optuna_name: str
+    state: StudyState
+    message: str
+    resolved: ResolvedStudy
+    decision_number: int
+    spent: Spent
+    storage: StudyStorage
+    optuna_study_id: int | None
+    slices: dict[int, LiveSlice] = field(default_factory=dict)
+    idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
+    _views: dict[int, TrialView] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.adopt(self.resolved)
+
+    def adopt(self, resolved: ResolvedStudy) -> None:
+        """Take over a new spec (ranges or budget were extended)."""
+        self.resolved = resolved
+        self.space: SearchSpace = resolved.search_space()
+        self.strategy: Strategy = build(resolved)
+        self._views.clear()
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether nothing may be prefetched."""
+        return self.resolved.search.deterministic
+
+    def running(self) -> list[LiveSlice]:
+        """Slices that a worker holds."""
+        return [piece for piece in self.slices.values() if piece.running]
+
+    def waiting(self) -> list[LiveSlice]:
+        """Slices whose next attempt is due, oldest first."""
+        return sorted((piece for piece in self.slices.values() if not piece.running), key=lambda piece: piece.id)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number; not copies, so not to be changed."""
+        if self.optuna_study_id is None:
+            return []
+        return self.storage.get_all_trials(self.optuna_study_id, deepcopy=False)
+
+    def view(self) -> StudyView:
+        """What the strategy sees. Immutable, so that a proposal may read it on another thread."""
+        return StudyView(
+            seed=self.resolved.search.seed,
+            decision_number=self.decision_number,
+            max_trials=self.resolved.budget.max_trials,
+            trials=tuple(self._trial_view(trial) for trial in self.trials()),
+            ladder=self.resolved.ladder,
+        )
+
+    def _trial_view(self, trial: FrozenTrial) -> TrialView:
+        known = self._views.get(trial.number)
+        if known is not None:
+            return known
+        view = _trial_view(trial, self.resolved, self._rung_of(trial.number))
+        if trial.state.is_finished():
+            self._views[trial.number] = view
+        return view
+
+    def _rung_of(self, trial_number: int) -> int | None:
+        return next((piece.until_examples for piece in self.running() if piece.trial_number == trial_number), None)
+
+
+def _standing(trial: FrozenTrial) -> TrialStanding:
+    if trial.state is TrialState.RUNNING:
+        return "paused" if trial.user_attrs.get("hpo_state") == PAUSED else "running"
+    standings: dict[TrialState, TrialStanding] = {
+        TrialState.WAITING: "waiting",
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    return standings[trial.state]
+
+
+def _trial_view(trial: FrozenTrial, resolved: ResolvedStudy, running_to: int | None) -> TrialView:
+    parameters: dict[str, Any] = trial.user_attrs.get("parameters", {})
+    outcome = trial.user_attrs.get("outcome")
+    waiting = trial.state is TrialState.WAITING
+    return TrialView(
+        number=trial.number,
+        standing=_standing(trial),
+        sampled=trial.system_attrs.get("fixed_params", {}) if waiting else dict(trial.params),
+        parameters=parameters,
+        losses=dict(trial.intermediate_values),
+        ladder=resolved.trial_rungs(Parameters.model_validate(parameters)) if parameters else (),
+        baseline=bool(trial.user_attrs.get("baseline", False)),
+        outcome=None if outcome is None else Outcome(outcome),
+        running_to=running_to,
+    )
+
+
+def open_slice(row: Slice) -> LiveSlice:
+    """The live form of a slice's row."""
+    return LiveSlice(
+        id=row.id,
+        trial_number=row.trial_number,
+        optuna_trial_id=row.optuna_trial_id,
+        until_examples=row.until_examples,
+        attempt=row.attempt,
+        failures=row.failures,
+        running=row.state == "running",
+    )
+
+
+def load_study(session: Session, row: Study) -> LiveStudy:
+    """Read one study with its trials and open slices."""
+    project = session.scalars(select(Project.name).where(Project.id == row.project_id)).one()
+    connection: Connection = session.connection()
+    study_ids = [] if row.optuna_study_id is None else [row.optuna_study_id]
+    study = LiveStudy(
+        id=row.id,
+        project_id=row.project_id,
+        name=row.name,
+        optuna_name=row.name if row.project_id == DEFAULT_PROJECT_ID else f"{project}/{row.name}",
+        state=StudyState(row.state),
+        message=row.message,
+        resolved=ResolvedStudy.model_validate(row.resolved),
+        decision_number=row.decision_number,
+        spent=dispatch.spent(session, row.id),
+        storage=StudyStorage.load(connection, study_ids),
+        optuna_study_id=row.optuna_study_id,
+    )
+    study.slices = {piece.id: open_slice(piece) for piece in dispatch.open_slices(session, [row.id])}
+    return study
+
+
+def load_studies(session: Session) -> dict[int, LiveStudy]:
+    """All live studies, oldest first."""
+    return {row.id: load_study(session, row) for row in dispatch.live_studies(session)}

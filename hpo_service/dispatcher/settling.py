@@ -1,0 +1,149 @@
+"""What a slice's end means for its trial and its study. Runs inside the dispatcher's transaction."""
+
+import logging
+from dataclasses import replace
+
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
+
+from hpo_service.dispatcher import endings
+from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
+from hpo_service.domain import StudyState, cost_usd
+from hpo_service.intents import EventKind
+from hpo_service.repository import dispatch
+from trainer.spec import Outcome, SliceResult
+
+log = logging.getLogger(__name__)
+
+_ABOUT_THE_TRIAL = frozenset({Outcome.OOM, Outcome.DIVERGED})
+_ABOUT_THE_STUDY = frozenset({Outcome.DATA_ERROR, Outcome.USER_ERROR})
+_RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
+#: So many trials failed for reasons of the machinery, and none ever reported a loss: something is wrong for all.
+_HOPELESS_TRIALS = 3
+
+
+def settle(
+    session: Session, study: LiveStudy, result: SliceResult, *, usd_per_gpu_hour: float, blameless: bool = False
+) -> None:
+    """Apply the end of an attempt. A stale attempt changes nothing. `blameless` losses do not count against the slice."""
+    piece = study.slices.get(result.slice_id)
+    if piece is None or piece.attempt != result.attempt or not piece.running:
+        log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
+        return
+    failed = result.outcome in _RETRIED and not blameless
+    next_state = _next_state(study, piece, result, failed)
+    cost = cost_usd(result.usage.total_seconds(), 1, usd_per_gpu_hour)
+    if not dispatch.end_attempt(session, result, cost, state=next_state, failed=failed):
+        log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
+        return
+    piece.running, piece.stop_sent = False, False
+    piece.failures += int(failed)
+    if next_state != "waiting":
+        del study.slices[piece.id]
+    _account(study, piece, result, cost)
+    _apply(session, study, piece, result, next_state)
+    endings.conclude(session, study)
+
+
+def _next_state(study: LiveStudy, piece: LiveSlice, result: SliceResult, failed: bool) -> str:
+    if result.outcome is Outcome.DONE:
+        return "done"
+    if result.outcome in _ABOUT_THE_TRIAL or result.outcome in _ABOUT_THE_STUDY:
+        return "failed"
+    if study.state in (StudyState.STOPPING, StudyState.CANCELLING):
+        return "dropped"
+    if failed and piece.failures + 1 >= study.resolved.resources.max_attempts:
+        return "failed"
+    return "waiting"
+
+
+def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: float) -> None:
+    usage = result.usage
+    spent = study.spent
+    study.spent = replace(
+        spent,
+        examples=spent.examples + usage.examples,
+        seconds=spent.seconds + usage.total_seconds(),
+        usd=spent.usd + cost,
+        flops=spent.flops + usage.flops,
+    )
+    attrs = study.trials()[piece.trial_number].user_attrs
+    for name, amount in (("seconds", usage.total_seconds()), ("examples", usage.examples), ("cost_usd", cost)):
+        study.storage.set_trial_user_attr(piece.optuna_trial_id, name, attrs.get(name, 0) + amount)
+
+
+def _apply(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, next_state: str) -> None:
+    _note_discarded(session, study, piece, result)
+    if next_state == "done":
+        _reported(session, study, piece, result)
+    elif next_state == "failed":
+        _failed(session, study, piece, result)
+    else:
+        _interrupted(session, study, piece, result, retried=next_state == "waiting")
+
+
+def _note_discarded(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult) -> None:
+    if result.discarded_snapshots:
+        payload = {"snapshots": list(result.discarded_snapshots), "resumed_from_examples": result.resumed_from_examples}
+        _event(session, study, EventKind.SNAPSHOT_DISCARDED, payload, piece.trial_number)
+
+
+def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult) -> None:
+    assert result.eval_loss is not None
+    assert result.snapshot is not None
+    loss, trial_id = result.eval_loss, piece.optuna_trial_id
+    dispatch.set_snapshots(session, piece.id, [result.snapshot.model_dump()])
+    study.storage.set_trial_intermediate_value(trial_id, piece.until_examples, loss)
+    payload = {"examples": piece.until_examples, "loss": loss, "seconds": result.usage.total_seconds()}
+    _event(session, study, EventKind.TRIAL_REPORTED, payload, piece.trial_number)
+    if result.finished:
+        study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
+        study.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [loss])
+        _event(session, study, EventKind.TRIAL_COMPLETED, {"loss": loss}, piece.trial_number)
+        return
+    study.storage.set_trial_user_attr(trial_id, "hpo_state", PAUSED)
+    judgement = study.strategy.judge(study.view(), piece.trial_number)
+    if judgement.verdict == "prune":
+        study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
+        study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [loss])
+    kind = EventKind.TRIAL_PRUNED if judgement.verdict == "prune" else EventKind.TRIAL_PAUSED
+    _event(session, study, kind, {"reason": judgement.reason, "loss": loss}, piece.trial_number)
+
+
+def _failed(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult) -> None:
+    trial_id = piece.optuna_trial_id
+    for name, value in (("outcome", str(result.outcome)), ("message", result.message), ("hpo_state", "ended")):
+        study.storage.set_trial_user_attr(trial_id, name, value)
+    study.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    payload = {"outcome": str(result.outcome), "message": result.message}
+    _event(session, study, EventKind.TRIAL_FAILED, payload, piece.trial_number)
+    if result.outcome in _ABOUT_THE_STUDY:
+        endings.fail_study(session, study, f"trial {piece.trial_number}: {result.message}")
+    elif result.outcome in _RETRIED and _hopeless(study.trials()):
+        why = f"{_HOPELESS_TRIALS} trials failed and none reported a loss; the last one: {result.message}"
+        endings.fail_study(session, study, why)
+
+
+def _hopeless(trials: list[FrozenTrial]) -> bool:
+    failed = sum(trial.state is TrialState.FAIL for trial in trials)
+    return failed >= _HOPELESS_TRIALS and not any(trial.intermediate_values for trial in trials)
+
+
+def _interrupted(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, *, retried: bool) -> None:
+    """Preempted, lost or broken: the trial keeps its newest snapshot and waits, paused, for the next attempt."""
+    study.storage.set_trial_user_attr(piece.optuna_trial_id, "hpo_state", PAUSED)
+    if result.snapshot is not None:
+        known = dispatch.slice_snapshots(session, piece.id)
+        dispatch.set_snapshots(session, piece.id, [result.snapshot.model_dump(), *known])
+    if retried:
+        payload = {
+            "slice_id": piece.id,
+            "attempt": piece.attempt,
+            "outcome": str(result.outcome),
+            "message": result.message,
+        }
+        _event(session, study, EventKind.SLICE_RETRIED, payload, piece.trial_number)
+
+
+def _event(session: Session, study: LiveStudy, kind: EventKind, payload: dict[str, object], trial: int) -> None:
+    dispatch.add_event(session, study.project_id, study.id, kind, payload, trial)

@@ -1,0 +1,219 @@
+"""Start, adopt, reach and stop the one server of an HPO_HOME."""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg2
+from sqlalchemy.engine import URL
+
+from hpo_service.embedded_postgres import binaries, cluster, locks, roles
+from hpo_service.embedded_postgres.account import server_account
+from hpo_service.embedded_postgres.place import Place, control_folder, find_place, settle
+from hpo_service.errors import SetupError
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+FALLBACK = Path("/var/lib/hpo")
+
+
+class EmbeddedPostgres:
+    """The PostgreSQL server of `home`. Any number of objects and processes may speak for the same server.
+
+    `fsync=False` trades crash safety for speed (tests). `fallback`: where root's clusters go whose home the server's
+    user cannot reach. `timeout`: seconds to wait for the server, crash recovery included.
+    """
+
+    def __init__(self, home: Path, *, fsync: bool = True, fallback: Path = FALLBACK, timeout: float = 60.0) -> None:
+        self.home = home.expanduser().resolve()
+        self._fsync = fsync
+        self._fallback = fallback
+        self._timeout = timeout
+
+    def start(self) -> None:
+        """Make the cluster where there is none, start the server where it does not run. Returns when it answers.
+
+        Raises SetupError where the machine or the folders do not allow it.
+        """
+        try:
+            control = control_folder(self.home)
+            control.mkdir(parents=True, exist_ok=True)
+            with locks.exclusive(control / "start.lock", timeout=self._timeout + 30):
+                place = find_place(self.home)
+                if place is None or (connection := _connect(place)) is None:
+                    place, connection = self._launch(place)
+                with closing(connection):
+                    roles.ensure_roles(connection, roles.read_passwords(place.passwords))
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SetupError(
+                f"The database under HPO_HOME ({self.home}) cannot be set up: {error}. Choose a folder that you can "
+                "write to with HPO_HOME, or set HPO_DATABASE_URL to a server of yours."
+            ) from error
+
+    def running(self) -> bool:
+        """Whether the server answers a query now."""
+        place = find_place(self.home)
+        connection = _connect(place) if place else None
+        if connection is None:
+            return False
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return True
+
+    def url(self, database: str = roles.DATABASE, role: str = roles.OWNER) -> str:
+        """The SQLAlchemy URL (psycopg2, Unix socket) of `database` for `role`; a secret, as it holds the password.
+
+        Raises SetupError before the first start.
+        """
+        place = self._place()
+        return URL.create(
+            "postgresql+psycopg2",
+            username=role,
+            password=roles.read_passwords(place.passwords)[role],
+            database=database,
+            query={"host": str(place.socket_folder)},
+        ).render_as_string(hide_password=False)
+
+    def stop(self) -> None:
+        """Stop the server whoever started it; clients are disconnected. Does nothing where it does not run."""
+        if not control_folder(self.home).is_dir():
+            return
+        with locks.exclusive(control_folder(self.home) / "start.lock", timeout=self._timeout + 30):
+            place = find_place(self.home)
+            if place is None or not locks.is_held(place.server_lock):
+                return
+            for sign, seconds in ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0)):
+                if (pid := postmaster_pid(place)) is not None:
+                    os.kill(pid, sign)
+                if _wait_until_gone(place, seconds):
+                    return
+            raise SetupError(_still_there(place, "does not stop"))
+
+    def _place(self) -> Place:
+        place = find_place(self.home)
+        if place is None:
+            raise SetupError(f"There is no database under HPO_HOME ({self.home}) yet. Start the service with 'hpo up'.")
+        return place
+
+    def _launch(self, place: Place | None) -> "tuple[Place, Connection]":
+        account = place.account if place else server_account()
+        found = binaries.locate(account)
+        fresh = place is None
+        if place is None:
+            place = settle(self.home, self._fallback, found, account)
+        elif not account.can_enter(place.folder):
+            raise SetupError(
+                f"The database lives in {place.folder}, which the user {account.name!r}, who runs PostgreSQL for root, "
+                "cannot traverse any more. Give others the right to traverse (x) on the folders above it, or move it."
+            )
+        if not found.reachable_by(account):
+            found = found.copied_to(place.folder)
+        if fresh:
+            cluster.create(place, found, fsync=self._fsync)
+        cluster.check_version(place, found)
+        return place, self._serve(place, found)
+
+    def _serve(self, place: Place, found: binaries.Binaries) -> "Connection":
+        lock = self._server_lock_or_connection(place)
+        if not isinstance(lock, int):
+            return lock
+        log = None
+        try:
+            place.make_socket_folder()
+            cluster.remove_stale_files(place)
+            cluster.configure(place, fsync=self._fsync)
+            log = cluster.open_log(place)
+            position = os.fstat(log).st_size
+            # The shell leaves the server to init: the caller gets no child to reap. Arguments stay a list.
+            command = [
+                "sh",
+                "-c",
+                '"$@" &',
+                "sh",
+                found.postgres,
+                "-D",
+                place.data,
+                "-c",
+                f"config_file={place.config}",
+            ]
+            place.account.run(command, output=log, keep=(lock,))
+        finally:
+            os.close(lock)
+            if log is not None:
+                os.close(log)
+        return self._await_answer(place, position)
+
+    def _server_lock_or_connection(self, place: Place) -> "int | Connection":
+        """The lock, once every process of an earlier server is gone; a connection if that server answers meanwhile."""
+        deadline = time.monotonic() + self._timeout
+        while (lock := locks.try_lock(place.server_lock)) is None:
+            if (connection := _connect(place)) is not None:
+                return connection
+            if time.monotonic() > deadline:
+                raise SetupError(_still_there(place, f"does not answer for {self._timeout:.0f} s"))
+            time.sleep(locks.POLL_SECONDS)
+        return lock
+
+    def _await_answer(self, place: Place, position: int) -> "Connection":
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
+            alive = locks.is_held(place.server_lock)
+            if (connection := _connect(place)) is not None:
+                return connection
+            if not alive:
+                raise SetupError(
+                    f"PostgreSQL ended right after its start: {cluster.log_since(place, position)}. "
+                    f"Its log is {place.log}."
+                )
+            time.sleep(locks.POLL_SECONDS)
+        raise SetupError(_still_there(place, f"does not answer for {self._timeout:.0f} s"))
+
+
+def postmaster_pid(place: Place) -> int | None:
+    """The server's process id, from its pid file if that process really is the server of this place."""
+    try:
+        pid = int((place.data / "postmaster.pid").read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    arguments = _command_line(pid)
+    return pid if str(place.data) in arguments and "postgres" in arguments.split(" ")[0] else None
+
+
+def _command_line(pid: int) -> str:
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="surrogateescape")
+        except OSError:
+            return ""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout
+
+
+def _connect(place: Place) -> "Connection | None":
+    try:
+        password = roles.read_passwords(place.passwords)[roles.SUPERUSER]
+        return roles.connect(place.socket_folder, password)
+    except psycopg2.OperationalError:
+        return None
+
+
+def _wait_until_gone(place: Place, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while locks.is_held(place.server_lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(locks.POLL_SECONDS)
+    return True
+
+
+def _still_there(place: Place, what: str) -> str:
+    pid = postmaster_pid(place)
+    who = f"process {pid}" if pid else "processes of an earlier server, or of another container,"
+    return f"PostgreSQL in {place.folder} {what}: {who} hold {place.server_lock}. Look into {place.log}; end them and retry."

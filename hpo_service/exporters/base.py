@@ -1,0 +1,51 @@
+"""What every export format shares: the rendered file and numbers that every parser reads as numbers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from trainer.spec import TrialFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """One exported file. `dropped` names what the format has no key for."""
+
+    text: str
+    media_type: str
+    file_name: str
+    dropped: tuple[str, ...] = ()
+
+
+class Render(Protocol):
+    """An export format."""
+
+    def __call__(self, document: TrialFile) -> Rendered:
+        """The document in this format."""
+
+
+def plain_float(value: float) -> str:
+    """Digits without an exponent (`0.0002`): YAML 1.1 readers take `2e-04` for a string."""
+    text = format(Decimal(repr(value)), "f")
+    return text if "." in text else f"{text}.0"
+
+
+def json_text(value: object, indent: int = 0) -> str:
+    """JSON with plain floats, two spaces a level."""
+    inner = " " * (indent + 2)
+    if isinstance(value, float):
+        return plain_float(value)
+    if isinstance(value, Mapping) and value:
+        members = [f"{inner}{json.dumps(str(key))}: {json_text(item, indent + 2)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(members) + "\n" + " " * indent + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        items = [f"{inner}{json_text(item, indent + 2)}" for item in value]
+        return "[\n" + ",\n".join(items) + "\n" + " " * indent + "]"
+    return json.dumps(value)
+
+
+def names_not_in(document: TrialFile, known: frozenset[str]) -> tuple[str, ...]:
+    """Hyperparameters that a format has no key for, in the document's order."""
+    return tuple(name for name in type(document.parameters).model_fields if name not in known)

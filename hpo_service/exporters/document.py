@@ -1,0 +1,73 @@
+"""The best parameters of a study as one document, with where they come from."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from hpo_service.best import Best
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
+
+METRIC = "eval_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """What is known of a study beyond its trials. A digest that nobody computed is None."""
+
+    name: str
+    project: str = "default"
+    strategy: str = ""
+    seed: int | None = None
+    base_digest: str | None = None
+    train_digest: str | None = None
+    eval_digest: str | None = None
+
+
+class ResolvedFacts(Protocol):
+    """The part of a resolved study that every one of its trials shares."""
+
+    @property
+    def model(self) -> ModelSpec:
+        """The base model."""
+
+    @property
+    def data(self) -> DataSpec:
+        """The rows."""
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How trials are run."""
+
+
+def best_document(study: StudyFacts, best: Best, resolved: ResolvedFacts, *, now: datetime | None = None) -> TrialFile:
+    """What `python -m trainer run` takes to train the best trial again."""
+    return TrialFile(
+        kind="BestParams",
+        metadata={"name": study.name, "project": study.project},
+        model=resolved.model,
+        data=resolved.data,
+        parameters=Parameters.model_validate(dict(best.parameters)),
+        training=resolved.training,
+        provenance=_provenance(study, best, now or datetime.now(UTC)),
+    )
+
+
+def _provenance(study: StudyFacts, best: Best, now: datetime) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "study": study.name,
+        "trial": best.trial_number,
+        "metric": METRIC,
+        "loss": best.loss,
+        "examples": best.examples,
+        "provisional": best.provisional,
+        "baseline_loss": best.improvement.baseline_loss if best.improvement else None,
+        "strategy": study.strategy or None,
+        "search_seed": study.seed,
+        "base_digest": study.base_digest,
+        "train_digest": study.train_digest,
+        "eval_digest": study.eval_digest,
+        "date": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "generator": f"hpo-service {version('hpo-service')}",
+    }
+    return {name: value for name, value in facts.items() if value is not None}

@@ -1,0 +1,158 @@
+"""What was dispatched for a study and what it consumed, as the API reads it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, Row, SQLColumnExpression, and_, cast, func, select
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import Spent
+from hpo_service.tables import Attempt, Slice, Study
+
+_SECONDS = Attempt.load_seconds + Attempt.train_seconds + Attempt.evaluate_seconds + Attempt.snapshot_seconds
+_ATTEMPTS_OF_SLICES = and_(Attempt.slice_id == Slice.id, Attempt.project_id == Slice.project_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptRow:
+    """One attempt with the slice that it belongs to. `outcome` is None while it runs."""
+
+    slice_id: int
+    attempt: int
+    trial_number: int
+    until_examples: int
+    slice_state: str
+    outcome: str | None
+    message: str
+    started_at: datetime
+    finished_at: datetime | None
+    examples: int
+    seconds: float
+    usd: float
+    flops: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialUsage:
+    """What the attempts of one trial consumed together."""
+
+    attempts: int
+    examples: int
+    seconds: float
+    usd: float
+
+
+def spent_by_study(session: Session, project_id: int, study_ids: Sequence[int]) -> dict[int, Spent]:
+    """What each study has consumed; studies without slices are left out."""
+    query = (
+        select(
+            Slice.study_id,
+            func.count(Slice.trial_number.distinct()).label("trials"),
+            _total(Attempt.examples).label("examples"),
+            _total(_SECONDS).label("seconds"),
+            _total(Attempt.cost_usd).label("usd"),
+            _total(Attempt.flops).label("flops"),
+        )
+        .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
+        .where(Slice.project_id == project_id, Slice.study_id.in_(study_ids))
+        .group_by(Slice.study_id)
+    )
+    return {
+        row.study_id: Spent(
+            trials=row.trials, examples=int(row.examples), seconds=row.seconds, usd=row.usd, flops=row.flops
+        )
+        for row in session.execute(query)
+    }
+
+
+def usage_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, TrialUsage]:
+    """What each trial has consumed, by trial number."""
+    query = (
+        select(
+            Slice.trial_number,
+            func.count(Attempt.slice_id).label("attempts"),
+            _total(Attempt.examples).label("examples"),
+            _total(_SECONDS).label("seconds"),
+            _total(Attempt.cost_usd).label("usd"),
+        )
+        .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
+        .where(Slice.project_id == project_id, Slice.study_id == study_id)
+        .group_by(Slice.trial_number)
+    )
+    return {
+        row.trial_number: TrialUsage(
+            attempts=row.attempts, examples=int(row.examples), seconds=row.seconds, usd=row.usd
+        )
+        for row in session.execute(query)
+    }
+
+
+def attempts_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[AttemptRow]:
+    """Every attempt of a trial in the order in which they started."""
+    query = (
+        select(Attempt, Slice.trial_number, Slice.until_examples, Slice.state, _SECONDS.label("seconds"))
+        .join(Slice, _ATTEMPTS_OF_SLICES)
+        .where(Slice.project_id == project_id, Slice.study_id == study_id, Slice.trial_number == trial_number)
+        .order_by(Attempt.started_at, Attempt.slice_id, Attempt.attempt)
+    )
+    return [_attempt(row) for row in session.execute(query)]
+
+
+def progress_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, dict[str, Any]]:
+    """The last sign of life of every trial with a running slice: its rung and what the worker reported."""
+    query = select(Slice.trial_number, Slice.until_examples, Slice.progress).where(
+        Slice.project_id == project_id, Slice.study_id == study_id, Slice.state == "running"
+    )
+    return {row.trial_number: {"until_examples": row.until_examples, **row.progress} for row in session.execute(query)}
+
+
+def snapshots_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[dict[str, Any]]:
+    """Every known snapshot of a trial, newest first."""
+    query = select(Slice.snapshots).where(
+        Slice.project_id == project_id, Slice.study_id == study_id, Slice.trial_number == trial_number
+    )
+    snapshots = [snapshot for listed in session.scalars(query) for snapshot in listed]
+    return sorted(snapshots, key=lambda snapshot: -int(snapshot["examples_seen"]))
+
+
+def seconds_per_example(session: Session, project_id: int, model_path: str) -> float | None:
+    """How long an example took in earlier studies of this model, all work of the workers counted; None if unknown."""
+    query = (
+        select(_total(_SECONDS).label("seconds"), _total(Attempt.examples).label("examples"))
+        .join(Slice, _ATTEMPTS_OF_SLICES)
+        .join(Study, and_(Study.id == Slice.study_id, Study.project_id == Slice.project_id))
+        .where(
+            Slice.project_id == project_id,
+            Study.resolved["model"]["path"].astext == model_path,
+            Attempt.outcome == "done",
+        )
+    )
+    row = session.execute(query).one()
+    return float(row.seconds) / float(row.examples) if row.examples else None
+
+
+def _total(column: SQLColumnExpression[Any]) -> ColumnElement[float]:
+    return func.coalesce(func.sum(cast(column, Float(53))), 0.0)
+
+
+def _attempt(row: Row[Attempt, int, int, str, float]) -> AttemptRow:
+    attempt: Attempt = row.Attempt
+    return AttemptRow(
+        slice_id=attempt.slice_id,
+        attempt=attempt.attempt,
+        trial_number=row.trial_number,
+        until_examples=row.until_examples,
+        slice_state=row.state,
+        outcome=attempt.outcome,
+        message=attempt.message,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        examples=attempt.examples,
+        seconds=row.seconds,
+        usd=attempt.cost_usd,
+        flops=attempt.flops,
+        peak_memory_bytes=attempt.peak_memory_bytes,
+    )

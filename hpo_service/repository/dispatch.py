@@ -1,0 +1,244 @@
+"""What the dispatcher reads and writes in schema `hpo`. Every write happens inside a fenced transaction of the caller."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import TERMINAL, Spent, StudyState
+from hpo_service.intents import EventKind
+from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Event, Intent, Slice, Study, Worker
+from trainer.spec import Outcome, SliceResult
+
+
+def live_studies(session: Session) -> Sequence[Study]:
+    """Studies that have not ended, oldest first, and ended ones with an open intent."""
+    open_intents = select(Intent.study_id).where(Intent.done_at.is_(None))
+    query = (
+        select(Study)
+        .where(Study.deleted_at.is_(None))
+        .where(Study.state.not_in([str(state) for state in TERMINAL]) | Study.id.in_(open_intents))
+        .order_by(Study.id)
+    )
+    return session.scalars(query).all()
+
+
+def study(session: Session, study_id: int) -> Study:
+    """One study's row, locked until the transaction ends."""
+    return session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
+
+
+def open_intents(session: Session) -> Sequence[Intent]:
+    """Intents that nobody has acted on, in the order they were written."""
+    return session.scalars(select(Intent).where(Intent.done_at.is_(None)).order_by(Intent.id).limit(100)).all()
+
+
+def finish_intent(session: Session, intent_id: int, error: str | None) -> None:
+    """Mark an intent as done, or as refused with the reason."""
+    session.execute(
+        update(Intent).where(Intent.id == intent_id).values(done_at=func.clock_timestamp(), error=error)
+    )
+
+
+def set_state(session: Session, study_id: int, state: StudyState, message: str) -> None:
+    """Write a study's state; the caller has checked the transition."""
+    values: dict[str, Any] = {"state": str(state), "message": message, "version": Study.version + 1}
+    if state is StudyState.RUNNING:
+        values["started_at"] = func.coalesce(Study.started_at, func.clock_timestamp())
+    if state in TERMINAL:
+        values["finished_at"] = func.clock_timestamp()
+    session.execute(update(Study).where(Study.id == study_id).values(**values))
+
+
+def update_study(session: Session, study_id: int, **values: Any) -> None:
+    """Change columns of a study."""
+    session.execute(update(Study).where(Study.id == study_id).values(**values, version=Study.version + 1))
+
+
+def add_event(
+    session: Session, project_id: int, study_id: int, kind: EventKind, payload: dict[str, Any], trial: int | None = None
+) -> None:
+    """Append to the study's history."""
+    session.add(
+        Event(project_id=project_id, study_id=study_id, trial_number=trial, kind=str(kind), payload=payload)
+    )
+
+
+def open_slices(session: Session, study_ids: Sequence[int]) -> Sequence[Slice]:
+    """Slices that wait or run."""
+    query = select(Slice).where(Slice.study_id.in_(study_ids), Slice.state.in_(["waiting", "running"]))
+    return session.scalars(query.order_by(Slice.id)).all()
+
+
+def trial_snapshots(session: Session, study_id: int, trial_number: int) -> list[dict[str, Any]]:
+    """Every snapshot known of a trial, newest first: those inside an open slice before those of the rungs below."""
+    query = (
+        select(Slice.snapshots)
+        .where(Slice.study_id == study_id, Slice.trial_number == trial_number)
+        .order_by(Slice.until_examples.desc())
+    )
+    return [snapshot for snapshots in session.scalars(query) for snapshot in snapshots]
+
+
+def slice_snapshots(session: Session, slice_id: int) -> list[dict[str, Any]]:
+    """Snapshots of one slice, newest first."""
+    return list(session.scalars(select(Slice.snapshots).where(Slice.id == slice_id)).one())
+
+
+def add_slice(
+    session: Session, project_id: int, study_id: int, optuna_trial_id: int, trial_number: int, until_examples: int
+) -> Slice:
+    """Write a slice that waits for its first attempt."""
+    row = Slice(
+        project_id=project_id,
+        study_id=study_id,
+        optuna_trial_id=optuna_trial_id,
+        trial_number=trial_number,
+        until_examples=until_examples,
+        state="waiting",
+        attempt=0,
+        failures=0,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def start_attempt(session: Session, project_id: int, slice_id: int, attempt: int, worker_id: int) -> None:
+    """Write the attempt and make it the slice's current one."""
+    session.add(Attempt(project_id=project_id, slice_id=slice_id, attempt=attempt, worker_id=worker_id))
+    session.execute(
+        update(Slice).where(Slice.id == slice_id).values(state="running", attempt=attempt, progress={})
+    )
+
+
+def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state: str, failed: bool) -> bool:
+    """Compare-and-set on `(slice, attempt)`: close both, or change nothing and answer False if the attempt is stale."""
+    closed = session.execute(
+        update(Slice)
+        .where(Slice.id == result.slice_id, Slice.attempt == result.attempt, Slice.state == "running")
+        .values(
+            state=state,
+            finished_at=None if state == "waiting" else func.clock_timestamp(),
+            failures=Slice.failures + int(failed),
+        )
+        .returning(Slice.id)
+    ).scalar_one_or_none()
+    if closed is None:
+        return False
+    usage = result.usage
+    session.execute(
+        update(Attempt)
+        .where(Attempt.slice_id == result.slice_id, Attempt.attempt == result.attempt)
+        .values(
+            outcome=str(result.outcome),
+            message=result.message,
+            finished_at=func.clock_timestamp(),
+            cost_usd=cost_usd,
+            **usage.model_dump(exclude={"steps"}),
+        )
+    )
+    return True
+
+
+def set_snapshots(session: Session, slice_id: int, snapshots: list[dict[str, Any]]) -> None:
+    """Replace what is known of a slice's snapshots, newest first."""
+    session.execute(update(Slice).where(Slice.id == slice_id).values(snapshots=snapshots))
+
+
+def set_progress(session: Session, token: tuple[int, int], progress: dict[str, Any]) -> None:
+    """Keep the last sign of life of a running attempt."""
+    session.execute(
+        update(Slice)
+        .where(Slice.id == token[0], Slice.attempt == token[1], Slice.state == "running")
+        .values(progress=progress)
+    )
+
+
+def drop_slices(session: Session, study_id: int) -> None:
+    """Close the slices of an ending study that wait for an attempt."""
+    session.execute(
+        update(Slice)
+        .where(Slice.study_id == study_id, Slice.state == "waiting")
+        .values(state="dropped", finished_at=func.clock_timestamp())
+    )
+
+
+def lose_attempts(session: Session, epoch: int, message: str) -> int:
+    """At take-over: close every attempt that an earlier dispatcher started; its workers are gone. How many there were."""
+    outcome, waiting = str(Outcome.LOST), "waiting"
+    lost = session.execute(
+        update(Attempt)
+        .where(Attempt.outcome.is_(None))
+        .values(outcome=outcome, message=message, finished_at=func.clock_timestamp())
+        .returning(Attempt.slice_id)
+    ).all()
+    session.execute(update(Slice).where(Slice.state == "running").values(state=waiting, progress={}))
+    session.execute(
+        update(Worker)
+        .where(Worker.gone_at.is_(None), Worker.epoch < epoch)
+        .values(state="gone", gone_at=func.clock_timestamp(), message=message)
+    )
+    return len(lost)
+
+
+def add_worker(
+    session: Session, *, executor: str, name: str, device: str, software: dict[str, str], epoch: int
+) -> int:
+    """Record a worker that became ready; its id."""
+    worker = Worker(
+        project_id=DEFAULT_PROJECT_ID,
+        executor=executor,
+        name=name,
+        state="ready",
+        device=device,
+        software=dict(software),
+        epoch=epoch,
+    )
+    session.add(worker)
+    session.flush()
+    return worker.id
+
+
+def end_worker(session: Session, worker_id: int, message: str) -> None:
+    """Record that a worker is gone."""
+    session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id)
+        .values(state="gone", gone_at=func.clock_timestamp(), message=message)
+    )
+
+
+def spent(session: Session, study_id: int) -> Spent:
+    """What the study's attempts have consumed."""
+    row = session.execute(
+        text(
+            """
+            SELECT count(DISTINCT s.trial_number) AS trials, coalesce(sum(a.examples), 0) AS examples,
+                   coalesce(sum(a.load_seconds + a.train_seconds + a.evaluate_seconds + a.snapshot_seconds), 0)
+                       AS seconds,
+                   coalesce(sum(a.cost_usd), 0) AS usd, coalesce(sum(a.flops), 0) AS flops
+              FROM hpo.slices s LEFT JOIN hpo.attempts a ON a.slice_id = s.id
+             WHERE s.study_id = :study
+            """
+        ),
+        {"study": study_id},
+    ).one()
+    return Spent(
+        trials=row.trials, examples=int(row.examples), seconds=row.seconds, usd=row.usd, flops=row.flops
+    )
+
+
+def delete_study(session: Session, study_id: int) -> None:
+    """Forget an ended study; its name is free again. Rows stay for the accounts."""
+    session.execute(
+        update(Study)
+        .where(Study.id == study_id)
+        .values(deleted_at=func.clock_timestamp(), optuna_study_id=None, version=Study.version + 1)
+    )
+
+
+def database_now(session: Session) -> Any:
+    """The database's clock."""
+    return session.execute(select(func.clock_timestamp())).scalar_one()

@@ -1,0 +1,57 @@
+"""The API as a process."""
+
+import errno
+import socket
+
+import uvicorn
+
+from hpo_service.api.app import create_app
+from hpo_service.database import make_engine
+from hpo_service.errors import SetupError
+from hpo_service.settings import Settings
+
+_STOP_SECONDS = 3
+_CONNECTIONS = 10
+
+
+def run_api(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        SetupError: no database is named, or the address cannot be listened on.
+    """
+    if settings.database_url is None:
+        raise SetupError("HPO_DATABASE_URL is not set. Set it, or run `hpo up`, which brings its own PostgreSQL.")
+    listener = listen(settings.host, settings.port)
+    url = settings.database_url.get_secret_value()
+    engine = make_engine(url, application_name="hpo-api", pool_size=_CONNECTIONS)
+    # No access log: it would keep the tokens of login links.
+    config = uvicorn.Config(
+        create_app(settings, engine),
+        log_level="info",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        listener.close()
+        engine.dispose()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises SetupError that names the port and the remedy."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = "is taken by another program" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise SetupError(
+            f"Port {port} on {host} {reason}. Stop that program, or choose another port with --port or HPO_PORT."
+        ) from error
+    return listener

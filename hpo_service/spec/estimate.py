@@ -1,0 +1,76 @@
+"""What a study will probably take, before anything is trained."""
+
+from statistics import fmean
+
+from hpo_service.search_space import SearchSpace, advice
+from hpo_service.spec.resolved import ResolvedStudy
+from trainer.rows import total_examples
+from trainer.spec import Frozen
+
+_SURVIVORS_OF_MEDIAN = 0.5
+
+
+class Estimate(Frozen):
+    """Expected numbers; `expected_share` compares with training every trial to its end."""
+
+    dimensions: int
+    trials: int
+    slices: int
+    ladder: tuple[int, ...]
+    expected_examples: int
+    full_examples: int
+    expected_share: float
+    warnings: tuple[str, ...]
+
+
+def estimate(resolved: ResolvedStudy) -> Estimate:
+    """Trials are taken to have the mean number of epochs; the budget in examples caps the expectation."""
+    space = resolved.search_space()
+    totals = [total_examples(resolved.train_rows, probe.parameters.epochs) for probe in space.probes]
+    mean_total = max(1, round(fmean(totals)))
+    rungs = (*(rung for rung in resolved.ladder if rung < mean_total), mean_total)
+    counts = _trials_at(resolved, len(rungs))
+    examples = sum(count * (end - start) for count, start, end in zip(counts, (0, *rungs), rungs, strict=False))
+    cap = resolved.budget.max_examples
+    expected = round(examples if cap is None else min(examples, cap))
+    full = resolved.budget.max_trials * mean_total
+    return Estimate(
+        dimensions=len(space.dimensions),
+        trials=resolved.budget.max_trials,
+        slices=round(sum(counts)),
+        ladder=resolved.ladder,
+        expected_examples=expected,
+        full_examples=full,
+        expected_share=expected / full,
+        warnings=tuple(warnings(resolved, space)),
+    )
+
+
+def warnings(resolved: ResolvedStudy, space: SearchSpace) -> list[str]:
+    """Sentences about what is allowed but probably not meant."""
+    found = advice(space, resolved.budget.max_trials)
+    if resolved.baseline is None:
+        why = "" if resolved.preset is None else ": the preset's published values do not lie in this space"
+        found.append(f"no baseline{why}; write `baseline` to compare with what you have.")
+    if resolved.search.deterministic and resolved.budget.max_parallel > 1:
+        found.append(
+            f"deterministic with {resolved.budget.max_parallel} slices in parallel: the order in which they end still "
+            "decides; max_parallel: 1 removes that."
+        )
+    if resolved.eval_rows < 50:
+        found.append(f"the loss is measured on {resolved.eval_rows} evaluation rows only; differences may be noise.")
+    return found
+
+
+def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:
+    """How many trials are expected to be trained up to each rung."""
+    trials = resolved.budget.max_trials
+    match resolved.search.strategy:
+        case "asha":
+            survivors = 1 / resolved.search.reduction_factor
+        case "median":
+            survivors = _SURVIVORS_OF_MEDIAN
+        case "none":
+            survivors = 1.0
+    to_the_end = min(trials, 1 + (resolved.baseline is not None))
+    return [max(float(to_the_end), trials * survivors**index) for index in range(rungs)]

@@ -1,0 +1,78 @@
+"""Turn pydantic's complaints into problems with a JSON pointer, what is allowed and what was probably meant."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from hpo_service.errors import Problem
+from hpo_service.spelling import did_you_mean, unknown_key
+
+_SHOWN = 80
+_PREFIX = re.compile(r"^(Value error, |Input |(String|Value|Dictionary|List|Tuple|Datetime) (?=should|must))")
+_QUOTED = re.compile(r"'([^']*)'")
+
+
+def problems_from(error: ValidationError, document: object, model: type[BaseModel]) -> list[Problem]:
+    """One problem for each complaint of `model` about `document`, in the document's order."""
+    return [_problem(details, document, model) for details in error.errors(include_url=False)]
+
+
+def _problem(details: ErrorDetails, document: object, model: type[BaseModel]) -> Problem:
+    location = tuple(_existing(details["loc"], document))
+    kind = details["type"]
+    if kind == "extra_forbidden" and location:
+        known = _keys_at(model, location[:-1])
+        return Problem(detail=unknown_key(str(location[-1])[:_SHOWN], known), pointer=pointer(location), allowed=known)
+    if kind == "missing":
+        return Problem(detail=f"{details['loc'][-1]} is required.", pointer=pointer(details["loc"]))
+    allowed: tuple[str, ...] = ()
+    hint = ""
+    if kind in ("literal_error", "enum"):
+        allowed = tuple(_QUOTED.findall(str(details.get("ctx", {}).get("expected", ""))))
+        hint = did_you_mean(str(details["input"])[:_SHOWN], allowed)
+    message = _PREFIX.sub("", details["msg"])
+    written = _shown(details["input"])
+    sentence = message if kind == "value_error" else f"{_name(location)}{written}: it {message}"
+    return Problem(detail=f"{sentence.rstrip('.')}.{hint}", pointer=pointer(location), allowed=allowed)
+
+
+def pointer(location: Sequence[int | str]) -> str:
+    """The JSON pointer (RFC 6901) of a location."""
+    return "".join("/" + str(part)[:_SHOWN].replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _existing(location: tuple[int | str, ...], document: object) -> Iterator[int | str]:
+    """The parts of a location that the document has; pydantic also names branches of unions."""
+    for part in location:
+        if (isinstance(document, Mapping) and part in document) or (isinstance(document, list) and isinstance(part, int) and part < len(document)):
+            document = document[part]
+            yield part
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, ...]:
+    current = model
+    for part in location:
+        fields = {(field.alias or name): field.annotation for name, field in current.model_fields.items()}
+        current = _model_in(fields.get(str(part))) or current
+    return tuple(field.alias or name for name, field in current.model_fields.items())
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _name(location: Sequence[int | str]) -> str:
+    return ".".join(map(str, location)) or "the document"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float) or value is None:
+        text = repr(value)
+        return f" is {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
+    return ""

@@ -1,0 +1,199 @@
+"""A study spec with everything expanded: what the dispatcher reads. Nothing in it depends on files any more."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from hpo_service import domain
+from hpo_service.errors import InvalidSpec, Problem
+from hpo_service.presets import PRESETS, load_preset
+from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.spec.study import BudgetSettings, Metadata, Resources, SearchSettings, StudySpec, parse_spec
+from trainer.rows import total_examples
+from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, TrainingSettings, TrialSpec
+
+_UNLIMITED_PARALLEL = 1024
+
+
+class ResolvedBudget(BudgetSettings):
+    """The caps, with the number of parallel slices decided."""
+
+    max_parallel: int
+
+
+class ResolvedStudy(Frozen):
+    """Self-contained and the same after a trip through JSON.
+
+    `baseline` and `enqueue` are points in real values that lie in the space; `ladder` holds the study's rungs in
+    examples. `train_rows` and `eval_rows` are what a trial sees after split and limits.
+    """
+
+    metadata: Metadata
+    preset: str | None
+    model: ModelSpec
+    data: DataSpec
+    space: dict[str, Any]
+    training: TrainingSettings
+    search: SearchSettings
+    budget: ResolvedBudget
+    resources: Resources
+    baseline: dict[str, Any] | None
+    enqueue: tuple[dict[str, Any], ...]
+    train_rows: int
+    eval_rows: int
+    ladder: tuple[int, ...]
+
+    def search_space(self) -> SearchSpace:
+        """The space; keep it, building it takes a moment."""
+        return SearchSpace.from_json(self.space)
+
+    def limits(self) -> domain.Limits:
+        """The hard caps."""
+        budget = self.budget
+        return domain.Limits(
+            max_trials=budget.max_trials,
+            max_examples=budget.max_examples,
+            max_gpu_hours=budget.max_gpu_hours,
+            max_cost_usd=budget.max_cost_usd,
+            deadline=budget.deadline,
+        )
+
+    def trial_spec(self, parameters: Parameters) -> TrialSpec:
+        """The trial that these parameters make."""
+        return TrialSpec(model=self.model, data=self.data, parameters=parameters, training=self.training)
+
+    def trial_rungs(self, parameters: Parameters) -> tuple[int, ...]:
+        """Where a trial with these parameters stops to be judged; the last one is its end."""
+        return domain.trial_ladder(self.ladder, total_examples(self.train_rows, parameters.epochs))
+
+    def extend(self, space: Mapping[str, Any], budget: Mapping[str, Any]) -> Self:
+        """The study with a wider space and changed caps. The ladder stays, so that all trials stay comparable.
+
+        Raises:
+            InvalidSpec: the space would not only grow, or a cap makes no sense.
+        """
+        grown = self.search_space().extend(space)
+        written = self.budget.model_dump(mode="json") | dict(budget)
+        document = {
+            "metadata": self.metadata,
+            "model": self.model,
+            "data": self.data,
+            "search": self.search,
+            "budget": written,
+        }
+        checked = parse_spec(document)
+        return self.model_copy(update={"space": grown.to_json(), "budget": _budget(checked)})
+
+
+def resolve(
+    spec: StudySpec, *, model_path: str, train: str, eval: str | None, train_rows: int, eval_rows: int
+) -> ResolvedStudy:
+    """Expand the preset, check the space and every point; paths and rows were checked by the caller.
+
+    Raises:
+        InvalidSpec: the preset does not exist, the space is wrong, a point lies outside it, or trials do not suffice.
+    """
+    merged = expand(spec)
+    space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
+    baseline = _baseline(merged, space)
+    enqueue = tuple(_point(space, point, f"/enqueue/{index}") for index, point in enumerate(merged.enqueue))
+    _require_room(merged, len(enqueue) + (baseline is not None))
+    return ResolvedStudy(
+        metadata=merged.metadata,
+        preset=merged.preset,
+        model=merged.model.model_copy(update={"path": model_path}),
+        data=merged.data.model_copy(update={"train": train, "eval": eval}),
+        space=space.to_json(),
+        training=merged.training,
+        search=merged.search,
+        budget=_budget(merged),
+        resources=merged.resources,
+        baseline=baseline,
+        enqueue=enqueue,
+        train_rows=train_rows,
+        eval_rows=eval_rows,
+        ladder=_ladder(merged.search, total_examples(train_rows, space.largest("epochs"))),
+    )
+
+
+def expand(spec: StudySpec) -> StudySpec:
+    """The spec with its preset's keys under its own; the space is merged name by name, other sections key by key."""
+    if spec.preset is None:
+        if not spec.space:
+            detail = f"there is nothing to search; write a space or a preset: {', '.join(PRESETS)}."
+            raise InvalidSpec(detail, problems=[Problem(detail=detail, pointer="/space", allowed=PRESETS)])
+        return spec
+    return parse_spec(_merged(load_preset(spec.preset).document, spec.model_dump(exclude_unset=True, by_alias=True)))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        sections = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[key] = {**under, **value} if sections and isinstance(under, Mapping) else value
+    return merged
+
+
+def _baseline(spec: StudySpec, space: SearchSpace) -> dict[str, Any] | None:
+    """The user's point, completed with published values; else the published values if all of them lie in the space."""
+    published = load_preset(spec.preset).baseline if spec.preset is not None else {}
+    known = {**Parameters().model_dump(), **published}
+    if spec.baseline is not None:
+        point = _point(space, spec.baseline, "/baseline")
+        for name in space.dimensions:
+            if name in known and name not in point and _fits(space, {**point, name: known[name]}):
+                point[name] = known[name]
+        return point
+    if spec.preset is None:
+        return None
+    point = {}
+    for name in space.dimensions:
+        if name in known and _fits(space, {**point, name: known[name]}):
+            point[name] = known[name]
+    return point if _is_complete(space, point) else None
+
+
+def _fits(space: SearchSpace, point: Mapping[str, Any]) -> bool:
+    try:
+        space.encode(point)
+    except InvalidSpec:
+        return False
+    return True
+
+
+def _is_complete(space: SearchSpace, point: Mapping[str, Any]) -> bool:
+    try:
+        space.decode(space.encode(point))
+    except InvalidSpec:
+        return False
+    return True
+
+
+def _point(space: SearchSpace, written: Mapping[str, Any], pointer: str) -> dict[str, Any]:
+    """The sampled part of a point in real values; refused if it lies outside the space."""
+    try:
+        coded = space.encode(written, pointer)
+    except Infeasible as error:
+        raise InvalidSpec(error.detail, problems=[Problem(detail=error.detail, pointer=pointer)]) from error
+    return {name: space.real(name, value) for name, value in coded.items()}
+
+
+def _require_room(spec: StudySpec, points: int) -> None:
+    if points > spec.budget.max_trials:
+        detail = (
+            f"baseline and enqueue are {points} points but budget.max_trials is {spec.budget.max_trials}; "
+            "raise it or remove points."
+        )
+        raise InvalidSpec(detail, problems=[Problem(detail=detail, pointer="/budget/max_trials")])
+
+
+def _budget(spec: StudySpec) -> ResolvedBudget:
+    parallel = spec.budget.max_parallel or (1 if spec.search.deterministic else _UNLIMITED_PARALLEL)
+    return ResolvedBudget.model_validate({**spec.budget.model_dump(), "max_parallel": parallel})
+
+
+def _ladder(search: SearchSettings, most_examples: int) -> tuple[int, ...]:
+    if search.strategy == "none":
+        count = min(search.evaluations, most_examples)
+        return tuple(round(most_examples * (index + 1) / count) for index in range(count))
+    return domain.ladder(most_examples, search.first_rung_fraction, search.reduction_factor)

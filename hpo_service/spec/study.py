@@ -1,0 +1,142 @@
+"""What a user posts. YAML and JSON alike; unknown keys are errors; keys written beside a preset override it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hpo_service.errors import InvalidSpec
+from hpo_service.spec.problems import problems_from
+from trainer.spec import DataSpec, ModelSpec, TrainingSettings
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+MAX_TRIALS = 100_000
+MAX_ENQUEUED = 1000
+
+StrategyName = Literal["asha", "median", "none"]
+SamplerName = Literal["tpe", "random"]
+Label = Annotated[str, Field(max_length=256)]
+Point = Annotated[dict[str, Any], Field(max_length=64)]
+
+
+class _Section(BaseModel):
+    """Part of a spec. The text below a field is its description in the served JSON schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+
+class Metadata(_Section):
+    """How the study is called."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Unique in the project: letters, digits, dot, underscore, dash; at most 63 characters."""
+    labels: Annotated[dict[str, Label], Field(max_length=32)] = Field(default_factory=dict)
+    """Free text for people and filters."""
+
+
+class SearchSettings(_Section):
+    """How the space is searched."""
+
+    strategy: StrategyName = "asha"
+    """asha advances the best third from rung to rung, median drops what is worse than the median of its peers,
+    none trains every trial to its end."""
+    sampler: SamplerName = "tpe"
+    """Where new trials come from."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Same seed, same results in the same order: same proposals."""
+    deterministic: bool = False
+    """Decide by predicted instead of measured cost, so that a study ends the same however often it was interrupted."""
+    reduction_factor: Annotated[int, Field(ge=2, le=10)] = 3
+    """asha: one in this many trials advances; also the distance between rungs."""
+    first_rung_fraction: Annotated[float, Field(ge=0.005, le=0.5)] = 0.06
+    """The first rung, as a share of the largest trial."""
+    startup_trials: Annotated[int, Field(ge=1, le=1000)] = 3
+    """median: this many peers must have reached a rung before a trial is dropped there."""
+    evaluations: Annotated[int, Field(ge=1, le=100)] = 1
+    """none: how often each trial is evaluated, the end included."""
+
+
+class BudgetSettings(_Section):
+    """When to stop. Every cap is hard; running slices finish."""
+
+    max_trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 24
+    """Trials to start, baseline and enqueued ones included."""
+    max_parallel: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Slices at the same time; default as many as there are workers, in a deterministic study one."""
+    max_examples: Annotated[int, Field(ge=1)] | None = None
+    """Training examples seen by all trials together."""
+    max_gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours of occupied workers times their GPUs."""
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Money, at the service's price for a GPU-hour."""
+    deadline: AwareDatetime | None = None
+    """A point in time with its zone, such as 2030-01-01T00:00:00Z."""
+
+
+class Resources(_Section):
+    """What one trial occupies."""
+
+    gpus_per_trial: Literal[1] = 1
+    """GPUs that one trial is trained on."""
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """How often a slice is tried when workers are lost or the infrastructure fails."""
+
+
+class StudySpec(_Section):
+    """A study: base model, data, search space, search, budget."""
+
+    api_version: Literal["hpo/v1"] = Field(default="hpo/v1", alias="apiVersion")
+    """Version of this format."""
+    kind: Literal["Study"] = "Study"
+    """Always Study."""
+    metadata: Metadata
+    """Name and labels."""
+    preset: Annotated[str, Field(max_length=64)] | None = None
+    """A search space of ours to start from; everything written beside it overrides it, the space name by name."""
+    model: ModelSpec
+    """The base model on disk."""
+    data: DataSpec
+    """Training and evaluation rows on disk."""
+    space: Annotated[dict[str, Any], Field(max_length=64)] = Field(default_factory=dict)
+    """By parameter: a value, {low, high, log, step}, {choices: [...]} or {expr: "2 * lora_r"};
+    `when: {other: [values]}` uses a parameter only for these values of another one."""
+    constraints: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=64)] = Field(
+        default_factory=list
+    )
+    """Expressions that every trial fulfils."""
+    training: TrainingSettings = TrainingSettings()
+    """How trials are run."""
+    search: SearchSettings = SearchSettings()
+    """Strategy and sampler."""
+    budget: BudgetSettings = BudgetSettings()
+    """Caps."""
+    resources: Resources = Resources()
+    """What one trial occupies."""
+    baseline: Point | None = None
+    """What you have now, in real values. It is trial 0, is trained to its end, and results are compared with it.
+    Default: the preset's published values, where they lie in the space."""
+    enqueue: Annotated[list[Point], Field(max_length=MAX_ENQUEUED)] = Field(default_factory=list)
+    """Points to try first, in real values; what a point leaves out is sampled."""
+
+    @model_validator(mode="after")
+    def _deterministic_budget(self) -> "StudySpec":
+        timed = [key for key in ("max_gpu_hours", "max_cost_usd", "deadline") if getattr(self.budget, key) is not None]
+        if self.search.deterministic and timed:
+            raise ValueError(
+                f"search.deterministic does not go with budget.{timed[0]}, which depends on the clock; "
+                "use max_trials or max_examples"
+            )
+        return self
+
+
+def parse_spec(document: object) -> StudySpec:
+    """The spec in a loaded YAML or JSON document; InvalidSpec with a problem for everything that is wrong."""
+    if not isinstance(document, Mapping):
+        raise InvalidSpec(f"a study spec is a mapping of keys, not {type(document).__name__}.")
+    try:
+        return StudySpec.model_validate(document)
+    except ValidationError as error:
+        problems = problems_from(error, document, StudySpec)
+        raise InvalidSpec(
+            f"the study spec has {len(problems)} problem(s): {problems[0].detail}", problems=problems
+        ) from None

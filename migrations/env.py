@@ -1,0 +1,22 @@
+"""Runs our migrations over the connection that the caller hands in; there is no offline mode and no ini file."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from hpo_service.tables import SCHEMA, Base
+
+
+def _ours(name: str | None, kind: str, _parents: object) -> bool:
+    return name == SCHEMA if kind == "schema" else True
+
+
+connection: Connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=Base.metadata,
+    version_table_schema=SCHEMA,
+    include_schemas=True,
+    include_name=_ours,
+)
+with context.begin_transaction():
+    context.run_migrations()

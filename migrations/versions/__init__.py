@@ -1,0 +1,1 @@
+"""Revisions: `NNNN_name.py`, where NNNN is the revision and grows."""

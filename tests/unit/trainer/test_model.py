@@ -1,0 +1,88 @@
+"""Models that cannot be used are refused with a sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.accounting import ModelShape
+from trainer.errors import UserError
+from trainer.model import BaseModel, choose_attention
+from trainer.spec import ModelSpec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def copied(base_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base_folder, tmp_path / "copy"))
+
+
+def set_auto_map(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
+
+
+def drop_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def cut_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+
+
+def drop_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def unknown_type(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "martian"}')
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (set_auto_map, "wants to run its own code"),
+        (drop_weights, "has no safetensors weights"),
+        (cut_weights, "cannot be loaded"),
+        (drop_tokenizer, "tokenizer of .* cannot be loaded"),
+        (unknown_type, "cannot be loaded"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (shutil.rmtree, "is not a folder"),
+    ],
+)
+def test_unusable_folders(copied: Path, harm: Callable[[Path], object], problem: str) -> None:
+    harm(copied)
+    with pytest.raises(UserError, match=problem) as caught:
+        BaseModel(ModelSpec(path=str(copied)), CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_attention_is_chosen_by_what_can_run() -> None:
+    assert choose_attention(ModelSpec(path="x"), CPU) == "sdpa"
+    assert choose_attention(ModelSpec(path="x", attention="eager"), CPU) == "eager"
+    with pytest.raises(UserError, match="needs a CUDA device"):
+        choose_attention(ModelSpec(path="x", attention="flash_attention_2"), CPU)
+
+
+def test_the_digest_names_the_weights(base_folder: Path, copied: Path) -> None:
+    first, second = (BaseModel(ModelSpec(path=str(path)), CPU) for path in (base_folder, copied))
+    assert first.digest == second.digest
+    assert BaseModel(ModelSpec(path=str(copied), dtype="bfloat16"), CPU).digest != first.digest
+
+
+def test_flops_follow_the_formulas(base_folder: Path) -> None:
+    shape = BaseModel(ModelSpec(path=str(base_folder)), CPU).shape
+    per_layer = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128
+    assert shape == ModelShape(2 * per_layer + 64 * 320, layers=2, attention_width=64)
+    tokens, length = 100, 10
+    attention = 4 * 2 * 64 * length * tokens
+    assert shape.train_flops(50, tokens, length * tokens) == (
+        (4 * shape.matmul_parameters + 6 * 50) * tokens + 3 * attention
+    )
+    assert shape.forward_flops(50, tokens, length * tokens) == 2 * (shape.matmul_parameters + 50) * tokens + attention

@@ -1,0 +1,87 @@
+"""Rows: what is accepted, what is refused and where."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainer.rows import MAX_LINE_BYTES, RowError, count_rows, example_counts, read_rows, split_sizes, total_examples
+from trainer.spec import DataSpec
+
+GOOD = b'{"instruction": "say", "input": "x", "output": "y"}\n'
+
+
+def test_rows_are_streamed_with_their_line_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\n" + b'{"instruction": "go", "input": null, "output": "", "id": 4}')
+    assert [tuple(row) for row in read_rows(path)] == [(1, "say", "x", "y"), (3, "go", "", "")]
+    assert count_rows(path) == 2
+
+
+def test_the_prompt_leaves_an_empty_input_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(GOOD + b'{"instruction": "go", "output": "z"}\n')
+    prompts = [row.prompt() for row in read_rows(path)]
+    assert prompts[0] == "### Instruction:\nsay\n\n### Input:\nx\n\n### Response:\n"
+    assert prompts[1] == "### Instruction:\ngo\n\n### Response:\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"{nope\n", "not JSON"),
+        (b"[1, 2]\n", "a row is a JSON object, this is a list"),
+        (b'{"instruction": "a"}\n', "`output` is missing"),
+        (b'{"output": "a"}\n', "`instruction` is missing"),
+        (b'{"instruction": " ", "output": "a"}\n', "`instruction` is empty"),
+        (b'{"instruction": "a", "output": 3}\n', "`output` must be a string, this is a int"),
+        (b'{"instruction": "a", "input": [], "output": "b"}\n', "`input` must be a string"),
+        (b'{"instruction": "\xff", "output": "b"}\n', "not UTF-8 at byte 17"),
+        (b'{"instruction": "\\ud800", "output": "b"}\n', "half a surrogate pair"),
+        (b"[" * 100_000 + b"\n", "not JSON"),
+        (b"x" * (MAX_LINE_BYTES + 1), "longer than"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(GOOD + line)
+    with pytest.raises(RowError, match="line 2") as caught:
+        count_rows(path)
+    assert caught.value.line_number == 2
+    assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_a_blank_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RowError, match="holds no rows"):
+        count_rows(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.jsonl", tmp_path):
+        with pytest.raises(RowError, match="cannot be read"):
+            count_rows(path)
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(1, (1, 0)), (2, (1, 1)), (10, (9, 1)), (1000, (950, 50))])
+def test_split_sizes(rows: int, sizes: tuple[int, int]) -> None:
+    assert split_sizes(rows, 0.05) == sizes
+
+
+def test_limits_apply_after_the_split() -> None:
+    data = DataSpec(train="t", max_train_examples=20, max_eval_examples=3)
+    assert example_counts(data, 1000) == (20, 3)
+    assert example_counts(data, 10, 2) == (10, 2)
+
+
+def test_total_examples_rounds_and_is_never_zero() -> None:
+    assert [total_examples(37, epochs) for epochs in (0.001, 0.5, 1, 2.5)] == [1, 18, 37, 92]
+
+
+def test_json_of_python_is_not_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "a", "output": float("nan")}))
+    with pytest.raises(RowError, match="must be a string"):
+        count_rows(path)

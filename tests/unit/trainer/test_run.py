@@ -1,0 +1,102 @@
+"""`python -m trainer run`: one configuration to its end."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.engines.resident import ResidentEngine
+from trainer.run import RunError, read_trial_file
+from trainer.spec import TrialSpec
+
+MakeSpec = Callable[..., TrialSpec]
+
+
+def write_trial(path: Path, spec: TrialSpec, **more: Any) -> Path:
+    path.write_text(json.dumps({"apiVersion": "hpo/v1", "kind": "BestParams", **spec.model_dump(), **more}))
+    return path
+
+
+def run(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer", "run", *map(str, arguments)]
+    root = Path(__file__).parents[3]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(root)}, check=False, timeout=60
+    )
+
+
+def test_a_run_gives_what_the_engine_gives_and_resumes(
+    make_spec: MakeSpec, engine: ResidentEngine, evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
+    spec = make_spec(lora_dropout=0.1, checkpoint_every_steps=4)
+    trial = engine.admit(spec, None)
+    for rung in (16, 40, 74):
+        list(engine.advance(trial, rung))
+        evaluate(engine, trial)
+    file = write_trial(tmp_path / "trial.yaml", spec, metadata={"name": "x"})
+    done = run(file, "--output-dir", "out", "--threads", "1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["eval_loss"] == evaluate(engine, trial).loss
+    assert (summary["examples"], summary["steps"]) == (74, 10)
+    assert {path.name for path in (tmp_path / summary["adapter"]).iterdir()} == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+    }
+    refused = run(file, "--output-dir", "out", folder=tmp_path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "--resume auto" in refused.stderr
+    damaged = tmp_path / "out/snapshots/rung-74/adapter_model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    again = run(file, "--output-dir", "out", "--resume", "auto", "--threads", "1", folder=tmp_path)
+    resumed = json.loads(again.stdout.splitlines()[-1])
+    assert (resumed["eval_loss"], resumed["steps"]) == (summary["eval_loss"], 2)
+
+
+def test_paths_are_looked_up_here_then_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    for path in ("here/rows.jsonl", "there/rows.jsonl", "there/model"):
+        (tmp_path / path).touch()
+    file = tmp_path / "there/trial.yaml"
+    file.write_text(
+        "model: {path: model}\ndata: {train: rows.jsonl, eval: gone.jsonl}\nparameters: {learning_rate: 1e-4}\n"
+    )
+    monkeypatch.chdir(tmp_path / "here")
+    trial = read_trial_file(file)
+    assert (trial.data.train, trial.data.eval) == ("rows.jsonl", "gone.jsonl")
+    assert trial.model.path == str(tmp_path / "there/model")
+    assert trial.parameters.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("model: [", "is not YAML"),
+        ("model: {path: m}\ndata: {train: t}\nparameters: {lora_rank: 3}\n", "parameters.lora_rank: Extra inputs"),
+        ("3", "the file: Input should be"),
+        ("a: !!python/object/apply:os.system [ls]", "is not YAML"),
+    ],
+)
+def test_bad_files_get_one_sentence(tmp_path: Path, content: str, problem: str) -> None:
+    file = tmp_path / "trial.yaml"
+    file.write_text(content)
+    with pytest.raises(RunError, match=problem) as caught:
+        read_trial_file(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_exit_statuses(tmp_path: Path, make_spec: MakeSpec) -> None:
+    assert run(folder=tmp_path).returncode == 2
+    missing = run("nowhere.yaml", folder=tmp_path)
+    assert (missing.returncode, missing.stderr) == (1, "error: nowhere.yaml: No such file or directory\n")
+    file = write_trial(tmp_path / "trial.yaml", make_spec())
+    unknown = run(file, "--model", "no-such-model", folder=tmp_path)
+    assert unknown.returncode == 1
+    assert unknown.stderr == "error: user_error: model no-such-model is not a folder on this machine\n"
+    assert not torch.cuda.is_initialized()

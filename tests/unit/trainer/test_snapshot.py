@@ -1,0 +1,103 @@
+"""A snapshot is whole, or it is not used."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.engines.resident import ResidentEngine, ResidentTrial
+from trainer.errors import SnapshotError
+from trainer.snapshot import ADAPTER, MANIFEST, OPTIMIZER, SnapshotStore
+from trainer.spec import SnapshotRef, TrialSpec, Usage
+
+Train = Callable[..., list[float]]
+
+
+@pytest.fixture
+def trial(engine: ResidentEngine, make_spec: Callable[..., TrialSpec]) -> ResidentTrial:
+    return engine.admit(make_spec(), None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SnapshotStore:
+    return SnapshotStore(tmp_path / "snapshots")
+
+
+@pytest.fixture
+def two(engine: ResidentEngine, trial: ResidentTrial, train: Train, store: SnapshotStore) -> list[SnapshotRef]:
+    """Snapshots of the same trial after 8 and after 16 examples."""
+    refs = []
+    for examples in (8, 16):
+        train(engine, trial, examples)
+        refs.append(store.write(f"s/t/{examples}", engine.snapshot(trial, None), Usage()))
+    return refs
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def link(path: Path) -> None:
+    elsewhere = path.parent.parent / path.name
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("name", [ADAPTER, OPTIMIZER, MANIFEST])
+@pytest.mark.parametrize("harm", [flip, cut, link, Path.unlink])
+def test_damage_is_seen_and_the_older_one_is_used(
+    store: SnapshotStore, two: list[SnapshotRef], trial: ResidentTrial, name: str, harm: Callable[[Path], None]
+) -> None:
+    harm(store.root / two[1].path / name)
+    with pytest.raises(SnapshotError):
+        store.read(two[1])
+    snapshot, discarded = store.newest(two, trial.digest, store.read(two[0]).state.base_digest)
+    assert snapshot is not None
+    assert (snapshot.ref, discarded) == (two[0], ("s/t/16",))
+
+
+def test_a_snapshot_of_another_trial_or_base_is_passed_over(store: SnapshotStore, two: list[SnapshotRef]) -> None:
+    assert store.newest(two, "0" * 64, "0" * 64) == (None, ("s/t/16", "s/t/8"))
+
+
+def test_the_same_attempt_may_write_again(
+    engine: ResidentEngine, trial: ResidentTrial, train: Train, store: SnapshotStore, two: list[SnapshotRef]
+) -> None:
+    train(engine, trial, 24)
+    ref = store.write("s/t/16", engine.snapshot(trial, None), Usage(steps=3))
+    assert store.read(ref).state.examples_seen == 24
+    assert sorted(path.name for path in (store.root / "s/t").iterdir()) == ["16", "8"]
+
+
+def test_nothing_is_left_of_a_write_that_failed(
+    engine: ResidentEngine, trial: ResidentTrial, store: SnapshotStore, two: list[SnapshotRef]
+) -> None:
+    state = engine.snapshot(trial, None)
+    state.adapter["bad"] = torch.zeros(4).to_sparse()
+    with pytest.raises(ValueError, match="sparse"):
+        store.write("s/t/9", state, Usage())
+    assert sorted(path.name for path in (store.root / "s/t").iterdir()) == ["16", "8"]
+
+
+def test_paths_do_not_lead_outside(
+    engine: ResidentEngine, trial: ResidentTrial, store: SnapshotStore, two: list[SnapshotRef], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (store.root / "linked").symlink_to(tmp_path / "elsewhere")
+    state = engine.snapshot(trial, None)
+    for path in ("../elsewhere/x", "linked/x", "/etc/x", "s//x"):
+        with pytest.raises(SnapshotError, match="leads outside"):
+            store.write(path, state, Usage())
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_snapshots_are_found_by_trial(store: SnapshotStore, two: list[SnapshotRef], trial: ResidentTrial) -> None:
+    assert sorted(store.find("s/t", trial.digest), key=lambda ref: ref.examples_seen) == two
+    assert store.find("s/t", "0" * 64) == []

@@ -1,0 +1,52 @@
+"""`python -m trainer run FILE.yaml`: train one configuration to its end, as a worker would.
+
+Talk goes to stderr; the last line of stdout is one JSON object. Exit status: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, print. Returns the exit status."""
+    options = _options(arguments)
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    run = import_module("trainer.run")
+    try:
+        summary = run.run(options)
+    except run.RunError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; continue with --resume auto\n")
+        return 130
+    sys.stdout.write(json.dumps(summary) + "\n")
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train LoRA configurations.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="train one configuration to its end")
+    run.add_argument("file", type=Path, help="a trial or exported best parameters (YAML or JSON)")
+    run.add_argument("--model", help="base model folder instead of the file's")
+    run.add_argument("--data", help="training rows instead of the file's")
+    run.add_argument("--eval-data", help="evaluation rows instead of the file's")
+    run.add_argument("--output-dir", type=Path, help="default: runs/<name of FILE>")
+    run.add_argument("--resume", choices=["auto"], help="go on from the newest intact snapshot in the output folder")
+    run.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="CPU threads")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

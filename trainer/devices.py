@@ -1,0 +1,45 @@
+"""The device a worker computes on, and how it is made repeatable."""
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+_SOFTWARE = ("torch", "transformers", "peft", "safetensors", "tokenizers")
+
+
+def prepare_device(threads: int) -> torch.device:
+    """Fix the number of threads and the choice of kernels for this process; the device to use."""
+    torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda")
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """Model of the device; with the number of threads on a CPU, where that changes the last bits."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def software_versions() -> dict[str, str]:
+    """Versions that losses may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _SOFTWARE}}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

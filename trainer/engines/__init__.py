@@ -1,0 +1,1 @@
+"""Engines: the part of a worker that trains."""

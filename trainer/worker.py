@@ -1,0 +1,79 @@
+"""A worker process: slices in on stdin, results out on stdout, one JSON object a line.
+
+`python -m trainer.worker --snapshots DIR --threads N [--resident K]`
+"""
+
+import argparse
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from trainer.spec import WorkerCommand, worker_command
+
+_log = logging.getLogger("trainer.worker")
+
+
+class Channel:
+    """The original stdout, which nobody else can write to any more."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.dup(1)
+        os.set_inheritable(self._descriptor, False)
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+
+    def send(self, message: BaseModel) -> None:
+        """Write one line; the process ends if nobody reads any more."""
+        line = message.model_dump_json().encode() + b"\n"
+        with self._lock:
+            try:
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            except BrokenPipeError:
+                os._exit(0)
+
+
+def read_commands(commands: "queue.SimpleQueue[WorkerCommand]") -> None:
+    """Queue every command of stdin. At its end the process exits at once, even in the middle of a step."""
+    try:
+        for line in sys.stdin.buffer:
+            try:
+                commands.put(worker_command.validate_json(line))
+            except ValidationError as error:
+                _log.error("a command was not understood and is ignored: %s", error)
+    finally:
+        os._exit(0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve slices until stdin ends."""
+    options = _options(arguments)
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=str(options.threads))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Ctrl-C goes to the whole process group; whether the worker ends is for its dispatcher to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = Channel()
+    commands: queue.SimpleQueue[WorkerCommand] = queue.SimpleQueue()
+    threading.Thread(target=read_commands, args=(commands,), name="commands", daemon=True).start()
+    # Imported late: stdin and stdout are guarded before any library can print or hang.
+    turns = import_module("trainer.turns")
+    turns.serve(options.snapshots, options.threads, options.resident, commands, channel.send)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.worker", description=__doc__)
+    parser.add_argument("--snapshots", type=Path, required=True, help="folder of all snapshots")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what decides the last bits")
+    parser.add_argument("--resident", type=int, default=4, help="idle trials that stay on the base")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
