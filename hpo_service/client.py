@@ -70,9 +70,9 @@ class Client:
             if not cursor:
                 return
 
-    def get_text(self, path: str, **query: str | int) -> str:
-        """The text at `path`."""
-        return self._repeated(path, query).text
+    def get_response(self, path: str, **query: str | int) -> httpx.Response:
+        """The answer at `path` as it is, text and headers."""
+        return self._repeated(path, query)
 
     def post(self, path: str, body: object = None, *, idempotency_key: str | None = None) -> Json:
         """The JSON answered to `body`."""

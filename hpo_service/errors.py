@@ -66,6 +66,13 @@ class Conflict(HpoError):
     status = 409
 
 
+class PreconditionFailed(HpoError):
+    """The object is not what the caller's `If-Match` says any more."""
+
+    code = "precondition_failed"
+    status = 412
+
+
 class IdempotencyMismatch(HpoError):
     """The idempotency key was used before with another body."""
 

@@ -6,13 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-import psycopg2
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -58,6 +57,13 @@ def guarded_folder(parent: Path = DISK) -> Iterator[Path]:
     finally:
         guardian.stdin.close()
         guardian.wait(timeout=60)
+
+
+@pytest.fixture
+def postgres_folder() -> Iterator[Path]:
+    """A folder for a server of the test's own: `home` and `fallback` are for it."""
+    with guarded_folder(_fast_parent()) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -121,8 +127,6 @@ def _database(postgres: EmbeddedPostgres, options: str) -> Iterator[str]:
 
 
 def _administer(postgres: EmbeddedPostgres, statement: str) -> None:
-    url = make_url(postgres.url("postgres", role=SUPERUSER))
-    parameters = {"host": url.query["host"], "user": url.username, "password": url.password, "dbname": url.database}
-    with closing(psycopg2.connect(**parameters)) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(statement)
+    engine = make_engine(postgres.url("postgres", role=SUPERUSER), application_name="fixture", pool_size=0)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))

@@ -8,14 +8,27 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from hpo_service.api import dashboard, documentation, events, health, home, login, problems, search_spaces, studies, trials
+from hpo_service.api import (
+    dashboard,
+    documentation,
+    events,
+    health,
+    home,
+    login,
+    problems,
+    search_spaces,
+    studies,
+    trials,
+)
 from hpo_service.api.guard import Guard
 from hpo_service.database import session_factory
 from hpo_service.settings import Settings
 
-_DESCRIPTION = """Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers,
-and ends with parameters that production can use as they are. Changes are accepted (202) and carried out soon after;
-errors are `application/problem+json` with a stable `code` and the JSON pointers of the fields."""
+_DESCRIPTION = (
+    "Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers, and ends "
+    "with parameters that production can use as they are. Changes are accepted (202) and carried out soon after; "
+    "errors are application/problem+json with a stable code and the JSON pointers of the fields."
+)
 _TAGS = [
     {"name": "studies", "description": "Create studies, look at them, steer them."},
     {"name": "trials", "description": "What was tried, and what it left behind."},
@@ -54,8 +67,9 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     app.state.sessions = sessions
     app.state.settings = settings
     problems.install(app)
+    app.include_router(studies.validation)
     for module in (studies, trials, events, search_spaces, login, health, home, documentation, dashboard):
         app.include_router(module.router)
-    documentation.describe_security(app)
+    documentation.complete_openapi(app)
     app.add_middleware(Guard, sessions=sessions)
     return app

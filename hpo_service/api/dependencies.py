@@ -16,6 +16,11 @@ def _session(request: Request) -> Iterator[Session]:
         yield session
 
 
+def _sessions(request: Request) -> sessionmaker[Session]:
+    sessions: sessionmaker[Session] = request.app.state.sessions
+    return sessions
+
+
 def _principal(request: Request) -> Principal:
     principal = request.state.principal
     assert isinstance(principal, Principal)
@@ -34,7 +39,8 @@ def _project(request: Request) -> int:
 
 SessionDependency = Annotated[Session, Depends(_session, scope="function")]
 """One transaction, committed before the answer is sent, rolled back on any error."""
-PrincipalDependency = Annotated[Principal, Depends(_principal)]
+SessionsDependency = Annotated[sessionmaker[Session], Depends(_sessions)]
+"""For endpoints that read files or wait: they open short transactions themselves."""
 SettingsDependency = Annotated[Settings, Depends(_settings)]
 ProjectDependency = Annotated[int, Depends(_project)]
 """Id of the caller's project."""

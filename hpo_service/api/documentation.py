@@ -3,9 +3,14 @@
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 
+from hpo_service.api.guard import PUBLIC
 from hpo_service.api.markup import Markup, join, page, tag
+from hpo_service.api.problems import ProblemDocument
+from hpo_service.spec import StudySpec
+from hpo_service.studies.documents import CloneRequest, EnqueueRequest, ExtendRequest
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,20 +36,36 @@ def show_docs(request: Request) -> HTMLResponse:
     )
 
 
-def describe_security(app: FastAPI) -> None:
-    """Put the API key and the problem document into the OpenAPI document."""
+def complete_openapi(app: FastAPI) -> None:
+    """Put the API key, the bodies that we read ourselves and the problem document into the OpenAPI document."""
     original = app.openapi
 
-    def described() -> dict[str, Any]:
+    def completed() -> dict[str, Any]:
         document = original()
         components = document.setdefault("components", {})
         components["securitySchemes"] = {"apiKey": _SCHEME}
+        components.setdefault("schemas", {}).update(_schemas())
         document["security"] = [{"apiKey": []}]
-        for path in ("/healthz", "/readyz"):
+        for path in PUBLIC & document["paths"].keys():
             document["paths"][path]["get"]["security"] = []
         return document
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = completed  # type: ignore[method-assign]
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = models_json_schema(
+        [
+            (StudySpec, "validation"),
+            (CloneRequest, "validation"),
+            (EnqueueRequest, "validation"),
+            (ExtendRequest, "validation"),
+            (ProblemDocument, "validation"),
+        ],
+        ref_template="#/components/schemas/{model}",
+    )
+    definitions: dict[str, Any] = schemas["$defs"]
+    return definitions
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> Markup:

@@ -31,9 +31,7 @@ class Fleet:
         dead = {event.worker for event in gone}
         ended = {(result.slice_id, result.attempt) for result in results}
         self._in_flight = {
-            token: worker
-            for token, worker in self._in_flight.items()
-            if token not in ended and worker not in dead
+            token: worker for token, worker in self._in_flight.items() if token not in ended and worker not in dead
         }
         for worker in dead:
             self.worker_ids.pop(worker, None)

@@ -84,7 +84,8 @@ class Dispatcher:
         pause_seconds = 0.1
         while not stop.is_set():
             try:
-                return self.turn()
+                self.turn()
+                return
             except DBAPIError as error:
                 self._studies = None
                 log.warning("the database does not answer, memory is dropped: %s", str(error).splitlines()[0])
@@ -189,9 +190,9 @@ class Dispatcher:
             return
         if proposal is not None and placing.still_valid(study, proposal):
             self._follow(study, proposal, prefetch)
-        if study.state in _ACTIVE and not study.idle and not study.waiting() and self._free(study, prefetch):
-            if self._within_budget(study):
-                self._proposals.request(study)
+        wants_more = study.state in _ACTIVE and not study.idle and not study.waiting()
+        if wants_more and self._free(study, prefetch) and self._within_budget(study):
+            self._proposals.request(study)
 
     def _follow(self, study: LiveStudy, proposal: placing.Proposal, prefetch: bool) -> None:
         step = proposal.step

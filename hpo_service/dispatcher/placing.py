@@ -8,9 +8,9 @@ from typing import Any
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
+from hpo_service.dispatcher import endings
 from hpo_service.dispatcher.memory import RUNNING, LiveSlice, LiveStudy, open_slice
 from hpo_service.domain import StudyState
-from hpo_service.dispatcher import endings
 from hpo_service.intents import EventKind
 from hpo_service.repository import dispatch
 from hpo_service.samplers import propose_assignment
@@ -50,9 +50,7 @@ def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, vie
         return Proposal(decision_number=view.decision_number, step=step)
     fixed: Mapping[str, Any] = {} if step.trial_number is None else view.trials[step.trial_number].sampled
     assignment, resampled = propose_assignment(space, view, resolved.search.sampler, fixed)
-    return Proposal(
-        decision_number=view.decision_number, step=step, assignment=assignment, resampled=resampled
-    )
+    return Proposal(decision_number=view.decision_number, step=step, assignment=assignment, resampled=resampled)
 
 
 def still_valid(study: LiveStudy, proposal: Proposal) -> bool:
@@ -112,9 +110,7 @@ def begin(
         "parameters": work.trial.parameters.model_dump(),
         "worker": worker,
     }
-    dispatch.add_event(
-        session, study.project_id, study.id, EventKind.SLICE_STARTED, payload, piece.trial_number
-    )
+    dispatch.add_event(session, study.project_id, study.id, EventKind.SLICE_STARTED, payload, piece.trial_number)
     return Placement(work=work, worker=worker)
 
 

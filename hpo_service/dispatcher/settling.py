@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
@@ -25,7 +26,7 @@ _HOPELESS_TRIALS = 3
 def settle(
     session: Session, study: LiveStudy, result: SliceResult, *, usd_per_gpu_hour: float, blameless: bool = False
 ) -> None:
-    """Apply the end of an attempt. A stale attempt changes nothing. `blameless` losses do not count against the slice."""
+    """Apply the end of an attempt; a stale one changes nothing. A `blameless` loss does not count against the slice."""
     piece = study.slices.get(result.slice_id)
     if piece is None or piece.attempt != result.attempt or not piece.running:
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
@@ -145,5 +146,5 @@ def _interrupted(session: Session, study: LiveStudy, piece: LiveSlice, result: S
         _event(session, study, EventKind.SLICE_RETRIED, payload, piece.trial_number)
 
 
-def _event(session: Session, study: LiveStudy, kind: EventKind, payload: dict[str, object], trial: int) -> None:
+def _event(session: Session, study: LiveStudy, kind: EventKind, payload: dict[str, Any], trial: int) -> None:
     dispatch.add_event(session, study.project_id, study.id, kind, payload, trial)

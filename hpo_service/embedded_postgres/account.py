@@ -26,7 +26,7 @@ class Account:
         self,
         command: Sequence[str | Path],
         *,
-        timeout: float = 120.0,
+        timeout: float = 60.0,
         output: int | None = None,
         keep: tuple[int, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
@@ -49,6 +49,7 @@ class Account:
             stderr=subprocess.STDOUT,
             pass_fds=keep,
             text=True,
+            errors="replace",
             timeout=timeout,
             check=False,
         )

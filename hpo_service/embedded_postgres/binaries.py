@@ -38,24 +38,29 @@ class Binaries:
         return self.folder / "initdb"
 
     def reachable_by(self, account: Account) -> bool:
-        """Whether `account` can run the server program."""
+        """Whether `account` can run the programs, the libraries that they load included."""
         try:
-            return account.run([self.postgres, "--version"]).returncode == 0
+            return all(account.run([program, "--version"]).returncode == 0 for program in (self.postgres, self.initdb))
         except PermissionError:
             return False
 
     def copied_to(self, folder: Path) -> "Binaries":
         """The same programs below `folder`, copied once per version; older copies are removed."""
-        target = folder / f"pginstall-{self.version}"
+        package = self.folder.parents[1]
+        target = folder / f"programs-{self.version}"
         if not target.exists():
-            part = folder / "pginstall.part"
+            part = folder / "programs.part"
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(self.folder.parent, part, symlinks=True, ignore=shutil.ignore_patterns("include"))
+            # The programs find their libraries relative to themselves: in the package, or in a folder beside it.
+            for source in (package, package.with_name(f"{package.name}.libs")):
+                if source.exists():
+                    ignored = shutil.ignore_patterns("include", "__pycache__", "*.py")
+                    shutil.copytree(source, part / source.name, symlinks=True, ignore=ignored)
             _open_for_reading(part)
-            for older in folder.glob("pginstall-*"):
+            for older in folder.glob("programs-*"):
                 shutil.rmtree(older)
             part.rename(target)
-        return Binaries(target / self.folder.name, self.version)
+        return Binaries(target / self.folder.relative_to(package.parent), self.version)
 
 
 def locate(account: Account) -> Binaries:
@@ -107,4 +112,4 @@ def _open_for_reading(root: Path) -> None:
     root.chmod(0o755)
     for path in root.rglob("*"):
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) and path.stat().st_mode & 0o100 else 0o644)
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)

@@ -11,10 +11,14 @@ from hpo_service.errors import SetupError
 
 MAX_CONNECTIONS = 200
 _LOG_LIMIT_BYTES = 10_000_000
+_INITDB_SECONDS = 300.0
 
 
-def create(place: Place, binaries: Binaries, *, fsync: bool) -> None:
-    """Make the cluster beside its final name and move it there, so that a killed attempt leaves nothing to mistake."""
+def create(place: Place, binaries: Binaries, *, fsync: bool, lock: int) -> None:
+    """Make the cluster beside its final name and move it there, so that a killed attempt leaves nothing to mistake.
+
+    `lock`: the server's lock, which `initdb` holds too, should the caller be killed.
+    """
     _refuse_foreign(place.data)
     part = place.folder / "data.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -24,9 +28,9 @@ def create(place: Place, binaries: Binaries, *, fsync: bool) -> None:
     secret.unlink(missing_ok=True)
     try:
         _write_for(place, secret, read_passwords(place.passwords)[SUPERUSER])
-        options = ["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", f"--username={SUPERUSER}"]
-        sync = [] if fsync else ["--no-sync"]
-        made = place.account.run([binaries.initdb, "-D", part, f"--pwfile={secret}", *options, *sync])
+        command: list[str | Path] = [binaries.initdb, "-D", part, f"--pwfile={secret}", f"--username={SUPERUSER}"]
+        command += ["--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", *([] if fsync else ["--no-sync"])]
+        made = place.account.run(command, timeout=_INITDB_SECONDS, keep=(lock,))
     finally:
         secret.unlink(missing_ok=True)
     if made.returncode != 0:
@@ -53,7 +57,7 @@ def check_version(place: Place, binaries: Binaries) -> None:
 
 
 def configure(place: Place, *, fsync: bool) -> None:
-    """Write the configuration. It stays outside the data folder, so that the caller writes in folders of its own only."""
+    """Write the configuration; outside the data folder, so that the caller writes in folders of its own only."""
     access = place.folder / "pg_hba.conf"
     _replace(access, "local all all scram-sha-256\n")
     values = {
@@ -69,7 +73,7 @@ def configure(place: Place, *, fsync: bool) -> None:
         "logging_collector": "off",
     }
     if not fsync:
-        values |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        values |= {"fsync": "off", "full_page_writes": "off"}
     _replace(place.config, "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items()))
 
 

@@ -60,13 +60,12 @@ class Place:
 
     def make_socket_folder(self) -> None:
         """Make the socket folder, closed to everybody but the server's user."""
-        if not self.account.switch and not fits_socket(self.folder / "run"):
-            recorded = self.folder / "socket"
-            if not recorded.exists() or not self.socket_folder.exists():
-                recorded.write_text(str(_short_folder(self.folder)))
-            _make_private(self.socket_folder)
-            return
-        self.make_owned(self.folder / "run")
+        if self.account.switch or fits_socket(self.folder / "run"):
+            self.make_owned(self.folder / "run")
+        elif not _is_private(self.socket_folder) or not fits_socket(self.socket_folder):
+            part = self.folder / "socket.part"
+            part.write_text(str(_make_short_folder(self.folder)))
+            part.replace(self.folder / "socket")
 
     def make_owned(self, folder: Path) -> None:
         """Make `folder`, directly in ours, as the server user's private one."""
@@ -88,12 +87,13 @@ def find_place(home: Path) -> Place | None:
     data = folder / "data"
     if not (data / "PG_VERSION").exists():
         return None
+    _require_ours(folder)
     owner = data.stat().st_uid
     account = server_account(owner)
-    if account.uid != owner or folder.stat().st_uid != os.geteuid():
+    if account.uid != owner:
         raise SetupError(
-            f"The database in {folder} belongs to another user (uid {folder.stat().st_uid}, data of uid {owner}) than "
-            f"this process (uid {os.geteuid()}). Run the service as that user, or choose another HPO_HOME."
+            f"The database in {data} belongs to uid {owner}, but PostgreSQL would run as {account.name!r} (uid "
+            f"{account.uid}). Run the service as the user who made it, or choose another HPO_HOME."
         )
     return Place(folder, account)
 
@@ -102,8 +102,9 @@ def settle(home: Path, fallback: Path, binaries: Binaries, account: Account) -> 
     """Choose and make the folder for a home without a cluster."""
     control = control_folder(home)
     location = control / "location"
+    _require_ours(control)
     if location.exists():
-        return Place(Path(location.read_text()), account)
+        return Place(_located(location), account)
     if account.switch:
         control.chmod(0o755)
     reachable = account.can_enter(control) and (not account.switch or fits_socket(control / "run"))
@@ -145,28 +146,43 @@ def _fallback_folder(home: Path, fallback: Path, account: Account) -> Path:
     return folder
 
 
+def _located(location: Path) -> Path:
+    folder = Path(location.read_text())
+    if not folder.is_dir():
+        raise SetupError(
+            f"The database of this HPO_HOME should be in {folder} (says {location}), which is gone. Bring it back; or, "
+            f"to start with an empty database, remove {location}."
+        )
+    return folder
+
+
+def _require_ours(folder: Path) -> None:
+    owner = folder.stat().st_uid
+    if owner != os.geteuid():
+        raise SetupError(
+            f"{folder} belongs to uid {owner}, but this process runs as uid {os.geteuid()}. Run the service as that "
+            "user, or choose another HPO_HOME."
+        )
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
-def _short_folder(folder: Path) -> Path:
+def _make_short_folder(folder: Path) -> Path:
+    """A new private folder with a random name, so that nobody can have made it before."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    parents = [*([Path(runtime)] if runtime else []), Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108
-    for parent in parents:
-        short = parent / f"hpo-{os.geteuid()}-{_digest(folder)}"
-        if parent.is_dir() and os.access(parent, os.W_OK) and fits_socket(short):
-            return short
+    for parent in [*([Path(runtime)] if runtime else []), Path(tempfile.gettempdir()), Path("/tmp")]:  # noqa: S108
+        if parent.is_dir() and os.access(parent, os.W_OK) and fits_socket(parent / "hpo-12345678"):
+            return Path(tempfile.mkdtemp(prefix="hpo-", dir=parent))
     raise SetupError(
         f"The path of the database's socket in {folder} is longer than {SOCKET_PATH_BYTES} bytes, and there is no "
         "shorter private folder in XDG_RUNTIME_DIR or TMPDIR. Choose an HPO_HOME with a shorter path."
     )
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
+def _is_private(folder: Path) -> bool:
+    if not folder.exists():
+        return False
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise SetupError(
-            f"{folder}, the folder for the database's socket, was made by somebody else or is open to others. "
-            "Remove it, or choose an HPO_HOME with a shorter path."
-        )
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077

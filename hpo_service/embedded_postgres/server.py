@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ FALLBACK = Path("/var/lib/hpo")
 class EmbeddedPostgres:
     """The PostgreSQL server of `home`. Any number of objects and processes may speak for the same server.
 
-    `fsync=False` trades crash safety for speed (tests). `fallback`: where root's clusters go whose home the server's
-    user cannot reach. `timeout`: seconds to wait for the server, crash recovery included.
+    `fsync=False` (tests) is quicker and survives killed processes, but not a crash of the machine. `fallback`: where
+    root's clusters go whose home the server's user cannot reach. `timeout`: seconds to wait for the server, crash
+    recovery included.
     """
 
     def __init__(self, home: Path, *, fsync: bool = True, fallback: Path = FALLBACK, timeout: float = 60.0) -> None:
@@ -40,8 +42,8 @@ class EmbeddedPostgres:
 
         Raises SetupError where the machine or the folders do not allow it.
         """
-        try:
-            control = control_folder(self.home)
+        control = control_folder(self.home)
+        with self._explained():
             control.mkdir(parents=True, exist_ok=True)
             with locks.exclusive(control / "start.lock", timeout=self._timeout + 30):
                 place = find_place(self.home)
@@ -49,20 +51,19 @@ class EmbeddedPostgres:
                     place, connection = self._launch(place)
                 with closing(connection):
                     roles.ensure_roles(connection, roles.read_passwords(place.passwords))
-        except (OSError, subprocess.SubprocessError) as error:
-            raise SetupError(
-                f"The database under HPO_HOME ({self.home}) cannot be set up: {error}. Choose a folder that you can "
-                "write to with HPO_HOME, or set HPO_DATABASE_URL to a server of yours."
-            ) from error
 
     def running(self) -> bool:
         """Whether the server answers a query now."""
-        place = find_place(self.home)
-        connection = _connect(place) if place else None
+        with self._explained():
+            place = find_place(self.home)
+            connection = _connect(place) if place else None
         if connection is None:
             return False
-        with closing(connection), connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        try:
+            with closing(connection), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            return False
         return True
 
     def url(self, database: str = roles.DATABASE, role: str = roles.OWNER) -> str:
@@ -70,83 +71,77 @@ class EmbeddedPostgres:
 
         Raises SetupError before the first start.
         """
-        place = self._place()
-        return URL.create(
-            "postgresql+psycopg2",
-            username=role,
-            password=roles.read_passwords(place.passwords)[role],
-            database=database,
-            query={"host": str(place.socket_folder)},
-        ).render_as_string(hide_password=False)
+        with self._explained():
+            place = find_place(self.home)
+            if place is None:
+                raise SetupError(f"HPO_HOME ({self.home}) holds no database yet. Start the service with 'hpo up'.")
+            return URL.create(
+                "postgresql+psycopg2",
+                username=role,
+                password=roles.read_passwords(place.passwords)[role],
+                database=database,
+                query={"host": str(place.socket_folder)},
+            ).render_as_string(hide_password=False)
 
     def stop(self) -> None:
         """Stop the server whoever started it; clients are disconnected. Does nothing where it does not run."""
-        if not control_folder(self.home).is_dir():
-            return
-        with locks.exclusive(control_folder(self.home) / "start.lock", timeout=self._timeout + 30):
-            place = find_place(self.home)
-            if place is None or not locks.is_held(place.server_lock):
+        control = control_folder(self.home)
+        with self._explained():
+            if not control.is_dir():
                 return
-            for sign, seconds in ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0)):
-                if (pid := postmaster_pid(place)) is not None:
-                    os.kill(pid, sign)
-                if _wait_until_gone(place, seconds):
-                    return
-            raise SetupError(_still_there(place, "does not stop"))
+            with locks.exclusive(control / "start.lock", timeout=self._timeout + 30):
+                place = find_place(self.home)
+                if place is not None:
+                    _end(place)
 
-    def _place(self) -> Place:
-        place = find_place(self.home)
-        if place is None:
-            raise SetupError(f"There is no database under HPO_HOME ({self.home}) yet. Start the service with 'hpo up'.")
-        return place
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, subprocess.SubprocessError, psycopg2.Error) as error:
+            raise SetupError(
+                f"The database under HPO_HOME ({self.home}) cannot be used: {str(error).strip()}. Choose a folder that "
+                "you can write to with HPO_HOME, or set HPO_DATABASE_URL to a server of yours."
+            ) from error
 
     def _launch(self, place: Place | None) -> "tuple[Place, Connection]":
         account = place.account if place else server_account()
         found = binaries.locate(account)
-        fresh = place is None
-        if place is None:
-            place = settle(self.home, self._fallback, found, account)
-        elif not account.can_enter(place.folder):
+        place = place or settle(self.home, self._fallback, found, account)
+        if not account.can_enter(place.folder):
             raise SetupError(
                 f"The database lives in {place.folder}, which the user {account.name!r}, who runs PostgreSQL for root, "
                 "cannot traverse any more. Give others the right to traverse (x) on the folders above it, or move it."
             )
-        if not found.reachable_by(account):
-            found = found.copied_to(place.folder)
-        if fresh:
-            cluster.create(place, found, fsync=self._fsync)
-        cluster.check_version(place, found)
-        return place, self._serve(place, found)
-
-    def _serve(self, place: Place, found: binaries.Binaries) -> "Connection":
         lock = self._server_lock_or_connection(place)
         if not isinstance(lock, int):
-            return lock
-        log = None
+            return place, lock
         try:
-            place.make_socket_folder()
-            cluster.remove_stale_files(place)
-            cluster.configure(place, fsync=self._fsync)
-            log = cluster.open_log(place)
-            position = os.fstat(log).st_size
-            # The shell leaves the server to init: the caller gets no child to reap. Arguments stay a list.
-            command = [
-                "sh",
-                "-c",
-                '"$@" &',
-                "sh",
-                found.postgres,
-                "-D",
-                place.data,
-                "-c",
-                f"config_file={place.config}",
-            ]
-            place.account.run(command, output=log, keep=(lock,))
+            if not found.reachable_by(account):
+                found = found.copied_to(place.folder)
+            if not (place.data / "PG_VERSION").exists():
+                cluster.create(place, found, fsync=self._fsync, lock=lock)
+            cluster.check_version(place, found)
+            position = self._spawn(place, found, lock)
         finally:
             os.close(lock)
-            if log is not None:
-                os.close(log)
-        return self._await_answer(place, position)
+        return place, self._await_answer(place, position)
+
+    def _spawn(self, place: Place, found: binaries.Binaries, lock: int) -> int:
+        """Start the server; returns the log's length before."""
+        place.make_socket_folder()
+        cluster.remove_stale_files(place)
+        cluster.configure(place, fsync=self._fsync)
+        log = cluster.open_log(place)
+        try:
+            position = os.fstat(log).st_size
+            # The shell leaves the server to init: the caller gets no child to reap. Arguments stay a list.
+            detach: list[str | Path] = ["sh", "-c", '"$@" &', "sh"]
+            server: list[str | Path] = [found.postgres, "-D", place.data, "-c", f"config_file={place.config}"]
+            place.account.run(detach + server, output=log, keep=(lock,))
+        finally:
+            os.close(log)
+        return position
 
     def _server_lock_or_connection(self, place: Place) -> "int | Connection":
         """The lock, once every process of an earlier server is gone; a connection if that server answers meanwhile."""
@@ -174,33 +169,48 @@ class EmbeddedPostgres:
         raise SetupError(_still_there(place, f"does not answer for {self._timeout:.0f} s"))
 
 
+def _end(place: Place) -> None:
+    if not locks.is_held(place.server_lock):
+        return
+    for sign, seconds in ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0)):
+        if (pid := postmaster_pid(place)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, sign)
+        if _wait_until_gone(place, seconds):
+            return
+    raise SetupError(_still_there(place, "does not stop"))
+
+
 def postmaster_pid(place: Place) -> int | None:
     """The server's process id, from its pid file if that process really is the server of this place."""
     try:
         pid = int((place.data / "postmaster.pid").read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):
         return None
-    arguments = _command_line(pid)
-    return pid if str(place.data) in arguments and "postgres" in arguments.split(" ")[0] else None
+    return pid if _serves(pid, place.data) else None
 
 
-def _command_line(pid: int) -> str:
+def _serves(pid: int, data: Path) -> bool:
     if Path("/proc/self/cmdline").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="surrogateescape")
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
-            return ""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return listed.stdout
+            return False
+        return Path(os.fsdecode(arguments[0])).name == "postgres" and os.fsencode(data) in arguments
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return f"postgres -D {data} " in subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _connect(place: Place) -> "Connection | None":
+    password = roles.read_passwords(place.passwords)[roles.SUPERUSER]
     try:
-        password = roles.read_passwords(place.passwords)[roles.SUPERUSER]
         return roles.connect(place.socket_folder, password)
-    except psycopg2.OperationalError:
+    except psycopg2.OperationalError as error:
+        if "authentication failed" in str(error):
+            raise SetupError(
+                f"The passwords in {place.passwords} are not those of the database beside it. Restore that file from "
+                f"a backup; or, to start with an empty database, move {place.folder} away."
+            ) from error
         return None
 
 
@@ -216,4 +226,6 @@ def _wait_until_gone(place: Place, seconds: float) -> bool:
 def _still_there(place: Place, what: str) -> str:
     pid = postmaster_pid(place)
     who = f"process {pid}" if pid else "processes of an earlier server, or of another container,"
-    return f"PostgreSQL in {place.folder} {what}: {who} hold {place.server_lock}. Look into {place.log}; end them and retry."
+    return (
+        f"PostgreSQL in {place.folder} {what}: {who} hold {place.server_lock}. See {place.log}; end them, then retry."
+    )

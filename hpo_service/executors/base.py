@@ -65,7 +65,7 @@ class Executor(Protocol):
         """The worker that would take the slice now: one that holds the trial if it is free, None if none is."""
 
     def submit(self, work: Slice, worker: str) -> None:
-        """Hand the slice to the worker that `choose` named. If it died since, its `WorkerGone` is still to be polled."""
+        """Hand the slice to the worker that `choose` named. If it has died, its `WorkerGone` is still to be polled."""
 
     def stop_slice(self, token: tuple[int, int]) -> None:
         """Ask for `preempted` at the next step boundary; a token that no worker holds is ignored."""

@@ -112,9 +112,7 @@ class FakeExecutor:
             examples_seen=examples,
             eval_loss=loss,
             eval_tokens=None if loss is None else 1,
-            snapshot=None
-            if loss is None
-            else SnapshotRef(path=work.snapshot_dir, digest=digest, examples_seen=examples),
+            snapshot=None if loss is None else snapshot,
             resumed_from_examples=start,
             usage=Usage(examples=examples - start, flops=1e6 * (examples - start), train_seconds=0.001),
             device="fake",

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 from hpo_service.best import Best
-from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
+from hpo_service.spec import ResolvedStudy
+from trainer.spec import Parameters, TrialFile
 
 METRIC = "eval_loss"
 
@@ -24,23 +25,7 @@ class StudyFacts:
     eval_digest: str | None = None
 
 
-class ResolvedFacts(Protocol):
-    """The part of a resolved study that every one of its trials shares."""
-
-    @property
-    def model(self) -> ModelSpec:
-        """The base model."""
-
-    @property
-    def data(self) -> DataSpec:
-        """The rows."""
-
-    @property
-    def training(self) -> TrainingSettings:
-        """How trials are run."""
-
-
-def best_document(study: StudyFacts, best: Best, resolved: ResolvedFacts, *, now: datetime | None = None) -> TrialFile:
+def best_document(study: StudyFacts, best: Best, resolved: ResolvedStudy, *, now: datetime | None = None) -> TrialFile:
     """What `python -m trainer run` takes to train the best trial again."""
     return TrialFile(
         kind="BestParams",

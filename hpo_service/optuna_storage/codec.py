@@ -44,8 +44,10 @@ def decode_time(stored: datetime | None) -> datetime | None:
 
 
 def to_local(time: datetime) -> datetime:
-    """The naive local time that FrozenTrial holds."""
-    return time.astimezone().replace(tzinfo=None)
+    """The naive local time that FrozenTrial holds; `fold` tells the two passes of the hour before winter time apart."""
+    local = time.astimezone()
+    naive = local.replace(tzinfo=None)
+    return naive if naive.astimezone(UTC) == local else naive.replace(fold=1)
 
 
 def plain(value: T) -> T:

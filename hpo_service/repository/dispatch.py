@@ -1,6 +1,7 @@
-"""What the dispatcher reads and writes in schema `hpo`. Every write happens inside a fenced transaction of the caller."""
+"""What the dispatcher reads and writes in schema `hpo`. Every write belongs to a fenced transaction of the caller."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, text, update
@@ -36,9 +37,7 @@ def open_intents(session: Session) -> Sequence[Intent]:
 
 def finish_intent(session: Session, intent_id: int, error: str | None) -> None:
     """Mark an intent as done, or as refused with the reason."""
-    session.execute(
-        update(Intent).where(Intent.id == intent_id).values(done_at=func.clock_timestamp(), error=error)
-    )
+    session.execute(update(Intent).where(Intent.id == intent_id).values(done_at=func.clock_timestamp(), error=error))
 
 
 def set_state(session: Session, study_id: int, state: StudyState, message: str) -> None:
@@ -51,7 +50,7 @@ def set_state(session: Session, study_id: int, state: StudyState, message: str) 
     session.execute(update(Study).where(Study.id == study_id).values(**values))
 
 
-def update_study(session: Session, study_id: int, **values: Any) -> None:
+def update_study(session: Session, study_id: int, **values: object) -> None:
     """Change columns of a study."""
     session.execute(update(Study).where(Study.id == study_id).values(**values, version=Study.version + 1))
 
@@ -60,9 +59,7 @@ def add_event(
     session: Session, project_id: int, study_id: int, kind: EventKind, payload: dict[str, Any], trial: int | None = None
 ) -> None:
     """Append to the study's history."""
-    session.add(
-        Event(project_id=project_id, study_id=study_id, trial_number=trial, kind=str(kind), payload=payload)
-    )
+    session.add(Event(project_id=project_id, study_id=study_id, trial_number=trial, kind=str(kind), payload=payload))
 
 
 def open_slices(session: Session, study_ids: Sequence[int]) -> Sequence[Slice]:
@@ -108,9 +105,7 @@ def add_slice(
 def start_attempt(session: Session, project_id: int, slice_id: int, attempt: int, worker_id: int) -> None:
     """Write the attempt and make it the slice's current one."""
     session.add(Attempt(project_id=project_id, slice_id=slice_id, attempt=attempt, worker_id=worker_id))
-    session.execute(
-        update(Slice).where(Slice.id == slice_id).values(state="running", attempt=attempt, progress={})
-    )
+    session.execute(update(Slice).where(Slice.id == slice_id).values(state="running", attempt=attempt, progress={}))
 
 
 def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state: str, failed: bool) -> bool:
@@ -166,7 +161,7 @@ def drop_slices(session: Session, study_id: int) -> None:
 
 
 def lose_attempts(session: Session, epoch: int, message: str) -> int:
-    """At take-over: close every attempt that an earlier dispatcher started; its workers are gone. How many there were."""
+    """At take-over: close every attempt of an earlier dispatcher, whose workers are gone. How many there were."""
     outcome, waiting = str(Outcome.LOST), "waiting"
     lost = session.execute(
         update(Attempt)
@@ -183,9 +178,7 @@ def lose_attempts(session: Session, epoch: int, message: str) -> int:
     return len(lost)
 
 
-def add_worker(
-    session: Session, *, executor: str, name: str, device: str, software: dict[str, str], epoch: int
-) -> int:
+def add_worker(session: Session, *, executor: str, name: str, device: str, software: dict[str, str], epoch: int) -> int:
     """Record a worker that became ready; its id."""
     worker = Worker(
         project_id=DEFAULT_PROJECT_ID,
@@ -225,9 +218,7 @@ def spent(session: Session, study_id: int) -> Spent:
         ),
         {"study": study_id},
     ).one()
-    return Spent(
-        trials=row.trials, examples=int(row.examples), seconds=row.seconds, usd=row.usd, flops=row.flops
-    )
+    return Spent(trials=row.trials, examples=int(row.examples), seconds=row.seconds, usd=row.usd, flops=row.flops)
 
 
 def delete_study(session: Session, study_id: int) -> None:
@@ -239,6 +230,7 @@ def delete_study(session: Session, study_id: int) -> None:
     )
 
 
-def database_now(session: Session) -> Any:
+def database_now(session: Session) -> datetime:
     """The database's clock."""
-    return session.execute(select(func.clock_timestamp())).scalar_one()
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return now

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -46,10 +46,9 @@ def add(
     return study
 
 
-def require_free_name(session: Session, project_id: int, name: str) -> None:
-    """Raise Conflict if a study has this name now."""
-    if session.execute(_named(project_id, name).with_only_columns(Study.id)).scalar_one_or_none() is not None:
-        raise Conflict(f"a study named {name!r} exists already; choose another name or delete that study.")
+def is_taken(session: Session, project_id: int, name: str) -> bool:
+    """True if a study has this name now."""
+    return session.execute(_named(project_id, name).with_only_columns(Study.id)).scalar_one_or_none() is not None
 
 
 def add_intent(session: Session, study: Study, kind: IntentKind, payload: dict[str, Any]) -> None:
@@ -79,12 +78,11 @@ def open_intent_kinds(session: Session, project_id: int, study_ids: Sequence[int
     return kinds
 
 
-def last_intent_id(session: Session, study: Study) -> int:
-    """Id of the newest intent of the study, done or not; 0 if there is none."""
-    query = select(func.coalesce(func.max(Intent.id), 0)).where(
-        Intent.project_id == study.project_id, Intent.study_id == study.id
-    )
-    return int(session.execute(query).scalar_one())
+def state_by_id(session: Session, project_id: int, study_id: int) -> str | None:
+    """State of a study; None if it was deleted."""
+    return session.execute(
+        select(Study.state).where(Study.project_id == project_id, Study.id == study_id, Study.deleted_at.is_(None))
+    ).scalar_one_or_none()
 
 
 def project_name(session: Session, project_id: int) -> str:

@@ -128,10 +128,16 @@ class Space:
 
     def real(self, name: str, coded: Scalar) -> Scalar:
         """The real value of a sampled name."""
+        return self._dimension(name).real(coded)
+
+    def spread(self, name: str, share: float) -> Scalar:
+        """The coded value of a sampled name at `share` (0 to 1) of its range."""
+        return self._dimension(name).spread(share)
+
+    def _dimension(self, name: str) -> Dimension:
         form = self.forms[name]
-        if not isinstance(form, Dimension):
-            raise KeyError(name)
-        return form.real(coded)
+        assert isinstance(form, Dimension), f"{name} is not sampled"
+        return form
 
     def feasible(self, assignment: Assignment) -> str | None:
         """Why the assignment breaks a constraint, as a sentence; None if it breaks none."""
@@ -174,13 +180,8 @@ class Space:
             yield self._probe(share)
 
     def _probe(self, share: Callable[[], float]) -> Assignment | str:
-        def suggest(name: str, _distribution: BaseDistribution) -> Scalar:
-            form = self.forms[name]
-            assert isinstance(form, Dimension)
-            return form.spread(share())
-
         try:
-            assignment = self.sample(suggest)
+            assignment = self.sample(lambda name, _distribution: self.spread(name, share()))
         except Infeasible as error:
             return error.detail
         return self.feasible(assignment) or assignment

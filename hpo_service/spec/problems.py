@@ -33,7 +33,7 @@ def _problem(details: ErrorDetails, document: object, model: type[BaseModel]) ->
     if kind in ("literal_error", "enum"):
         allowed = tuple(_QUOTED.findall(str(details.get("ctx", {}).get("expected", ""))))
         hint = did_you_mean(str(details["input"])[:_SHOWN], allowed)
-    message = _PREFIX.sub("", details["msg"])
+    message = _PREFIX.sub("", details["msg"]).replace("dictionary", "mapping of keys")
     written = _shown(details["input"])
     sentence = message if kind == "value_error" else f"{_name(location)}{written}: it {message}"
     return Problem(detail=f"{sentence.rstrip('.')}.{hint}", pointer=pointer(location), allowed=allowed)
@@ -47,8 +47,9 @@ def pointer(location: Sequence[int | str]) -> str:
 def _existing(location: tuple[int | str, ...], document: object) -> Iterator[int | str]:
     """The parts of a location that the document has; pydantic also names branches of unions."""
     for part in location:
-        if (isinstance(document, Mapping) and part in document) or (isinstance(document, list) and isinstance(part, int) and part < len(document)):
-            document = document[part]
+        children = dict(enumerate(document)) if isinstance(document, list) else document
+        if isinstance(children, Mapping) and part in children:
+            document = children[part]
             yield part
 
 

@@ -7,7 +7,15 @@ from hpo_service import domain
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.search_space import Infeasible, SearchSpace
-from hpo_service.spec.study import BudgetSettings, Metadata, Resources, SearchSettings, StudySpec, parse_spec
+from hpo_service.spec.study import (
+    BudgetSettings,
+    Metadata,
+    Resources,
+    SearchSettings,
+    StudySpec,
+    parse_spec,
+    require_consistent,
+)
 from trainer.rows import total_examples
 from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, TrainingSettings, TrialSpec
 
@@ -93,6 +101,7 @@ def resolve(
         InvalidSpec: the preset does not exist, the space is wrong, a point lies outside it, or trials do not suffice.
     """
     merged = expand(spec)
+    require_consistent(merged)
     space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
     baseline = _baseline(merged, space)
     enqueue = tuple(_point(space, point, f"/enqueue/{index}") for index, point in enumerate(merged.enqueue))

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from hpo_service.errors import InvalidSpec
+from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.spec.problems import problems_from
 from trainer.spec import DataSpec, ModelSpec, TrainingSettings
 
@@ -118,15 +118,21 @@ class StudySpec(_Section):
     enqueue: Annotated[list[Point], Field(max_length=MAX_ENQUEUED)] = Field(default_factory=list)
     """Points to try first, in real values; what a point leaves out is sampled."""
 
-    @model_validator(mode="after")
-    def _deterministic_budget(self) -> "StudySpec":
-        timed = [key for key in ("max_gpu_hours", "max_cost_usd", "deadline") if getattr(self.budget, key) is not None]
-        if self.search.deterministic and timed:
-            raise ValueError(
-                f"search.deterministic does not go with budget.{timed[0]}, which depends on the clock; "
-                "use max_trials or max_examples"
-            )
-        return self
+
+def require_consistent(spec: StudySpec) -> None:
+    """Raise InvalidSpec if sections contradict each other."""
+    timed = [key for key in ("max_gpu_hours", "max_cost_usd", "deadline") if getattr(spec.budget, key) is not None]
+    if not spec.search.deterministic or not timed:
+        return
+    problems = [
+        Problem(
+            detail=f"search.deterministic does not go with budget.{key}, which depends on the clock; "
+            "use max_trials or max_examples.",
+            pointer=f"/budget/{key}",
+        )
+        for key in timed
+    ]
+    raise InvalidSpec(problems[0].detail, problems=problems)
 
 
 def parse_spec(document: object) -> StudySpec:
@@ -134,9 +140,10 @@ def parse_spec(document: object) -> StudySpec:
     if not isinstance(document, Mapping):
         raise InvalidSpec(f"a study spec is a mapping of keys, not {type(document).__name__}.")
     try:
-        return StudySpec.model_validate(document)
+        spec = StudySpec.model_validate(document)
     except ValidationError as error:
         problems = problems_from(error, document, StudySpec)
-        raise InvalidSpec(
-            f"the study spec has {len(problems)} problem(s): {problems[0].detail}", problems=problems
-        ) from None
+        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise InvalidSpec(f"the study spec has {count}: {problems[0].detail}", problems=problems) from None
+    require_consistent(spec)
+    return spec

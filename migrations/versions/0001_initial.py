@@ -63,15 +63,8 @@ def _projects_and_access() -> None:
         _created(),
         key=("project_id", "key"),
     )
-    _table(
-        "leases",
-        _text("name"),
-        _project("leases"),
-        _text("holder"),
-        _number("epoch"),
-        _time("expires_at"),
-        key=("name",),
-    )
+    lease = (_text("name"), _project("leases"), _text("holder"), _number("epoch"), _time("expires_at"))
+    _table("leases", *lease, key=("name",))
 
 
 def _studies() -> None:

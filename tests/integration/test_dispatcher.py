@@ -1,5 +1,6 @@
 """The dispatcher on a real PostgreSQL with the fake executor."""
 
+from threading import Event
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ from tests.dispatching import (
 from trainer.spec import Outcome, Progress, SliceResult, SnapshotRef
 
 Sessions = sessionmaker[Session]
+KILL_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid <> pg_backend_pid() AND datname = current_database()
+"""
 
 
 def run_to_end(sessions: Sessions, study_id: int, executor: FakeExecutor | None = None) -> FakeExecutor:
@@ -82,9 +87,7 @@ def test_the_same_seed_gives_the_same_study(sessions: Sessions, database_url: st
 
 
 @pytest.mark.parametrize("killed_after_turns", [3, 7, 12, 20, 33])
-def test_a_killed_dispatcher_changes_nothing(
-    sessions: Sessions, database_url: str, killed_after_turns: int
-) -> None:
+def test_a_killed_dispatcher_changes_nothing(sessions: Sessions, database_url: str, killed_after_turns: int) -> None:
     run_to_end(sessions, post_study(sessions))
     study_id = post_study(sessions, metadata__name="t")
     for _ in range(3):
@@ -286,14 +289,10 @@ def test_dropped_connections_lose_no_result(sessions: Sessions, engine: Engine, 
     study_id = post_study(sessions, metadata__name="t")
     dispatcher, fake = make(sessions)
     expire_lease(sessions)
-    from threading import Event
-
     for count in range(12):
         turn_until(dispatcher, lambda count=count: len(fake.submitted) > count)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(
-                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
-            )
+            connection.execute(text(KILL_OTHERS))
         dispatcher._turn_or_wait(Event())
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
     assert [facts(t) for t in optuna_trials(database_url)] == [facts(t) for t in optuna_trials(database_url, "t")]

@@ -15,7 +15,7 @@ from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.model import BaseModel
 from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec
 
-WORDS = "a cat dog tree river stone light small big red green runs sleeps near under over the of is".split()
+WORDS = ["a", "b", "c", "cat", "dog", "tree", "river", "stone", "light", "small", "runs", "under", "over", "of"]
 
 MakeSpec = Callable[..., TrialSpec]
 Train = Callable[..., list[float]]
@@ -35,7 +35,9 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
     tokenizer.train_from_iterator([" ".join(WORDS), "### Instruction:\n### Input:\n### Response:\n"], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"
+    )
     fast.save_pretrained(folder)
     torch.manual_seed(7)
     config = LlamaConfig(

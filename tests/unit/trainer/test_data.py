@@ -25,9 +25,7 @@ def tokenizer(base_folder: Path) -> PreTrainedTokenizerBase:
     return loaded
 
 
-def test_only_response_and_end_are_learned(
-    tokenizer: PreTrainedTokenizerBase, row_files: tuple[Path, Path]
-) -> None:
+def test_only_response_and_end_are_learned(tokenizer: PreTrainedTokenizerBase, row_files: tuple[Path, Path]) -> None:
     file = tokenize_file(row_files[0], tokenizer, 128)
     rows = list(read_rows(row_files[0]))
     chosen = [0, 5, 9]
@@ -58,9 +56,7 @@ def test_an_end_token_inside_padding_is_not_confused(tmp_path: Path, tokenizer: 
     assert batch.targets[batch.row_of == 1].tolist() == [tokenizer.eos_token_id]
 
 
-def test_the_prompt_alone_has_the_tokens_it_is_trained_with(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_the_prompt_alone_has_the_tokens_it_is_trained_with(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"instruction": "a", "output": out}) + "\n" for out in ("\n\nx", " y", "z")))
     file = tokenize_file(path, tokenizer, 64)

@@ -50,7 +50,7 @@ def test_the_state_travels() -> None:
 
 def test_schedules_start_and_end_where_they_should() -> None:
     for name, last in (("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)):
-        values = Parameters(learning_rate=1.0, warmup_ratio=0.1, lr_scheduler=name)  # type: ignore[arg-type]
+        values = Parameters(learning_rate=1.0, warmup_ratio=0.1, lr_scheduler=name)
         rates = [learning_rate(values, step, 100) for step in range(101)]
         assert rates[0] == 0.0
         assert rates[10] == 1.0

@@ -126,14 +126,20 @@ def test_a_model_that_scales_its_logits_is_computed_whole(base_folder: Path, tmp
     """Where the head on top of the decoder is not the whole model, the shortcut is not taken."""
     shutil.copytree(base_folder, tmp_path, dirs_exist_ok=True)
     config = GraniteConfig(
-        vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, logits_scaling=3
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        logits_scaling=3,
     )
     model = GraniteForCausalLM(config)
+    model.train(False)
     model.save_pretrained(tmp_path)
     base = BaseModel(ModelSpec(path=str(tmp_path)), torch.device("cpu"))
     ids = torch.arange(12).reshape(2, 6)
     batch = Batch(ids, torch.tensor([2, 8]), torch.tensor([3, 8]), torch.tensor([0, 1]).numpy(), 12, 72)
     with torch.no_grad():
-        logits = model.eval()(ids).logits.flatten(0, 1)[[2, 8]]
+        logits = model(ids).logits.flatten(0, 1)[[2, 8]]
     expected = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
     torch.testing.assert_close(base.nll(batch), expected, atol=1e-6, rtol=0)

@@ -123,7 +123,7 @@ def test_the_base_is_never_written_to(engine: ResidentEngine, make_spec: MakeSpe
 def test_a_touched_base_is_noticed(engine: ResidentEngine, make_spec: MakeSpec) -> None:
     trial = engine.admit(make_spec(), None)
     with torch.no_grad():
-        engine._base.model.get_input_embeddings().weight[3, 5] += 1e-3
+        engine._base.model.get_parameter("model.norm.weight")[5] += 1e-3
     with pytest.raises(Exception, match="changed in memory"):
         engine.evict(trial)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+from trainer.__main__ import main
 from trainer.engines.resident import ResidentEngine
 from trainer.run import RunError, read_trial_file
 from trainer.spec import TrialSpec
@@ -31,7 +31,12 @@ def run(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str
 
 
 def test_a_run_gives_what_the_engine_gives_and_resumes(
-    make_spec: MakeSpec, engine: ResidentEngine, evaluate: Callable[..., Any], tmp_path: Path
+    make_spec: MakeSpec,
+    engine: ResidentEngine,
+    evaluate: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     spec = make_spec(lora_dropout=0.1, checkpoint_every_steps=4)
     trial = engine.admit(spec, None)
@@ -48,13 +53,14 @@ def test_a_run_gives_what_the_engine_gives_and_resumes(
         "adapter_model.safetensors",
         "adapter_config.json",
     }
-    refused = run(file, "--output-dir", "out", folder=tmp_path)
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "--resume auto" in refused.stderr
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["run", str(file), "--output-dir", "out", "--threads", "1"]) == 1
+    assert capsys.readouterr().err == "error: out already holds a run: pass --resume auto or another --output-dir\n"
     damaged = tmp_path / "out/snapshots/rung-74/adapter_model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    again = run(file, "--output-dir", "out", "--resume", "auto", "--threads", "1", folder=tmp_path)
-    resumed = json.loads(again.stdout.splitlines()[-1])
+    assert main(["run", str(file), "--output-dir", "out", "--resume", "auto", "--threads", "1"]) == 0
+    resumed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (resumed["eval_loss"], resumed["steps"]) == (summary["eval_loss"], 2)
 
 
@@ -91,12 +97,15 @@ def test_bad_files_get_one_sentence(tmp_path: Path, content: str, problem: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_exit_statuses(tmp_path: Path, make_spec: MakeSpec) -> None:
-    assert run(folder=tmp_path).returncode == 2
-    missing = run("nowhere.yaml", folder=tmp_path)
-    assert (missing.returncode, missing.stderr) == (1, "error: nowhere.yaml: No such file or directory\n")
+def test_exit_statuses(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["run"])
+    capsys.readouterr()
+    assert main(["run", "nowhere.yaml"]) == 1
+    assert capsys.readouterr().err == "error: nowhere.yaml: No such file or directory\n"
     file = write_trial(tmp_path / "trial.yaml", make_spec())
-    unknown = run(file, "--model", "no-such-model", folder=tmp_path)
-    assert unknown.returncode == 1
-    assert unknown.stderr == "error: user_error: model no-such-model is not a folder on this machine\n"
-    assert not torch.cuda.is_initialized()
+    assert main(["run", str(file), "--model", "no-such-model", "--threads", "1"]) == 1
+    assert capsys.readouterr().err == "error: user_error: model no-such-model is not a folder on this machine\n"

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,18 +30,30 @@ from trainer.spec import (
 
 MakeSpec = Callable[..., TrialSpec]
 
+NOISE = """
+import os, threading, time
+def chatter():
+    while True:
+        print("printed by a library", flush=True)
+        os.write(1, b"written by C")
+        time.sleep(0.05)
+threading.Timer(0.5, chatter).start()
+"""
+
 
 class Worker:
     """A real worker process and its two streams."""
 
-    def __init__(self, snapshots: Path, *options: str, code: str = "") -> None:
-        start = ["-c", f"{code}; import trainer.worker; trainer.worker.main()"] if code else ["-m", "trainer.worker"]
-        self.process = subprocess.Popen(
-            [sys.executable, *start, "--snapshots", str(snapshots), "--threads", "1", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+    def __init__(self, snapshots: Path, *options: str, noise: str = "") -> None:
+        start = ["-c", f"{noise}\nimport trainer.worker; trainer.worker.main()"] if noise else ["-m", "trainer.worker"]
+        self.errors = snapshots / f"stderr-{uuid.uuid4().hex}"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *start, "--snapshots", str(snapshots), "--threads", "1", *options],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
 
     def send(self, command: WorkerCommand) -> None:
         assert self.process.stdin
@@ -63,14 +75,17 @@ class Worker:
 
 
 @contextmanager
-def worker(snapshots: Path, *options: str, code: str = "") -> Iterator[Worker]:
-    started = Worker(snapshots, *options, code=code)
+def worker(snapshots: Path, *options: str, noise: str = "") -> Iterator[Worker]:
+    started = Worker(snapshots, *options, noise=noise)
     try:
         assert isinstance(started.receive(), Ready)
         yield started
     finally:
         started.process.kill()
-        started.process.communicate()
+        started.process.wait()
+        for stream in (started.process.stdin, started.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +95,15 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(snapshots: Path) -> Iterator[Worker]:
-    with worker(snapshots) as started:
+    """One in which something prints all the time."""
+    with worker(snapshots, noise=NOISE) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def small(snapshots: Path) -> Iterator[Worker]:
+    """Another one on the same snapshots, with room for one idle trial."""
+    with worker(snapshots, "--resident", "1") as started:
         yield started
 
 
@@ -114,7 +137,7 @@ def test_a_slice_is_done(shared: Worker, make_spec: MakeSpec, snapshots: Path) -
     ]
 
 
-def test_rungs_in_any_worker_equal_one_run(shared: Worker, make_spec: MakeSpec, tmp_path: Path) -> None:
+def test_rungs_in_any_worker_equal_one_run(shared: Worker, make_spec: MakeSpec) -> None:
     """To the end at once; by rungs while resident; and by rungs, each in the middle of others, from disk."""
     spec = make_spec(lora_dropout=0.1, seed=2)
     whole = shared.result(make_slice(spec, 2, 74))
@@ -149,7 +172,9 @@ def test_stop_leaves_a_snapshot_to_go_on_from(shared: Worker, make_spec: MakeSpe
     assert continued.eval_loss == shared.result(make_slice(spec, 12, until)).eval_loss
 
 
-def test_checkpoints_inside_a_slice_are_announced(shared: Worker, make_spec: MakeSpec, snapshots: Path) -> None:
+def test_checkpoints_inside_a_slice_are_announced(
+    shared: Worker, small: Worker, make_spec: MakeSpec, snapshots: Path
+) -> None:
     spec = make_spec(seed=4, checkpoint_every_steps=3)
     shared.send(StartSlice(slice=make_slice(spec, 20, 74)))
     checkpoints = []
@@ -160,8 +185,7 @@ def test_checkpoints_inside_a_slice_are_announced(shared: Worker, make_spec: Mak
     assert [ref.path for ref in checkpoints] == [f"s1/t20/74/1/checkpoint-{n}" for n in (24, 48, 72)]
     path = snapshots / checkpoints[2].path / "optimizer.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with worker(snapshots) as fresh:
-        again = fresh.result(make_slice(spec, 20, 74, *checkpoints, attempt=2))
+    again = small.result(make_slice(spec, 20, 74, *checkpoints, attempt=2))
     assert (again.resumed_from_examples, again.discarded_snapshots) == (48, (checkpoints[2].path,))
     assert again.eval_loss == message.eval_loss
 
@@ -190,12 +214,11 @@ def test_commands_that_make_no_sense_are_ignored(shared: Worker, make_spec: Make
     assert shared.result(make_slice(make_spec(), 40, 8)).outcome is Outcome.DONE
 
 
-def test_what_libraries_print_does_not_reach_stdout(make_spec: MakeSpec, tmp_path: Path) -> None:
-    code = "import atexit, os, sys, threading; threading.Timer(3, lambda: (print('x' * 9), os.write(1, b'y'))).start()"
-    noisy = "import sys, os; sys.modules['noise'] = print; " + code
-    with worker(tmp_path, code=noisy) as started:
-        time.sleep(1.0)
-        assert started.result(make_slice(make_spec(epochs=100.0), 1, 1500)).outcome is Outcome.DONE
+def test_what_libraries_print_goes_to_stderr(shared: Worker, make_spec: MakeSpec) -> None:
+    assert shared.result(make_slice(make_spec(), 50, 8)).outcome is Outcome.DONE
+    errors = shared.errors.read_bytes()
+    assert b"printed by a library" in errors
+    assert b"written by C" in errors
 
 
 def test_it_dies_with_its_stdin_even_in_the_middle_of_a_slice(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -209,16 +232,14 @@ def test_it_dies_with_its_stdin_even_in_the_middle_of_a_slice(make_spec: MakeSpe
         started.process.wait(timeout=2)
 
 
-def test_idle_trials_leave_when_there_are_too_many(make_spec: MakeSpec, tmp_path: Path) -> None:
+def test_idle_trials_leave_when_there_are_too_many(small: Worker, make_spec: MakeSpec) -> None:
     """A trial that was evicted goes on from disk with the same numbers."""
-    with worker(tmp_path, "--resident", "1") as started:
-        specs = [make_spec(seed=seed, lora_dropout=0.1) for seed in range(3)]
-        firsts = [started.result(make_slice(spec, n, 16)) for n, spec in enumerate(specs)]
-        results = [
-            started.result(make_slice(spec, 10 + n, 32, first.snapshot))
-            for n, (spec, first) in enumerate(zip(specs, firsts, strict=True))
-            if first.snapshot
-        ]
-        assert [result.resumed_from_examples for result in results] == [16, 16, 16]
-        whole = started.result(make_slice(specs[0], 20, 32))
-        assert whole.eval_loss == results[0].eval_loss
+    specs = [make_spec(seed=60 + seed, lora_dropout=0.1) for seed in range(3)]
+    firsts = [small.result(make_slice(spec, 60 + n, 16)).snapshot for n, spec in enumerate(specs)]
+    results = [
+        small.result(make_slice(spec, 70 + n, 32, first))
+        for n, (spec, first) in enumerate(zip(specs, firsts, strict=True))
+        if first
+    ]
+    assert [result.resumed_from_examples for result in results] == [16, 16, 16]
+    assert small.result(make_slice(specs[0], 80, 32)).eval_loss == results[0].eval_loss

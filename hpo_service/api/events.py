@@ -1,0 +1,67 @@
+"""`/v1/studies/{name}/events`: server-sent events, resumable. The one asynchronous endpoint of ours."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency
+from hpo_service.api.studies import StudyName
+from hpo_service.errors import InvalidRequest
+from hpo_service.studies.history import Batch, find_study_id, next_events
+
+router = APIRouter(tags=["events"])
+
+POLL_SECONDS = 0.3
+
+
+def _study_id(name: StudyName, session: SessionDependency, project: ProjectDependency) -> int:
+    return find_study_id(session, project, name)
+
+
+def _after(
+    last_event_id: Annotated[str | None, Header(description="Id of the last event that was seen.")] = None,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="The same, where headers cannot be set.")] = 0,
+) -> int:
+    if last_event_id is None:
+        return after
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
+        raise InvalidRequest("Last-Event-ID is not the id of an event; ids are whole numbers.")
+    return int(last_event_id)
+
+
+@router.get(
+    "/v1/studies/{name}/events",
+    operation_id="stream_events",
+    summary="Follow a study",
+    response_class=EventSourceResponse,
+)
+async def stream_events(
+    study_id: Annotated[int, Depends(_study_id)],
+    after: Annotated[int, Depends(_after)],
+    sessions: SessionsDependency,
+    project: ProjectDependency,
+) -> AsyncIterator[ServerSentEvent]:
+    """Events in the order in which they happened. The stream ends after the study has."""
+    while True:
+        try:
+            batch = await run_in_threadpool(_read, sessions, project, study_id, after)
+        except (OperationalError, PoolTimeoutError):
+            return
+        for event in batch.events:
+            after = event.id
+            yield ServerSentEvent(id=str(event.id), event=event.kind, data=event)
+        if batch.last:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _read(sessions: sessionmaker[Session], project: int, study_id: int, after: int) -> Batch:
+    with sessions() as session:
+        return next_events(session, project, study_id, after)

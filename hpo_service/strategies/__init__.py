@@ -1,0 +1,21 @@
+"""Strategies: one file each. `build` picks the one that a study asks for."""
+
+from hpo_service.spec import ResolvedStudy
+from hpo_service.strategies.asha import Asha
+from hpo_service.strategies.base import Strategy
+from hpo_service.strategies.median import Median
+from hpo_service.strategies.none import NoPruning
+
+__all__ = ["Asha", "Median", "NoPruning", "build"]
+
+
+def build(resolved: ResolvedStudy) -> Strategy:
+    """The strategy of a study."""
+    search = resolved.search
+    match search.strategy:
+        case "asha":
+            return Asha(search.reduction_factor)
+        case "median":
+            return Median(search.startup_trials)
+        case "none":
+            return NoPruning()

@@ -1,0 +1,237 @@
+"""What the API answers, typed."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpo_service.domain import StudyState
+
+Item = TypeVar("Item")
+TrialState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+
+
+class Document(BaseModel):
+    """Base of every answer."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class Page(Document, Generic[Item]):
+    """Part of a collection."""
+
+    items: list[Item]
+    next_page_token: str | None = None
+    """Send it as `page_token` for the next part; null at the end."""
+
+
+class TrialCounts(Document):
+    """Trials by where they stand; `paused` ones are RUNNING in Optuna's tables."""
+
+    waiting: int = 0
+    running: int = 0
+    paused: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+
+
+class SpentDocument(Document):
+    """What the study has consumed, running attempts not counted."""
+
+    trials: int
+    examples: int
+    seconds: float
+    """Worker seconds times GPUs."""
+    usd: float
+    flops: float
+
+
+class SavingsDocument(Document):
+    """Examples that pruned and paused trials did not see, and their share of all trials trained to their end."""
+
+    examples: int
+    share: float
+
+
+class ImprovementDocument(Document):
+    """The best trial against the baseline after the same number of examples."""
+
+    baseline_trial: int
+    examples: int
+    baseline_loss: float
+    loss: float
+    relative: float
+    """Positive where the best trial is better."""
+
+
+class BestDocument(Document):
+    """The best trial so far."""
+
+    trial_number: int
+    loss: float
+    examples: int
+    provisional: bool
+    """No trial has reached its end yet; this one leads at the highest rung."""
+    parameters: dict[str, Any]
+    improvement: ImprovementDocument | None
+
+
+class StudySummary(Document):
+    """A study without its spec."""
+
+    name: str
+    state: StudyState
+    message: str
+    pending: list[str]
+    """What was asked for and not carried out yet, in order."""
+    labels: dict[str, str]
+    max_trials: int
+    trials: TrialCounts
+    best: BestDocument | None
+    spent: SpentDocument
+    savings: SavingsDocument
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    dashboard: str | None
+    """Path of the study's page in optuna-dashboard, once the study is open there."""
+
+
+class StudyDocument(StudySummary):
+    """A study."""
+
+    spec: dict[str, Any]
+    """As posted."""
+    resolved: dict[str, Any]
+    """The spec with everything expanded: paths, preset, space, rungs."""
+    etag: str
+    """For `If-Match` of a PATCH; the `ETag` header of the same answer."""
+
+
+class Rung(Document):
+    """The evaluation loss after so many examples."""
+
+    examples: int
+    loss: float | None
+    """null if it was not finite."""
+
+
+class TrialSummary(Document):
+    """A trial."""
+
+    number: int
+    state: TrialState
+    paused: bool
+    """The trial waits on a rung for its next slice."""
+    baseline: bool
+    parameters: dict[str, Any]
+    """Every hyperparameter with its real value; of a waiting trial those that were given."""
+    loss: float | None
+    """The final loss; null before the trial's end."""
+    losses: list[Rung]
+    examples_seen: int
+    """The highest rung that was reached."""
+    total_examples: int | None
+    """Where the trial ends; null before it starts."""
+    outcome: str | None
+    """Why it failed."""
+    message: str
+    attempts: int
+    seconds: float
+    cost_usd: float
+    progress: dict[str, Any] | None
+    """The last sign of life of its running slice."""
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class AttemptDocument(Document):
+    """One execution of a slice. `outcome` is null while it runs."""
+
+    slice_id: int
+    attempt: int
+    until_examples: int
+    outcome: str | None
+    message: str
+    started_at: datetime
+    finished_at: datetime | None
+    examples: int
+    seconds: float
+    cost_usd: float
+    flops: float
+    peak_memory_bytes: int
+
+
+class TrialDocument(TrialSummary):
+    """A trial with its history."""
+
+    history: list[AttemptDocument]
+    adapter_available: bool
+    """There is a snapshot to download the adapter from."""
+
+
+class ValidationReport(Document):
+    """What a study would be, without starting it."""
+
+    name: str
+    space: dict[str, Any]
+    """The expanded space."""
+    dimensions: int
+    trials: int
+    slices: int
+    ladder: list[int]
+    """Rungs in examples."""
+    train_rows: int
+    eval_rows: int
+    expected_examples: int
+    full_examples: int
+    """If every trial were trained to its end."""
+    expected_share: float
+    expected_seconds: float | None
+    """Worker seconds at the speed of earlier studies of this model; null if there are none."""
+    expected_usd: float | None
+    baseline: dict[str, Any] | None
+    warnings: list[str]
+    resolved: dict[str, Any]
+
+
+class SearchSpaceDocument(Document):
+    """A search space that ships with the service."""
+
+    name: str
+    title: str
+    baseline: dict[str, Any]
+    """The published values, trial 0 of a study that names this preset."""
+    document: dict[str, Any]
+    """The keys that a study with this preset starts from."""
+    source: str
+    """The commented YAML."""
+
+
+class CloneRequest(BaseModel):
+    """A new study from the spec of another one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=63)]
+    changes: dict[str, Any] = Field(default_factory=dict, description="Merged into the spec (RFC 7396; null removes).")
+
+
+class EnqueueRequest(BaseModel):
+    """A point to try next, in real values; what it leaves out is sampled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    parameters: dict[str, Any]
+
+
+class ExtendRequest(BaseModel):
+    """What may change while a study exists: caps, and the space where it grows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    budget: dict[str, Any] = Field(default_factory=dict, description="Caps by name; null removes one.")
+    space: dict[str, Any] = Field(
+        default_factory=dict, description="By parameter: wider {low, high}, or {choices: [...]} with numbers added."
+    )

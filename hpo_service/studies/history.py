@@ -1,0 +1,32 @@
+"""What happened to a study, in order."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import TERMINAL
+from hpo_service.repository import events, studies
+from hpo_service.repository.events import EventRow
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Events after a known one. `last`: the study has ended and nothing follows."""
+
+    events: list[EventRow]
+    last: bool
+
+
+def find_study_id(session: Session, project_id: int, name: str) -> int:
+    """Id of the study. Raises NotFound."""
+    return studies.find(session, project_id, name).id
+
+
+def next_events(session: Session, project_id: int, study_id: int, after: int) -> Batch:
+    """The next events. The state is read first: events of an end that is seen here are committed already."""
+    state = studies.state_by_id(session, project_id, study_id)
+    found = events.events_after(session, project_id, study_id, after, _BATCH)
+    ended = state is None or state in TERMINAL
+    return Batch(events=found, last=ended and len(found) < _BATCH)

@@ -1,0 +1,93 @@
+"""Studies as documents."""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import Spent
+from hpo_service.errors import InvalidRequest
+from hpo_service.intents import IntentKind
+from hpo_service.repository import attempts, studies
+from hpo_service.studies.documents import Page, SpentDocument, StudyDocument, StudySummary
+from hpo_service.studies.facts import read_facts
+from hpo_service.tables import Intent, Study
+
+_NOTHING = Spent()
+
+
+def list_studies(session: Session, project_id: int, *, page_size: int, page_token: str | None) -> Page[StudySummary]:
+    """Studies of the project, the newest first."""
+    before = None if page_token is None else read_token(page_token)
+    rows = studies.newest_first(session, project_id, before_id=before, limit=page_size + 1)
+    shown = rows[:page_size]
+    ids = [study.id for study in shown]
+    spent = attempts.spent_by_study(session, project_id, ids)
+    pending = studies.open_intent_kinds(session, project_id, ids)
+    return Page[StudySummary](
+        items=[
+            StudySummary(**_summary(session, study, spent.get(study.id, _NOTHING), pending.get(study.id, [])))
+            for study in shown
+        ],
+        next_page_token=str(shown[-1].id) if len(rows) > page_size else None,
+    )
+
+
+def show_study(session: Session, project_id: int, name: str) -> StudyDocument:
+    """One study. Raises NotFound."""
+    return study_document(session, studies.find(session, project_id, name))
+
+
+def study_document(session: Session, study: Study) -> StudyDocument:
+    """The study with its spec and everything that is known of it now."""
+    intents = studies.open_intents(session, study)
+    spent = attempts.spent_by_study(session, study.project_id, [study.id]).get(study.id, _NOTHING)
+    return StudyDocument(
+        **_summary(session, study, spent, [intent.kind for intent in intents]),
+        spec=study.spec,
+        resolved=study.resolved,
+        etag=etag(effective_resolved(study, intents)),
+    )
+
+
+def effective_resolved(study: Study, intents: Sequence[Intent]) -> dict[str, Any]:
+    """The resolved spec once pending extensions are carried out."""
+    extensions = [intent.payload["resolved"] for intent in intents if intent.kind == IntentKind.EXTEND]
+    return dict(extensions[-1]) if extensions else study.resolved
+
+
+def etag(resolved: Mapping[str, Any]) -> str:
+    """Changes with what a PATCH can change, and with nothing else."""
+    canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    return f'"{sha256(canonical.encode()).hexdigest()[:20]}"'
+
+
+def read_token(page_token: str) -> int:
+    """Where a page begins. Raises InvalidRequest for a token that we did not give out."""
+    if not page_token.isascii() or not page_token.isdigit() or len(page_token) > 18:
+        raise InvalidRequest("page_token is not one of ours; send the next_page_token of the last answer.")
+    return int(page_token)
+
+
+def _summary(session: Session, study: Study, spent: Spent, pending: list[str]) -> dict[str, Any]:
+    facts = read_facts(session, study)
+    return {
+        "name": study.name,
+        "state": study.state,
+        "message": study.message,
+        "pending": pending,
+        "labels": study.resolved["metadata"]["labels"],
+        "max_trials": study.resolved["budget"]["max_trials"],
+        "trials": facts.counts,
+        "best": facts.best,
+        "spent": SpentDocument(
+            trials=spent.trials, examples=spent.examples, seconds=spent.seconds, usd=spent.usd, flops=spent.flops
+        ),
+        "savings": facts.savings,
+        "created_at": study.created_at,
+        "started_at": study.started_at,
+        "finished_at": study.finished_at,
+        "dashboard": None if study.optuna_study_id is None else f"/dashboard/studies/{study.optuna_study_id}",
+    }

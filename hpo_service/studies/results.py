@@ -1,0 +1,45 @@
+"""What a study is run for: its best parameters."""
+
+from sqlalchemy.orm import Session
+
+from hpo_service import exporters
+from hpo_service.best import best_trial
+from hpo_service.errors import NotFound
+from hpo_service.exporters.document import StudyFacts
+from hpo_service.repository import studies
+from hpo_service.spec import ResolvedStudy
+from hpo_service.studies.documents import BestDocument
+from hpo_service.studies.facts import read_facts
+
+
+def show_best(session: Session, project_id: int, name: str) -> BestDocument:
+    """The best trial so far. Raises NotFound if no trial has reached a rung."""
+    best = read_facts(session, studies.find(session, project_id, name)).best
+    if best is None:
+        raise _nothing_yet(name)
+    return best
+
+
+def export_best(session: Session, project_id: int, name: str, format_name: str) -> exporters.Rendered:
+    """The best parameters as a file.
+
+    Raises:
+        NotFound: no such study, or no trial has reached a rung.
+        InvalidRequest: no such format.
+    """
+    study = studies.find(session, project_id, name)
+    best = best_trial(read_facts(session, study).trials)
+    if best is None:
+        raise _nothing_yet(name)
+    resolved = ResolvedStudy.model_validate(study.resolved)
+    facts = StudyFacts(
+        name=name,
+        project=studies.project_name(session, project_id),
+        strategy=resolved.search.strategy,
+        seed=resolved.search.seed,
+    )
+    return exporters.render(format_name, exporters.best_document(facts, best, resolved))
+
+
+def _nothing_yet(name: str) -> NotFound:
+    return NotFound(f"no trial of study {name!r} has reached a rung yet; ask again later.")

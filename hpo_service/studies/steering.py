@@ -1,0 +1,96 @@
+"""Change studies that exist. Everything is an intent: written here, carried out by the dispatcher."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import TERMINAL, StudyState
+from hpo_service.errors import Conflict, InvalidRequest, PreconditionFailed
+from hpo_service.intents import IntentKind
+from hpo_service.repository import studies
+from hpo_service.spec import ResolvedStudy
+from hpo_service.studies.documents import StudyDocument
+from hpo_service.studies.reading import effective_resolved, etag, study_document
+from hpo_service.studies.transitions import expected_state, next_state, require_open
+from hpo_service.studies.trials import trial_count
+from hpo_service.tables import Intent, Study
+
+
+def steer(session: Session, project_id: int, name: str, kind: IntentKind) -> StudyDocument:
+    """Pause, resume, stop or cancel. Raises Conflict if the study, as it will stand, does not allow it."""
+    study = studies.find_and_lock(session, project_id, name)
+    next_state(name, _expected(study, studies.open_intents(session, study)), kind)
+    studies.add_intent(session, study, kind, {})
+    return study_document(session, study)
+
+
+def extend(
+    session: Session,
+    project_id: int,
+    name: str,
+    *,
+    space: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    if_match: str | None,
+) -> StudyDocument:
+    """Change caps and widen ranges, on top of extensions that are still to be carried out.
+
+    Raises:
+        PreconditionFailed: `if_match` names an older spec.
+        InvalidSpec: the space would not only grow, or a cap makes no sense.
+        Conflict: the study has ended or is about to.
+    """
+    if not space and not budget:
+        raise InvalidRequest("nothing to change: send `budget` or `space`.")
+    study = studies.find_and_lock(session, project_id, name)
+    intents = studies.open_intents(session, study)
+    require_open(name, _expected(study, intents), "be extended")
+    current = effective_resolved(study, intents)
+    if if_match is not None and if_match.strip() not in ("*", etag(current)):
+        raise PreconditionFailed(f"study {name!r} was changed meanwhile; read it again and repeat the change.")
+    grown = ResolvedStudy.model_validate(current).extend(space, budget)
+    studies.add_intent(session, study, IntentKind.EXTEND, {"resolved": grown.model_dump(mode="json")})
+    return study_document(session, study)
+
+
+def enqueue(session: Session, project_id: int, name: str, parameters: Mapping[str, Any]) -> StudyDocument:
+    """Ask for a point to be tried next.
+
+    Raises:
+        InvalidSpec: the point lies outside the space.
+        Conflict: the study has ended or has all of its trials.
+    """
+    study = studies.find_and_lock(session, project_id, name)
+    intents = studies.open_intents(session, study)
+    require_open(name, _expected(study, intents), "take another trial")
+    resolved = ResolvedStudy.model_validate(effective_resolved(study, intents))
+    resolved.search_space().encode(parameters, "/parameters")
+    _require_room(session, study, resolved, intents)
+    studies.add_intent(session, study, IntentKind.ENQUEUE, {"parameters": dict(parameters)})
+    return study_document(session, study)
+
+
+def delete(session: Session, project_id: int, name: str) -> StudyDocument:
+    """Forget an ended study and its snapshots. Raises Conflict if it has not ended or is being deleted."""
+    study = studies.find_and_lock(session, project_id, name)
+    if study.state not in TERMINAL:
+        raise Conflict(f"study {name!r} is {study.state}; cancel it and wait for its end before you delete it.")
+    if any(intent.kind == IntentKind.DELETE for intent in studies.open_intents(session, study)):
+        raise Conflict(f"study {name!r} is being deleted already.")
+    studies.add_intent(session, study, IntentKind.DELETE, {})
+    return study_document(session, study)
+
+
+def _expected(study: Study, intents: Sequence[Intent]) -> StudyState:
+    return expected_state(study.name, StudyState(study.state), [intent.kind for intent in intents])
+
+
+def _require_room(session: Session, study: Study, resolved: ResolvedStudy, intents: Sequence[Intent]) -> None:
+    points = len(resolved.enqueue) + (resolved.baseline is not None)
+    known = points if study.optuna_study_id is None else trial_count(session, study)
+    asked = sum(intent.kind == IntentKind.ENQUEUE for intent in intents)
+    if known + asked >= resolved.budget.max_trials:
+        raise Conflict(
+            f"study {study.name!r} has all of its {resolved.budget.max_trials} trials; extend budget.max_trials first."
+        )

@@ -1,0 +1,47 @@
+"""Where a study will stand once what was asked for is carried out. Pure."""
+
+from collections.abc import Iterable
+
+from hpo_service.domain import TERMINAL, StudyState, require_transition
+from hpo_service.errors import Conflict
+from hpo_service.intents import IntentKind
+
+_RESUMABLE = frozenset({StudyState.PAUSED, StudyState.PAUSING})
+_IDLE = frozenset({StudyState.QUEUED, StudyState.PAUSED})
+_ENDING = frozenset({StudyState.STOPPING, StudyState.CANCELLING})
+STEERING = (IntentKind.PAUSE, IntentKind.RESUME, IntentKind.STOP, IntentKind.CANCEL)
+
+
+def next_state(name: str, current: StudyState, kind: IntentKind) -> StudyState:
+    """The state that a steering intent leads to from `current`. Raises Conflict if it leads nowhere."""
+    match kind:
+        case IntentKind.PAUSE:
+            wanted = StudyState.PAUSED if current is StudyState.QUEUED else StudyState.PAUSING
+        case IntentKind.RESUME:
+            if current not in _RESUMABLE:
+                raise Conflict(f"study {name!r} is {current}; only a paused study can be resumed.")
+            wanted = StudyState.RUNNING
+        case IntentKind.STOP:
+            wanted = StudyState.COMPLETED if current in _IDLE else StudyState.STOPPING
+        case IntentKind.CANCEL:
+            wanted = StudyState.CANCELLED if current in _IDLE else StudyState.CANCELLING
+        case _:
+            return current
+    require_transition(name, current, wanted)
+    return wanted
+
+
+def expected_state(name: str, current: StudyState, pending: Iterable[str]) -> StudyState:
+    """The state after the pending intents; one that the dispatcher will refuse changes nothing."""
+    for kind in pending:
+        try:
+            current = next_state(name, current, IntentKind(kind))
+        except Conflict:
+            continue
+    return current
+
+
+def require_open(name: str, state: StudyState, what: str) -> None:
+    """Raise Conflict if the study has ended or is about to."""
+    if state in TERMINAL or state in _ENDING:
+        raise Conflict(f"study {name!r} is {state} and cannot {what}; clone it instead.")

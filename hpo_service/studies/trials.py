@@ -1,0 +1,128 @@
+"""Trials as documents: Optuna's row joined with what was dispatched for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hpo_service.errors import NotFound
+from hpo_service.repository import attempts, optuna_reads, studies
+from hpo_service.repository.attempts import AttemptRow, TrialUsage
+from hpo_service.search_space import SearchSpace
+from hpo_service.studies.documents import AttemptDocument, Page, Rung, TrialDocument, TrialSummary
+from hpo_service.studies.facts import TrialFacts, finite
+from hpo_service.studies.reading import read_token
+from hpo_service.tables import Study
+
+_UNUSED = TrialUsage(attempts=0, examples=0, seconds=0.0, usd=0.0)
+
+
+def list_trials(
+    session: Session, project_id: int, name: str, *, page_size: int, page_token: str | None
+) -> Page[TrialSummary]:
+    """Trials of a study by number. Raises NotFound."""
+    study = studies.find(session, project_id, name)
+    after = None if page_token is None else read_token(page_token)
+    rows = _rows(session, study, after_number=after, limit=page_size + 1)
+    usage = attempts.usage_by_trial(session, project_id, study.id)
+    progress = attempts.progress_by_trial(session, project_id, study.id)
+    space = SearchSpace.from_json(study.resolved["space"])
+    shown = rows[:page_size]
+    return Page[TrialSummary](
+        items=[
+            TrialSummary(**_summary(trial, usage.get(trial.number, _UNUSED), progress.get(trial.number), space))
+            for trial in shown
+        ],
+        next_page_token=str(shown[-1].number) if len(rows) > page_size else None,
+    )
+
+
+def show_trial(session: Session, project_id: int, name: str, number: int) -> TrialDocument:
+    """One trial with its attempts. Raises NotFound."""
+    study, trial = find_trial(session, project_id, name, number)
+    history = attempts.attempts_of_trial(session, project_id, study.id, number)
+    usage = TrialUsage(
+        attempts=len(history),
+        examples=sum(row.examples for row in history),
+        seconds=sum(row.seconds for row in history),
+        usd=sum(row.usd for row in history),
+    )
+    progress = attempts.progress_by_trial(session, project_id, study.id).get(number)
+    return TrialDocument(
+        **_summary(trial, usage, progress, SearchSpace.from_json(study.resolved["space"])),
+        history=[_attempt(row) for row in history],
+        adapter_available=bool(attempts.snapshots_of_trial(session, project_id, study.id, number)),
+    )
+
+
+def find_trial(session: Session, project_id: int, name: str, number: int) -> tuple[Study, TrialFacts]:
+    """The study and its trial. Raises NotFound."""
+    study = studies.find(session, project_id, name)
+    found = _rows(session, study, number=number)
+    if not found:
+        raise NotFound(f"study {name!r} has no trial {number}.")
+    return study, found[0]
+
+
+def trial_count(session: Session, study: Study) -> int:
+    """How many trials there are, whatever became of them."""
+    if study.optuna_study_id is None:
+        return 0
+    return sum(optuna_reads.count_by_state(session.connection(), study.optuna_study_id).values())
+
+
+def _rows(session: Session, study: Study, **selection: int | None) -> list[TrialFacts]:
+    if study.optuna_study_id is None:
+        return []
+    rows = optuna_reads.read_trials(session.connection(), study.optuna_study_id, **selection)
+    return [TrialFacts(row) for row in rows]
+
+
+def _summary(
+    trial: TrialFacts, usage: TrialUsage, progress: dict[str, Any] | None, space: SearchSpace
+) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "paused": trial.paused,
+        "baseline": attrs.get("baseline") is True,
+        "parameters": _parameters(trial, space),
+        "loss": finite(trial.value),
+        "losses": [Rung(examples=rung, loss=finite(loss)) for rung, loss in sorted(trial.intermediate.items())],
+        "examples_seen": trial.examples_seen,
+        "total_examples": trial.total_examples,
+        "outcome": attrs.get("outcome"),
+        "message": str(attrs.get("message", "")),
+        "attempts": usage.attempts,
+        "seconds": usage.seconds,
+        "cost_usd": usage.usd,
+        "progress": progress,
+        "started_at": trial.started_at,
+        "finished_at": trial.finished_at,
+    }
+
+
+def _parameters(trial: TrialFacts, space: SearchSpace) -> dict[str, Any]:
+    resolved: Mapping[str, Any] | None = trial.user_attrs.get("parameters")
+    if resolved is not None:
+        return dict(resolved)
+    coded: Mapping[str, Any] = trial.row.system_attrs.get("fixed_params", {})
+    return {name: space.real(name, value) for name, value in coded.items()}
+
+
+def _attempt(row: AttemptRow) -> AttemptDocument:
+    return AttemptDocument(
+        slice_id=row.slice_id,
+        attempt=row.attempt,
+        until_examples=row.until_examples,
+        outcome=row.outcome,
+        message=row.message,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        examples=row.examples,
+        seconds=row.seconds,
+        cost_usd=row.usd,
+        flops=row.flops,
+        peak_memory_bytes=row.peak_memory_bytes,
+    )

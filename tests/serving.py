@@ -1,0 +1,76 @@
+"""A folder with a model and rows, and an API over a test's database."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.api.app import create_app
+from hpo_service.api.auth import create_key
+from hpo_service.settings import Settings
+from hpo_service.tables import DEFAULT_PROJECT_ID, Project
+
+ROWS = 200
+Json = dict[str, Any]
+
+
+def make_inputs(root: Path) -> None:
+    """`model/`, `train.jsonl` and `eval.jsonl` that pass the checks before training."""
+    model = root / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    (model / "model.safetensors").write_bytes(b"\0" * 16)
+    for name, rows in (("train", ROWS), ("eval", 60)):
+        lines = [json.dumps({"instruction": f"say {row}", "output": str(row)}) for row in range(rows)]
+        (root / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def spec(name: str = "first", **changes: Any) -> Json:
+    """A study that can be created; `changes` replace whole keys, None removes one."""
+    document: Json = {
+        "metadata": {"name": name},
+        "model": {"path": "model"},
+        "data": {"train": "train.jsonl", "eval": "eval.jsonl"},
+        "space": {
+            "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},
+            "lora_r": {"choices": [4, 8, 16]},
+        },
+        "baseline": {"learning_rate": 1e-4, "lora_r": 8},
+        "search": {"deterministic": True, "seed": 3},
+        "budget": {"max_trials": 6},
+    }
+    document.update(changes)
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def settings(root: Path, **changes: Any) -> Settings:
+    """Everything below one folder."""
+    return Settings(home=root / "home", roots=(root,), **changes)
+
+
+def serve(engine: Engine, settings: Settings) -> TestClient:
+    """A client without credentials; use it in a `with` block to have the dashboard running too."""
+    return TestClient(create_app(settings, engine), raise_server_exceptions=False)
+
+
+def make_key(sessions: sessionmaker[Session], project_id: int = DEFAULT_PROJECT_ID) -> str:
+    """A fresh API key."""
+    with sessions.begin() as session:
+        return create_key(session, project_id, "test")
+
+
+def make_project(sessions: sessionmaker[Session], name: str) -> int:
+    """Another tenant."""
+    with sessions.begin() as session:
+        project = Project(name=name)
+        session.add(project)
+        session.flush()
+        return project.id
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header of a program."""
+    return {"Authorization": f"Bearer {key}"}
