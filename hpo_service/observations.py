@@ -4,8 +4,16 @@ Optuna's samplers learn from finished trials only, so a paused trial is shown as
 runs out of memory or diverges is shown as pruned without a value, which ranks last.
 """
 
+from copy import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.samplers import BaseSampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.search_space import SearchSpace
 from hpo_service.strategies.base import StudyView, TrialView
@@ -14,31 +22,59 @@ from trainer.spec import Outcome
 _FACTS_ABOUT_THE_TRIAL = (Outcome.OOM, Outcome.DIVERGED)
 
 
-def observations(space: SearchSpace, view: StudyView) -> list[FrozenTrial]:
-    """Every trial that says something, with the distributions of today's space."""
+_NAME = "view"
+_NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class _Observation(FrozenTrial):
+    """The storage copies every trial it is given, deeply; its contents are shared here because nothing writes to them.
+
+    Deep copies were most of the time that a proposal took.
+    """
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "_Observation":
+        return copy(self)
+
+
+def study_from(space: SearchSpace, view: StudyView, sampler: BaseSampler) -> optuna.Study:
+    """A throw-away study in memory with every trial that says something, in the distributions of today's space."""
     distributions = space.distributions()
-    shown = (_observation(view, trial, distributions) for trial in view.trials)
-    return [trial for trial in shown if trial is not None]
+    storage = InMemoryStorage()
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], _NAME)
+    for trial in view.trials:
+        observation = _observation(view, trial, distributions)
+        if observation is not None:
+            storage.create_new_trial(study_id, observation)
+    return optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
 
 
 def _observation(view: StudyView, trial: TrialView, distributions: dict[str, BaseDistribution]) -> FrozenTrial | None:
-    params = {name: value for name, value in trial.sampled.items() if name in distributions}
-    known = {name: distributions[name] for name in params}
-    if trial.standing == "waiting":
+    if trial.standing == "waiting" or (trial.standing == "failed" and trial.outcome not in _FACTS_ABOUT_THE_TRIAL):
         return None
-    if trial.standing == "failed":
-        told = trial.outcome in _FACTS_ABOUT_THE_TRIAL
-        return create_trial(state=TrialState.PRUNED, params=params, distributions=known) if told else None
     losses = _earned_losses(view, trial) if trial.baseline else dict(trial.losses)
+    if trial.standing == "failed":
+        return _trial(TrialState.PRUNED, trial, distributions, {})
     if not losses:
-        return create_trial(state=TrialState.RUNNING, params=params, distributions=known)
-    last = max(losses)
-    complete = trial.standing == "complete" and last == trial.rung
-    return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        value=losses[last] if complete else None,
+        return _trial(TrialState.RUNNING, trial, distributions, {})
+    complete = trial.standing == "complete" and max(losses) == trial.rung
+    return _trial(TrialState.COMPLETE if complete else TrialState.PRUNED, trial, distributions, losses)
+
+
+def _trial(
+    state: TrialState, trial: TrialView, distributions: dict[str, BaseDistribution], losses: dict[int, float]
+) -> FrozenTrial:
+    params = {name: value for name, value in trial.sampled.items() if name in distributions}
+    return _Observation(
+        number=trial.number,
+        trial_id=trial.number,
+        state=state,
+        value=losses[max(losses)] if state is TrialState.COMPLETE else None,
+        datetime_start=_NO_TIME,
+        datetime_complete=None if state is TrialState.RUNNING else _NO_TIME,
         params=params,
-        distributions=known,
+        distributions={name: distributions[name] for name in params},
+        user_attrs={},
+        system_attrs={},
         intermediate_values=losses,
     )
 

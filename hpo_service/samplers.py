@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from hpo_service.observations import observations
+from hpo_service.observations import study_from
 from hpo_service.search_space import Assignment, Infeasible, SearchSpace
 from hpo_service.strategies.base import StudyView
 
@@ -71,7 +71,6 @@ def _sampler(space: SearchSpace, name: SamplerName, digest: bytes) -> BaseSample
         multivariate=True,
         group=space.conditional,
         constant_liar=True,
-        warn_independent_sampling=False,
     )
 
 
@@ -79,8 +78,7 @@ def _asks(
     space: SearchSpace, view: StudyView, sampler: BaseSampler, fixed: Mapping[str, Any]
 ) -> Iterator[Assignment | str]:
     """Points that the sampler proposes; a sentence in place of one that cannot be trained."""
-    study = optuna.create_study(sampler=sampler)
-    study.add_trials(observations(space, view))
+    study = study_from(space, view, sampler)
     while True:
         trial = study.ask()
         yield _feasible(space, fixed, partial(_suggest, trial))

@@ -12,15 +12,19 @@ LossFunction = Callable[[Slice], float]
 
 
 class FakeExecutor:
-    """Answers every slice with `loss(slice)`; NaN means diverged. `hold` keeps slices running until it is cleared."""
+    """Answers every slice with `loss(slice)`; NaN means diverged. `hold` keeps slices running until it is cleared.
+
+    All trials have `total_examples`.
+    """
 
     name = "fake"
 
-    def __init__(self, loss: LossFunction, *, workers: int = 1, slots: int = 1) -> None:
+    def __init__(self, loss: LossFunction, *, total_examples: int = 1000, workers: int = 1, slots: int = 1) -> None:
         self.loss = loss
         self.hold = False
         self.submitted: list[Slice] = []
         self._slots = slots
+        self._total_examples = total_examples
         self._workers = [f"fake-{index}" for index in range(workers)]
         self._held: dict[str, deque[Slice]] = {}
         self._stopped: set[tuple[int, int]] = set()
@@ -110,6 +114,7 @@ class FakeExecutor:
             attempt=work.attempt,
             outcome=outcome,
             examples_seen=examples,
+            finished=loss is not None and examples >= self._total_examples,
             eval_loss=loss,
             eval_tokens=None if loss is None else 1,
             snapshot=None if loss is None else snapshot,

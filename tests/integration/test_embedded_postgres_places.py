@@ -183,7 +183,7 @@ def _use_as_user(home: Path, folder: Path) -> list[str]:
     return [str(line) for line in json.loads(said)]
 
 
-@pytest.mark.parametrize("name", ["home", "long" * 30, "with, comma and 'quotes'"])
+@pytest.mark.parametrize("name", ["short", "long" * 30, "with, comma and 'quotes'"])
 def test_ordinary_user(postgres_folder: Path, name: str) -> None:
     """An ordinary user's server lives in the home; a socket path that is too long or odd goes to a private folder."""
     home = postgres_folder / name
@@ -193,7 +193,7 @@ def test_ordinary_user(postgres_folder: Path, name: str) -> None:
         postgres_folder.chmod(0o777)
     assert _use_as_user(home, postgres_folder) == ["hpo", "False"]
     private = [entry for entry in postgres_folder.iterdir() if entry.name.startswith("hpo-")]
-    assert [stat.S_IMODE(entry.stat().st_mode) for entry in private] == [0o700] * (name != "home")
+    assert [stat.S_IMODE(entry.stat().st_mode) for entry in private] == [0o700] * (name != "short")
     assert (home / "postgres" / "data" / "PG_VERSION").exists()
 
 
@@ -208,8 +208,8 @@ def test_home_not_writable(postgres_folder: Path) -> None:
 
 @as_root
 def test_home_of_another_user(postgres_folder: Path) -> None:
-    """Root's cluster is refused to an ordinary user, and an ordinary user's to root."""
-    home = postgres_folder / "home"
+    """An ordinary user's cluster is refused to root, whose files would then be in a folder of that user's."""
+    home = postgres_folder / "theirs"
     home.mkdir()
     shutil.chown(home, "nobody")
     assert _use_as_user(home, postgres_folder) == ["hpo", "False"]
