@@ -3,15 +3,16 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 Json = dict[str, Any]
+Answer = TypeVar("Answer")
 
 _ATTEMPTS = 5
 _FIRST_DELAY_SECONDS = 0.2
@@ -45,8 +46,11 @@ class StudyEvent:
 class Client:
     """Talks to one service with one API key. Reads are repeated when the connection fails, writes are not."""
 
-    def __init__(self, url: str, key: str | None, *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str, key: str | None, *, timeout_seconds: float = 30.0, attempts: int = _ATTEMPTS
+    ) -> None:
         self.url = url.rstrip("/")
+        self._attempts = attempts
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds, trust_env=False)
 
@@ -62,12 +66,12 @@ class Client:
 
     def pages(self, path: str) -> Iterator[Json]:
         """Every item of the collection at `path`, page by page."""
-        cursor: str | None = None
+        token: str | None = None
         while True:
-            page = self.get(path, **({"cursor": cursor} if cursor else {}))
+            page = self.get(path, **({"page_token": token} if token else {}))
             yield from page["items"]
-            cursor = page.get("next_cursor")
-            if not cursor:
+            token = page["next_page_token"]
+            if token is None:
                 return
 
     def get_response(self, path: str, **query: str | int) -> httpx.Response:
@@ -82,14 +86,7 @@ class Client:
     def create_study(self, spec: Mapping[str, Any]) -> Json:
         """Post a study. A repetition after a lost connection cannot make a second one."""
         key = str(uuid.uuid4())
-        for attempt in range(_ATTEMPTS):
-            try:
-                return self.post("/v1/studies", spec, idempotency_key=key)
-            except ServiceUnreachable:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(_FIRST_DELAY_SECONDS * 2**attempt)
-        raise AssertionError("unreachable")
+        return self._repeat(lambda: self.post("/v1/studies", spec, idempotency_key=key))
 
     def patch_study(self, name: str, changes: Mapping[str, Any]) -> Json:
         """Extend a study's budget or ranges, provided that nobody changes it meanwhile."""
@@ -113,14 +110,15 @@ class Client:
             yield _parse_events(answer.iter_lines())
 
     def _repeated(self, path: str, query: Mapping[str, str | int]) -> httpx.Response:
-        for attempt in range(_ATTEMPTS):
+        return self._repeat(lambda: self._send("GET", path, query=query))
+
+    def _repeat(self, ask: Callable[[], Answer]) -> Answer:
+        for attempt in range(self._attempts - 1):
             try:
-                return self._send("GET", path, query=query)
+                return ask()
             except ServiceUnreachable:
-                if attempt == _ATTEMPTS - 1:
-                    raise
                 time.sleep(_FIRST_DELAY_SECONDS * 2**attempt)
-        raise AssertionError("unreachable")
+        return ask()
 
     def _send(
         self,

@@ -10,11 +10,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from trainer.environment import PROCESS_ENVIRONMENT
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print. Returns the exit status."""
     options = _options(arguments)
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    os.environ.update(PROCESS_ENVIRONMENT)
     run = import_module("trainer.run")
     try:
         summary = run.run(options)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from peft.functional import delete_adapter, inject_adapter_in_model, set_adapter
+from peft.functional import inject_adapter_in_model, set_adapter
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
@@ -31,6 +31,7 @@ class Adapter:
     """
 
     name: str
+    layers: tuple[LoraLayer, ...]
     weights: dict[str, nn.Parameter]
     clock: DropoutClock
     config_json: str
@@ -67,7 +68,7 @@ def target_modules(linear_modules: Iterable[str], wanted: str) -> list[str]:
 
 
 def add_adapter(base: BaseModel, name: str, parameters: Parameters, seed: int) -> Adapter:
-    """Put a freshly initialized adapter on the base: A uniform, keyed by (seed, module), B zero.
+    """Put a freshly initialized adapter on the base: A uniform, keyed by (seed, module), B zero. None is active then.
 
     Raises:
         UserError: `target_modules` names what the model does not have.
@@ -78,7 +79,9 @@ def add_adapter(base: BaseModel, name: str, parameters: Parameters, seed: int) -
     base.model.__dict__.pop("peft_config", None)
     # On the meta device PEFT allocates and draws nothing, so the global random stream stays untouched.
     inject_adapter_in_model(config, base.model, name, low_cpu_mem_usage=True)
+    set_adapter(base.model, [])
     clock = DropoutClock()
+    layers: list[LoraLayer] = []
     weights: dict[str, nn.Parameter] = {}
     for module_name in modules:
         layer = base.model.get_submodule(module_name)
@@ -90,18 +93,26 @@ def add_adapter(base: BaseModel, name: str, parameters: Parameters, seed: int) -
             getattr(layer, part)[name].weight = parameter
             weights[f"{_PEFT_PREFIX}{module_name}.{part}.weight"] = parameter
         layer.lora_dropout[name] = KeyedDropout(parameters.lora_dropout, seed, module_name, clock)
-    return Adapter(name, dict(sorted(weights.items())), clock, _config_json(config))
+        layers.append(layer)
+    return Adapter(name, tuple(layers), dict(sorted(weights.items())), clock, _config_json(config))
 
 
-def activate_adapter(base: BaseModel, adapter: Adapter) -> None:
-    """Let the next forward passes go through this adapter alone."""
-    set_adapter(base.model, adapter.name)
+def activate_adapter(adapter: Adapter) -> None:
+    """Let the next forward passes go through this adapter; the one that was active must have been deactivated."""
+    for layer in adapter.layers:
+        layer.set_adapter(adapter.name)
 
 
-def remove_adapter(base: BaseModel, adapter: Adapter) -> None:
-    """Take the adapter off the base and free its weights."""
-    set_adapter(base.model, [])
-    delete_adapter(base.model, adapter.name, prefix="lora_", layer_cls=LoraLayer)
+def deactivate_adapter(adapter: Adapter) -> None:
+    """Keep the next forward passes out of this adapter."""
+    for layer in adapter.layers:
+        layer.set_adapter([])
+
+
+def remove_adapter(adapter: Adapter) -> None:
+    """Take an adapter that is not active off the base and free its weights."""
+    for layer in adapter.layers:
+        layer.delete_adapter(adapter.name)
 
 
 def _is_inside(module_name: str, words: tuple[str, ...]) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from trainer.environment import PROCESS_ENVIRONMENT
 from trainer.spec import WorkerCommand, worker_command
 
 _log = logging.getLogger("trainer.worker")
@@ -55,7 +56,7 @@ def read_commands(commands: "queue.SimpleQueue[WorkerCommand]") -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Serve slices until stdin ends."""
     options = _options(arguments)
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=str(options.threads))
+    os.environ.update(PROCESS_ENVIRONMENT)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Ctrl-C goes to the whole process group; whether the worker ends is for its dispatcher to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

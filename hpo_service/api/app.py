@@ -61,7 +61,6 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         responses=problems.RESPONSES,
     )
     app.state.sessions = sessions

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
-from hpo_service.errors import InvalidRequest, InvalidSpec
+from hpo_service.errors import InvalidRequest, InvalidSpec, TooLarge
 from hpo_service.spec import problems_from
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -16,7 +16,7 @@ _MAX_DEPTH = 16
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
-    raw = await request.body()
+    raw = await _read(request)
     try:
         document = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -31,6 +31,16 @@ async def _json_object(request: Request) -> dict[str, Any]:
         raise InvalidRequest(f"the body must be a JSON object, this is a {type(document).__name__}.")
     _require_storable(document, 0)
     return document
+
+
+async def _read(request: Request) -> bytes:
+    limit: int = request.app.state.settings.max_body_bytes
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes; a study names its data, it does not hold it.")
+    return bytes(raw)
 
 
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]

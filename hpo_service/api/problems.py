@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 class FieldProblem(BaseModel):
@@ -101,7 +101,6 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     sentences = {
         404: "There is nothing at this address; the addresses are listed at /docs.",
         405: f"{request.method} is not possible here.",
-        413: "The request body is larger than the service accepts.",
     }
     detail = sentences.get(error.status_code) or str(error.detail)
     code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")

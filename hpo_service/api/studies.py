@@ -9,6 +9,7 @@ from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, SettingsDependency
 from hpo_service.intents import IntentKind
 from hpo_service.settings import Settings
+from hpo_service.spec.study import NAME_PATTERN
 from hpo_service.studies import creation, reading, results, steering
 from hpo_service.studies.documents import (
     BestDocument,
@@ -23,7 +24,7 @@ from hpo_service.studies.idempotency import Repetition
 
 router = APIRouter(prefix="/v1/studies")
 
-StudyName = Annotated[str, Path(description="Name of the study.", max_length=63)]
+StudyName = Annotated[str, Path(description="Name of the study.", pattern=NAME_PATTERN)]
 IdempotencyKey = Annotated[
     str | None, Header(description="The same key with the same body is answered the same for 24 hours.", max_length=255)
 ]

@@ -45,7 +45,7 @@ def best(
 def export(client: Client, study: str, format: ExportFormat) -> str:
     """The file's text. What the format cannot express is said on stderr."""
     answer = client.get_response(f"{study_path(study)}/best/export", format=format.value)
-    dropped = answer.headers.get("X-Hpo-Dropped", "")
+    dropped = answer.headers.get("X-Dropped", "")
     if dropped:
         say(f"Format {format} has no place for: {dropped}.")
     return answer.text

@@ -3,10 +3,13 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
-from hpo_service.client import ApiProblem, Client, ServiceUnreachable, StudyEvent, study_path
+from hpo_service.client import ApiProblem, Client, Json, ServiceUnreachable, StudyEvent, study_path
+
+Answer = TypeVar("Answer")
 
 _GIVE_UP_SECONDS = 120.0
 _RETRY_SECONDS = 0.5
@@ -79,12 +82,21 @@ def following(client: Client, name: str, after: int = 0) -> Iterator[Follower]:
         follower.stop()
 
 
-def patient_get(client: Client, name: str, suffix: str = "") -> object:
-    """What the service says about the study, asked again for up to two minutes while it restarts."""
+def patient_study(client: Client, name: str) -> Json:
+    """The study, asked for again for up to two minutes while the service restarts."""
+    return _patient(lambda: client.get(study_path(name)))
+
+
+def patient_pages(client: Client, name: str, suffix: str) -> list[Json]:
+    """A collection of the study, as patiently."""
+    return _patient(lambda: list(client.pages(f"{study_path(name)}{suffix}")))
+
+
+def _patient(ask: Callable[[], Answer]) -> Answer:
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         try:
-            return client.get(f"{study_path(name)}{suffix}")
+            return ask()
         except ServiceUnreachable:
             if time.monotonic() > deadline:
                 raise

@@ -7,10 +7,10 @@ import typer
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.documents import apply_settings, read_document
-from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table, stdout
-from hpo_service.cli.views import STUDY_COLUMNS, show_study, study_row
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
+from hpo_service.cli.views import STUDY_COLUMNS, show_report, show_study, study_row
 from hpo_service.cli.watch import watch_study
-from hpo_service.client import Client, study_path
+from hpo_service.client import study_path
 from hpo_service.errors import InvalidRequest
 
 app = typer.Typer(name="study", help="Create studies, look at them, steer them.", no_args_is_help=True)
@@ -54,15 +54,15 @@ def validate(
         report = client.post("/v1/studies:validate", _spec(file, name, set_))
     if output is Format.JSON:
         show_json(report)
-        return
-    _show_report(report)
+    else:
+        show_report(report)
 
 
 @app.command("list")
 def list_studies(output: OutputOption = Format.TABLE) -> None:
     """All studies, the newest first."""
     with connect() as client:
-        studies = all_items(client, "/v1/studies")
+        studies = list(client.pages("/v1/studies"))
     if output is Format.JSON:
         show_json(studies)
     else:
@@ -109,9 +109,9 @@ def clone(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Start a new study with the same spec, changed by --set."""
-    changes: dict[str, Any] = apply_settings({}, set_)
+    changes = apply_settings({}, set_)
     with connect() as client:
-        _show(client.post(f"{study_path(name)}:clone", {"name": new_name} | ({"changes": changes} if changes else {})), output)
+        _show(client.post(f"{study_path(name)}:clone", {"name": new_name, "changes": changes}), output)
 
 
 @app.command()
@@ -143,11 +143,6 @@ def extend(
         _show(client.patch_study(name, apply_settings({}, set_)), output)
 
 
-def all_items(client: Client, path: str) -> list[dict[str, Any]]:
-    """Every item of a collection, page by page."""
-    return list(client.pages(path))
-
-
 def _spec(file: str, name: str, settings: list[str]) -> dict[str, Any]:
     spec = apply_settings(read_document(file), settings)
     return apply_settings(spec, [f"metadata.name={name}"]) if name else spec
@@ -158,9 +153,3 @@ def _show(study: dict[str, Any], output: Format) -> None:
         show_json(study)
     else:
         show_study(study)
-
-
-def _show_report(report: dict[str, Any]) -> None:
-    for warning in report.get("warnings", []):
-        say(f"Warning: {warning}")
-    stdout().print_json(data={key: value for key, value in report.items() if key != "warnings"})

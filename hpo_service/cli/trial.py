@@ -7,7 +7,7 @@ import typer
 from hpo_service.cli.connection import connect
 from hpo_service.cli.documents import apply_settings
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
-from hpo_service.cli.views import show_trial, trial_columns, trial_row
+from hpo_service.cli.views import TRIAL_COLUMNS, searched_names, show_trial, trial_row
 from hpo_service.client import study_path
 from hpo_service.errors import InvalidRequest
 
@@ -25,9 +25,8 @@ def list_trials(study: Study, output: OutputOption = Format.TABLE) -> None:
     if output is Format.JSON:
         show_json(trials)
         return
-    searched = trial_columns(trials)
-    columns = ["trial", "state", "examples", "loss", *searched, "note"]
-    show_table(columns, [trial_row(trial, searched) for trial in trials])
+    searched = searched_names(trials)
+    show_table((*TRIAL_COLUMNS, *searched, "note"), [trial_row(trial, searched) for trial in trials])
 
 
 @app.command()

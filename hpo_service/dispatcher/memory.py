@@ -1,7 +1,6 @@
 """What the dispatcher keeps in memory: a cache of live studies, thrown away and read again after any failed commit."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
@@ -58,6 +57,7 @@ class LiveStudy:
     slices: dict[int, LiveSlice] = field(default_factory=dict)
     idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
     _views: dict[int, TrialView] = field(default_factory=dict)
+    _ladders: dict[float, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.adopt(self.resolved)
@@ -68,6 +68,7 @@ class LiveStudy:
         self.space: SearchSpace = resolved.search_space()
         self.strategy: Strategy = build(resolved)
         self._views.clear()
+        self._ladders.clear()
 
     @property
     def deterministic(self) -> bool:
@@ -90,25 +91,33 @@ class LiveStudy:
 
     def view(self) -> StudyView:
         """What the strategy sees. Immutable, so that a proposal may read it on another thread."""
+        rungs = {piece.trial_number: piece.until_examples for piece in self.running()}
         return StudyView(
             seed=self.resolved.search.seed,
             decision_number=self.decision_number,
             max_trials=self.resolved.budget.max_trials,
-            trials=tuple(self._trial_view(trial) for trial in self.trials()),
+            trials=tuple(self._trial_view(trial, rungs.get(trial.number)) for trial in self.trials()),
             ladder=self.resolved.ladder,
         )
 
-    def _trial_view(self, trial: FrozenTrial) -> TrialView:
+    def _trial_view(self, trial: FrozenTrial, running_to: int | None) -> TrialView:
         known = self._views.get(trial.number)
         if known is not None:
             return known
-        view = _trial_view(trial, self.resolved, self._rung_of(trial.number))
+        view = _trial_view(trial, self._ladder(trial), running_to)
         if trial.state.is_finished():
             self._views[trial.number] = view
         return view
 
-    def _rung_of(self, trial_number: int) -> int | None:
-        return next((piece.until_examples for piece in self.running() if piece.trial_number == trial_number), None)
+    def _ladder(self, trial: FrozenTrial) -> tuple[int, ...]:
+        """Rungs follow from the epochs alone, so trials share them."""
+        parameters = trial.user_attrs.get("parameters")
+        if parameters is None:
+            return ()
+        epochs = parameters["epochs"]
+        if epochs not in self._ladders:
+            self._ladders[epochs] = self.resolved.trial_rungs(Parameters.model_validate(parameters))
+        return self._ladders[epochs]
 
 
 def _standing(trial: FrozenTrial) -> TrialStanding:
@@ -123,17 +132,16 @@ def _standing(trial: FrozenTrial) -> TrialStanding:
     return standings[trial.state]
 
 
-def _trial_view(trial: FrozenTrial, resolved: ResolvedStudy, running_to: int | None) -> TrialView:
-    parameters: dict[str, Any] = trial.user_attrs.get("parameters", {})
+def _trial_view(trial: FrozenTrial, ladder: tuple[int, ...], running_to: int | None) -> TrialView:
     outcome = trial.user_attrs.get("outcome")
     waiting = trial.state is TrialState.WAITING
     return TrialView(
         number=trial.number,
         standing=_standing(trial),
         sampled=trial.system_attrs.get("fixed_params", {}) if waiting else dict(trial.params),
-        parameters=parameters,
+        parameters=trial.user_attrs.get("parameters", {}),
         losses=dict(trial.intermediate_values),
-        ladder=resolved.trial_rungs(Parameters.model_validate(parameters)) if parameters else (),
+        ladder=ladder,
         baseline=bool(trial.user_attrs.get("baseline", False)),
         outcome=None if outcome is None else Outcome(outcome),
         running_to=running_to,

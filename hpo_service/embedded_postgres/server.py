@@ -170,14 +170,18 @@ class EmbeddedPostgres:
 
 
 def _end(place: Place) -> None:
-    if not locks.is_held(place.server_lock):
-        return
     for sign, seconds in ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0)):
-        if (pid := postmaster_pid(place)) is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, sign)
-        if _wait_until_gone(place, seconds):
-            return
+        deadline = time.monotonic() + seconds
+        signalled = None
+        while time.monotonic() < deadline:
+            if not locks.is_held(place.server_lock):
+                return
+            # A server that has only just begun has no pid file yet.
+            if (pid := postmaster_pid(place)) is not None and pid != signalled:
+                signalled = pid
+                with suppress(ProcessLookupError):
+                    os.kill(pid, sign)
+            time.sleep(locks.POLL_SECONDS)
     raise SetupError(_still_there(place, "does not stop"))
 
 
@@ -212,15 +216,6 @@ def _connect(place: Place) -> "Connection | None":
                 f"a backup; or, to start with an empty database, move {place.folder} away."
             ) from error
         return None
-
-
-def _wait_until_gone(place: Place, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while locks.is_held(place.server_lock):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(locks.POLL_SECONDS)
-    return True
 
 
 def _still_there(place: Place, what: str) -> str:

@@ -24,6 +24,7 @@ from trainer.spec import Parameters
 MAX_CHOICES = 100
 MAX_TEXT = 256
 MAX_NUMBER = 10**15
+MAX_STEPS = 10**6
 DEFAULTS: dict[str, Scalar] = Parameters().model_dump()
 """Every parameter that the trainer knows, with the value it has when a space does not mention it."""
 
@@ -181,11 +182,14 @@ def _range(name: str, written: Mapping[str, Any]) -> Form:
     log = written.get("log", False)
     if not isinstance(log, bool):
         raise Refused(f"log is {log!r}; it must be true or false.", "log", ("true", "false"))
+    if log and step is not None:
+        raise Refused(f"{name} has both log and step; drop one of them, or list the values as choices.", "step")
     _require_bounds(name, low, high, step, log)
     for key in ("low", "high"):
         _checked(name, number(written[key]), key)
     if _is_integer(name, written, (low, high, step)):
-        _require_whole_log(name, low, step, log)
+        if log and low < 1:
+            raise Refused(f"{name} has log: true with low {low:g}; a whole number then needs low ≥ 1.", "low")
         return IntRange(
             low=whole(low, "low"),
             high=whole(high, "high"),
@@ -193,8 +197,6 @@ def _range(name: str, written: Mapping[str, Any]) -> Form:
             step=1 if step is None else whole(step, "step"),
             when=_when(written),
         )
-    if log and step is not None:
-        raise Refused(f"{name} has both log and step; drop one of them, or list the values as choices.", "step")
     return FloatRange(low=low, high=high, log=log, step=step, when=_when(written))
 
 
@@ -221,6 +223,8 @@ def _require_bounds(name: str, low: Number, high: Number, step: Number | None, l
         return
     if step <= 0:
         raise Refused(f"{name} has step {step:g}; it must be above 0.", "step")
+    if (high - low) / step > MAX_STEPS:
+        raise Refused(f"step {step:g} of {name} makes more than {MAX_STEPS} values; leave step out.", "step")
     width, exact = Decimal(str(high)) - Decimal(str(low)), Decimal(str(step))
     if width % exact:
         reached = Decimal(str(low)) + width // exact * exact
@@ -229,10 +233,3 @@ def _require_bounds(name: str, low: Number, high: Number, step: Number | None, l
             "change high or step.",
             "step",
         )
-
-
-def _require_whole_log(name: str, low: Number, step: Number | None, log: bool) -> None:
-    if log and step not in (None, 1):
-        raise Refused(f"{name} has both log and step; drop one of them, or list the values as choices.", "step")
-    if log and low < 1:
-        raise Refused(f"{name} has log: true with low {low:g}; a whole number on a log scale needs low ≥ 1.", "low")

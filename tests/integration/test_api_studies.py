@@ -54,7 +54,7 @@ def test_a_study_from_post_to_best(client: TestClient, sessions: Sessions) -> No
     study = client.get("/v1/studies/first").json()
     counts = study["trials"]
     assert sum(counts.values()) == study["spent"]["trials"] == 6
-    assert counts["complete"] >= 1, client.get("/v1/studies/first/trials").json()
+    assert counts["complete"] >= 1
     assert study["spent"]["examples"] > 0
     assert study["savings"]["examples"] > 0
     assert 0 < study["savings"]["share"] < 1
@@ -265,7 +265,8 @@ def test_clone_starts_from_the_spec_as_posted(client: TestClient) -> None:
     assert clone["spec"]["space"] == spec()["space"]
     assert client.post("/v1/studies/first:clone", json={"name": "second"}).status_code == 409
     assert client.post("/v1/studies/none:clone", json={"name": "third"}).status_code == 404
-    assert client.post("/v1/studies/first:clone", json={"nam": "third"}).json()["errors"][0]["pointer"] == "/nam"
+    misspelt = client.post("/v1/studies/first:clone", json={"nam": "third"}).json()
+    assert {error["pointer"] for error in misspelt["errors"]} == {"/name", "/nam"}
 
 
 def test_projects_do_not_see_each_other(client: TestClient, anonymous: TestClient, sessions: Sessions) -> None:

@@ -1,5 +1,6 @@
 """The dispatcher on a real PostgreSQL with the fake executor."""
 
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -39,6 +40,10 @@ def run_to_end(sessions: Sessions, study_id: int, executor: FakeExecutor | None 
     return fake
 
 
+def submitted(fake: FakeExecutor, count: int) -> bool:
+    return len(fake.submitted) >= count
+
+
 def facts(trial: FrozenTrial) -> tuple[Any, ...]:
     """What must be equal however often a study was interrupted."""
     return (trial.number, trial.state, trial.params, trial.value, trial.intermediate_values)
@@ -67,7 +72,7 @@ def test_pruning_saves_examples(sessions: Sessions, database_url: str) -> None:
     study_id = post_study(sessions)
     run_to_end(sessions, study_id)
     with sessions() as session:
-        spent = session.scalar(select(func.sum(Attempt.examples)))
+        spent = session.execute(select(func.sum(Attempt.examples))).scalar_one()
     assert spent < 0.7 * 9 * 1000
 
 
@@ -122,7 +127,7 @@ def test_a_slice_that_kills_its_workers_fails_its_trial_only(sessions: Sessions,
     dispatcher, fake = make(sessions)
     fake.hold = True
     for attempt in (1, 2, 3):
-        turn_until(dispatcher, lambda attempt=attempt: len(fake.submitted) == attempt)
+        turn_until(dispatcher, partial(submitted, fake, attempt))
         fake.kill(fake.workers()[0])
     fake.hold = False
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
@@ -254,7 +259,7 @@ def test_the_examples_budget_is_a_hard_stop(sessions: Sessions) -> None:
     run_to_end(sessions, study_id)
     with sessions() as session:
         study = session.scalars(select(Study)).one()
-        spent = session.scalar(select(func.sum(Attempt.examples)))
+        spent = session.execute(select(func.sum(Attempt.examples))).scalar_one()
     assert study.state == "completed"
     assert "1500 examples" in study.message
     assert 1500 <= spent <= 1500 + 1000
@@ -290,7 +295,7 @@ def test_dropped_connections_lose_no_result(sessions: Sessions, engine: Engine, 
     dispatcher, fake = make(sessions)
     expire_lease(sessions)
     for count in range(12):
-        turn_until(dispatcher, lambda count=count: len(fake.submitted) > count)
+        turn_until(dispatcher, partial(submitted, fake, count + 1))
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(KILL_OTHERS))
         dispatcher._turn_or_wait(Event())

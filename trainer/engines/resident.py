@@ -7,7 +7,7 @@ from itertools import count
 import torch
 
 from trainer.accounting import ModelShape
-from trainer.adapter import Adapter, activate_adapter, add_adapter, remove_adapter
+from trainer.adapter import Adapter, activate_adapter, add_adapter, deactivate_adapter, remove_adapter
 from trainer.data import DataCache, DataOrder, TrialData
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
@@ -55,7 +55,7 @@ class ResidentEngine:
         self._base = base
         self._data = DataCache(base.tokenizer)
         self._names = count()
-        self._active: str | None = None
+        self._active: Adapter | None = None
 
     @property
     def base_digest(self) -> str:
@@ -71,8 +71,8 @@ class ResidentEngine:
         """See `Engine.admit`."""
         limit = self._base.max_positions or spec.data.max_length
         data = self._data.load(spec.data, min(spec.data.max_length, limit))
+        self._deactivate()
         adapter = add_adapter(self._base, f"t{next(self._names)}", spec.parameters, spec.training.seed)
-        self._active = None
         trial = ResidentTrial(
             spec=spec,
             digest=spec.digest(),
@@ -134,15 +134,22 @@ class ResidentEngine:
 
     def evict(self, trial: ResidentTrial) -> None:
         """See `Engine.evict`."""
-        self._active = None
-        remove_adapter(self._base, trial.adapter)
+        if self._active is trial.adapter:
+            self._deactivate()
+        remove_adapter(trial.adapter)
         trial.optimizer.state.clear()
         self._base.check_unchanged()
 
     def _activate(self, trial: ResidentTrial) -> None:
-        if self._active != trial.adapter.name:
-            activate_adapter(self._base, trial.adapter)
-            self._active = trial.adapter.name
+        if self._active is not trial.adapter:
+            self._deactivate()
+            activate_adapter(trial.adapter)
+            self._active = trial.adapter
+
+    def _deactivate(self) -> None:
+        if self._active is not None:
+            deactivate_adapter(self._active)
+            self._active = None
 
     def _take_step(self, trial: ResidentTrial) -> Step:
         parameters, micro_batch = trial.spec.parameters, trial.spec.training.micro_batch

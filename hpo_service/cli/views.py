@@ -1,0 +1,181 @@
+"""The service's answers as rows, records and sentences for humans."""
+
+from typing import Any
+
+from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
+
+Json = dict[str, Any]
+
+STUDY_COLUMNS = ("study", "state", "trials", "best loss", "vs baseline", "saved", "spent", "created")
+TRIAL_COLUMNS = ("trial", "state", "examples", "loss")
+
+
+def study_row(study: Json) -> list[object]:
+    """A study as a row of STUDY_COLUMNS."""
+    return [
+        study["name"],
+        study["state"],
+        f"{sum(study['trials'].values())}/{study['max_trials']}",
+        _loss(study["best"]),
+        _gain(study["best"]),
+        f"{study['savings']['share']:.0%}",
+        spent(study),
+        study["created_at"][:19],
+    ]
+
+
+def show_study(study: Json) -> None:
+    """A study as a record, with its best parameters."""
+    show_record(
+        {
+            "study": study["name"],
+            "state": study["state"] + (f" ({', '.join(study['pending'])} asked for)" if study["pending"] else ""),
+            "message": study["message"] or None,
+            "trials": ", ".join(f"{count} {name}" for name, count in study["trials"].items() if count) or "none yet",
+            "budget": f"{study['max_trials']} trials",
+            "spent": spent(study),
+            "saved": saved(study),
+            "best": best_sentence(study["best"]),
+            "dashboard": study["dashboard"],
+            "created": study["created_at"],
+            "finished": study["finished_at"],
+        }
+    )
+    if study["best"]:
+        show_table(("parameter", "value"), list(study["best"]["parameters"].items()))
+
+
+def show_report(report: Json) -> None:
+    """What a study would be."""
+    for warning in report["warnings"]:
+        say(f"Warning: {warning}")
+    seconds = report["expected_seconds"]
+    show_record(
+        {
+            "study": report["name"],
+            "searched": f"{report['dimensions']} parameters",
+            "trials": f"{report['trials']} (about {report['slices']} slices)",
+            "rungs": ", ".join(map(str, report["ladder"])) + " examples",
+            "rows": f"{report['train_rows']} to train on, {report['eval_rows']} to evaluate on",
+            "expected": f"{report['expected_examples']} examples, {report['expected_share']:.0%} of all trials to the end",
+            "time": "unknown before the first study of this model" if seconds is None else f"about {duration(seconds)}",
+            "baseline": report["baseline"],
+        }
+    )
+
+
+def searched_names(trials: list[Json]) -> list[str]:
+    """Parameters that differ between trials."""
+    values: dict[str, set[str]] = {}
+    for trial in trials:
+        for name, value in trial["parameters"].items():
+            values.setdefault(name, set()).add(text(value))
+    return [name for name, different in values.items() if len(different) > 1]
+
+
+def trial_row(trial: Json, searched: list[str]) -> list[object]:
+    """A trial as a row: TRIAL_COLUMNS, the searched parameters, a note."""
+    return [
+        trial["number"],
+        standing(trial),
+        f"{examples_now(trial)}/{text(trial['total_examples'])}",
+        last_loss(trial),
+        *(trial["parameters"].get(name) for name in searched),
+        "baseline" if trial["baseline"] else trial["message"] or trial["outcome"] or "",
+    ]
+
+
+def show_trial(trial: Json) -> None:
+    """A trial with its rungs and attempts."""
+    show_record(
+        {
+            "trial": trial["number"],
+            "state": standing(trial) + (" (baseline)" if trial["baseline"] else ""),
+            "message": trial["message"] or None,
+            "examples": f"{examples_now(trial)} of {text(trial['total_examples'])}",
+            "loss": last_loss(trial),
+            "time": duration(trial["seconds"]),
+            "adapter": "can be downloaded" if trial["adapter_available"] else "none yet",
+        }
+    )
+    show_table(("parameter", "value"), list(trial["parameters"].items()))
+    show_table(("examples", "loss"), [(rung["examples"], rung["loss"]) for rung in trial["losses"]])
+    columns = ("slice", "attempt", "to", "outcome", "time", "message")
+    attempts = [
+        (row["slice_id"], row["attempt"], row["until_examples"], row["outcome"] or "running", duration(row["seconds"]),
+         row["message"])
+        for row in trial["history"]
+    ]  # fmt: skip
+    stdout().print(make_table(columns, attempts))
+
+
+def standing(trial: Json) -> str:
+    """A trial's state in our words."""
+    if trial["paused"]:
+        return "paused"
+    return {"FAIL": "failed"}.get(trial["state"], trial["state"].lower())
+
+
+def examples_now(trial: Json) -> int:
+    """How far a trial is, its running slice included."""
+    return max(trial["examples_seen"], int((trial["progress"] or {}).get("examples_seen", 0)))
+
+
+def last_loss(trial: Json) -> float | None:
+    """The loss at the highest rung."""
+    losses = [rung["loss"] for rung in trial["losses"]]
+    final: float | None = trial["loss"] if trial["loss"] is not None else (losses[-1] if losses else None)
+    return final
+
+
+def best_sentence(best: Json | None) -> str:
+    """The winner in one line."""
+    if best is None:
+        return "none yet"
+    sentence = f"trial {best['trial_number']}, loss {best['loss']:.4f} after {best['examples']} examples"
+    if best["provisional"]:
+        sentence += " (provisional)"
+    return f"{sentence}, {gain_sentence(best)}" if best["improvement"] else sentence
+
+
+def gain_sentence(best: Json) -> str:
+    """How the winner compares with the baseline."""
+    better = best["improvement"]
+    if better is None:
+        return "no baseline to compare with"
+    if better["baseline_trial"] == best["trial_number"]:
+        return "which is the baseline itself"
+    word = "better" if better["relative"] >= 0 else "worse"
+    return (
+        f"{abs(better['relative']):.1%} {word} than the baseline "
+        f"({better['loss']:.4f} against {better['baseline_loss']:.4f} after {better['examples']} examples)"
+    )
+
+
+def spent(study: Json) -> str:
+    """What a study has consumed."""
+    usage = study["spent"]
+    money = f", {usage['usd']:.2f} USD" if usage["usd"] else ""
+    return f"{usage['examples']} examples, {duration(usage['seconds'])}{money}"
+
+
+def saved(study: Json) -> str:
+    """What stopping early has saved."""
+    savings = study["savings"]
+    return f"{savings['share']:.0%} ({savings['examples']} examples not trained)"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for humans."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _loss(best: Json | None) -> str:
+    return "-" if best is None else f"{best['loss']:.4f}{'?' if best['provisional'] else ''}"
+
+
+def _gain(best: Json | None) -> str:
+    return f"{-best['improvement']['relative']:+.1%}" if best and best["improvement"] else "-"

@@ -1,0 +1,142 @@
+"""A study as it happens: a live table on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hpo_service.cli.follow import Follower, following, patient_pages, patient_study
+from hpo_service.cli.output import make_table, say, text
+from hpo_service.cli.views import (
+    TRIAL_COLUMNS,
+    best_sentence,
+    saved,
+    searched_names,
+    spent,
+    standing,
+    trial_row,
+)
+from hpo_service.client import Client, StudyEvent
+from hpo_service.domain import TERMINAL, StudyState
+
+Json = dict[str, Any]
+
+EXIT_STUDY_FAILED = 3
+_REFRESH_SECONDS = 1.0
+_LINES_AROUND_TRIALS = 9
+
+
+def watch_study(client: Client, name: str) -> int:
+    """Follow a study to its end. Returns the exit code: 3 if it failed, else 0."""
+    final = follow_to_end(client, name)
+    for line in summary(final):
+        say(line)
+    return EXIT_STUDY_FAILED if final["state"] == StudyState.FAILED else 0
+
+
+def follow_to_end(client: Client, name: str, check: Callable[[], None] = lambda: None) -> Json:
+    """Show a study until it ends; the study as it ended. `check` is called about once a second and may raise."""
+    study = patient_study(client, name)
+    if study["state"] in TERMINAL:
+        return study
+    with following(client, name) as follower:
+        return (_live if sys.stderr.isatty() else _lines)(client, name, follower, check)
+
+
+def summary(study: Json) -> list[str]:
+    """How a study ended, in sentences."""
+    lines = [f"Study {study['name']} is {study['state']}{': ' + study['message'] if study['message'] else '.'}"]
+    if study["best"]:
+        lines.append(f"Best: {best_sentence(study['best'])}.")
+    lines.append(f"Spent: {spent(study)}. Saved by stopping early: {saved(study)}.")
+    return lines
+
+
+def _lines(client: Client, name: str, follower: Follower, check: Callable[[], None]) -> Json:
+    while True:
+        check()
+        events = follower.take(_REFRESH_SECONDS)
+        for event in events:
+            if line := describe(event):
+                say(line)
+        if not events or any(event.kind == "study.state" for event in events):
+            study = patient_study(client, name)
+            if study["state"] in TERMINAL and not events:
+                return study
+
+
+def _live(client: Client, name: str, follower: Follower, check: Callable[[], None]) -> Json:
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            check()
+            started = time.monotonic()
+            study, trials = patient_study(client, name), patient_pages(client, name, "/trials")
+            live.update(_screen(study, trials, console.height), refresh=True)
+            if study["state"] in TERMINAL:
+                return study
+            follower.take(_REFRESH_SECONDS)
+            time.sleep(max(0.0, _REFRESH_SECONDS / 2 - (time.monotonic() - started)))
+
+
+def _screen(study: Json, trials: list[Json], height: int) -> Group:
+    header = Table(box=None, pad_edge=False, show_header=False)
+    header.add_column(style="bold")
+    header.add_column(overflow="fold")
+    rows = {
+        "study": f"{study['name']} is {study['state']}, {len(trials)} of {study['max_trials']} trials",
+        "best": best_sentence(study["best"]),
+        "spent": spent(study),
+        "saved": saved(study),
+    }
+    for label, value in rows.items():
+        header.add_row(label, value)
+    searched = searched_names(trials)
+    room = max(5, height - _LINES_AROUND_TRIALS)
+    shown = trials[-room:]
+    table = make_table(
+        (*TRIAL_COLUMNS, *searched, "note"),
+        [trial_row(trial, searched) for trial in shown],
+        f"the last {room} trials" if len(shown) < len(trials) else None,
+    )
+    _colour(table, shown, study)
+    return Group(header, Text(), table)
+
+
+def _colour(table: Table, trials: list[Json], study: Json) -> None:
+    styles = {"running": "cyan", "failed": "red", "pruned": "dim", "paused": "dim"}
+    winner = study["best"]["trial_number"] if study["best"] else None
+    for row, trial in zip(table.rows, trials, strict=True):
+        row.style = "green" if trial["number"] == winner else styles.get(standing(trial))
+
+
+def describe(event: StudyEvent) -> str | None:
+    """An event as a line; None for those that are not worth one."""
+    payload: Json = event.data.get("payload", {})
+    trial = f"trial {event.data.get('trial_number')}"
+    match event.kind:
+        case "study.state":
+            return f"study is {payload['state']}{': ' + payload['message'] if payload.get('message') else ''}"
+        case "slice.started":
+            return f"{trial} starts towards {payload['until_examples']} examples ({payload['reason']})"
+        case "slice.retried":
+            return f"{trial} is tried again after {payload['outcome']}: {payload['message']}"
+        case "trial.reported":
+            return f"{trial} has loss {text(payload['loss'])} after {payload['examples']} examples"
+        case "trial.paused" | "trial.pruned":
+            return f"{trial} is {event.kind.removeprefix('trial.')}: {payload['reason']}"
+        case "trial.completed":
+            return f"{trial} is complete with loss {text(payload['loss'])}"
+        case "trial.failed":
+            return f"{trial} failed ({payload['outcome']}): {payload['message']}"
+        case "worker.lost":
+            return f"worker {payload['worker']} is lost: {payload['message']}"
+        case "intent.refused":
+            return f"{payload['intent']} was refused: {payload['error']}"
+        case _:
+            return None

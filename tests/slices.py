@@ -1,0 +1,69 @@
+"""Slices on the real small model and real data, and waiting for what an executor says of them."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hpo_service.executors.base import Executor, ExecutorEvent, SliceEnded, WorkerReady
+from trainer.spec import DataSpec, ModelSpec, Parameters, Slice, SliceResult, TrainingSettings, TrialSpec
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TIMEOUT_SECONDS = 90.0
+
+_ids = iter(range(1, 10_000))
+
+
+def a_slice(*, trial: int = 1, until: int = 16, epochs: float = 1.0) -> Slice:
+    """A slice of a trial of 64 examples an epoch, with a token of its own."""
+    slice_id = next(_ids)
+    return Slice(
+        slice_id=slice_id,
+        attempt=1,
+        trial=TrialSpec(
+            model=ModelSpec(path=str(EXAMPLES / "tiny-llama")),
+            data=DataSpec(
+                train=str(EXAMPLES / "wordnet-instruct" / "train.jsonl"),
+                eval=str(EXAMPLES / "wordnet-instruct" / "eval.jsonl"),
+                max_length=96,
+                max_train_examples=64,
+                max_eval_examples=16,
+            ),
+            parameters=Parameters(learning_rate=1e-3, lora_r=4, effective_batch=8, epochs=epochs),
+            training=TrainingSettings(seed=1),
+        ),
+        until_examples=until,
+        snapshot_dir=f"1/{trial}/{until}/{slice_id}",
+    )
+
+
+def long_slice(trial: int = 9) -> Slice:
+    """A slice that runs until it is stopped."""
+    return a_slice(trial=trial, until=64 * 500, epochs=500)
+
+
+def wait_for(executor: Executor, enough: Callable[[Sequence[ExecutorEvent]], bool]) -> list[ExecutorEvent]:
+    """Poll until what was seen is enough."""
+    seen: list[ExecutorEvent] = []
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not enough(seen):
+        assert time.monotonic() < deadline, f"only {seen}"
+        seen.extend(executor.poll(0.05))
+    return seen
+
+
+def wait_ready(executor: Executor, count: int) -> None:
+    """Wait until so many workers are warm."""
+    wait_for(executor, lambda seen: sum(isinstance(event, WorkerReady) for event in seen) == count)
+
+
+def ended(seen: Sequence[ExecutorEvent]) -> list[SliceResult]:
+    """Results among the events."""
+    return [event.result for event in seen if isinstance(event, SliceEnded)]
+
+
+def submit(executor: Executor, work: Slice) -> str:
+    """Hand the slice to whoever is free; the worker's name."""
+    worker = executor.choose(work, prefetch=False)
+    assert worker is not None
+    executor.submit(work, worker)
+    return worker

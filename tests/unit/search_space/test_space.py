@@ -1,0 +1,205 @@
+"""Sampling, coding and extending a space."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpo_service.errors import InvalidSpec
+from hpo_service.search_space import Infeasible, SearchSpace, advice
+from tests.searching import RATE, space_of
+
+LARGE: dict[str, Any] = {
+    "learning_rate": RATE,
+    "lora_r": {"choices": [8, 16, 32]},
+    "lora_alpha": {"expr": "2 * lora_r"},
+    "lr_scheduler": {"choices": ["cosine", "constant"]},
+    "warmup_ratio": {"low": 0, "high": 0.1, "step": 0.02, "when": {"lr_scheduler": ["cosine"]}},
+    "effective_batch": {"low": 4, "high": 32, "step": 4},
+    "epochs": 2,
+}
+
+
+SPACE = space_of(**LARGE)
+
+
+def spread(space: SearchSpace, seed: int) -> Any:
+    source = random.Random(seed)
+    return space.sample(lambda name, _distribution: space.spread(name, source.random()))
+
+
+def test_a_trip_through_json_with_its_keys_shuffled() -> None:
+    space = space_of("lora_r < 32 or effective_batch < 16", **LARGE)
+    stored = json.loads(json.dumps(space.to_json(), sort_keys=True))
+    assert SearchSpace.from_json(stored) == space
+    assert SearchSpace.from_json(stored).order == space.order
+
+
+def test_conditions_and_derived_values() -> None:
+    space = space_of(**LARGE)
+    point = {"learning_rate": 1e-4, "lora_r": 2, "lr_scheduler": "constant", "effective_batch": 8, "warmup_ratio": 0.1}
+    assignment = space.decode(point)
+    assert "warmup_ratio" not in assignment.sampled
+    assert assignment.parameters.warmup_ratio == 0.03
+    assert assignment.parameters.lora_alpha == 64
+
+
+def test_a_condition_on_an_unused_parameter_does_not_hold() -> None:
+    space = space_of(
+        lr_scheduler={"choices": ["cosine", "constant"]},
+        warmup_ratio={"choices": [0.0, 0.03], "when": {"lr_scheduler": ["cosine"]}},
+        weight_decay={"choices": [0.1, 0.2], "when": {"warmup_ratio": [0.03]}},
+    )
+    assert space.decode({"lr_scheduler": "constant"}).sampled == {"lr_scheduler": "constant"}
+    assert set(space.decode({"lr_scheduler": "cosine", "warmup_ratio": 1, "weight_decay": 0}).sampled) == {
+        "lr_scheduler",
+        "warmup_ratio",
+        "weight_decay",
+    }
+
+
+def test_constraints_are_reported_with_their_values() -> None:
+    space = space_of("lora_r * effective_batch <= 256", **LARGE)
+    point = {"learning_rate": 1e-4, "lora_r": 2, "lr_scheduler": "constant", "effective_batch": 32}
+    reason = space.feasible(space.decode(point))
+    assert reason is not None
+    assert "effective_batch=32, lora_r=32" in reason
+
+
+def test_a_derived_value_that_the_trainer_refuses_is_infeasible() -> None:
+    space = space_of(lora_alpha={"low": 1, "high": 64}, lora_r={"expr": "lora_alpha / 4 // 1"})
+    with pytest.raises(Infeasible, match="greater than or equal to 1"):
+        space.decode({"lora_alpha": 2.0})
+    halves = space_of(lora_alpha={"choices": [2, 3]}, lora_r={"expr": "lora_alpha / 2"})
+    with pytest.raises(Infeasible, match=r"use round\(\)"):
+        halves.decode({"lora_alpha": 1})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6))
+def test_decode_and_encode_are_inverse(seed: int) -> None:
+    space = SPACE
+    assignment = spread(space, seed)
+    real = {name: space.real(name, value) for name, value in assignment.sampled.items()}
+    assert space.encode(real) == assignment.sampled
+    assert space.decode(assignment.sampled) == assignment
+    for name, distribution in space.distributions().items():
+        if name in assignment.sampled:
+            assert distribution._contains(distribution.to_internal_repr(assignment.sampled[name]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 1024), min_size=1, max_size=20, unique=True),
+    st.lists(st.integers(1, 1024), min_size=1, max_size=8, unique=True),
+)
+def test_grown_choices_keep_their_coding(old: list[int], new: list[int]) -> None:
+    space = space_of(learning_rate=RATE, lora_r={"choices": old})
+    added = [value for value in new if value < min(old) or value > max(old)]
+    grown = SearchSpace.from_json(space.extend({"lora_r": {"choices": old + added}}).to_json())
+    for value in old:
+        assert grown.encode({"lora_r": value}) == space.encode({"lora_r": value})
+    for value in (*old, *added):
+        assert grown.real("lora_r", grown.encode({"lora_r": value})["lora_r"]) == value
+
+
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [
+        ({"learning_rate": 1.0}, "not between 1e-05 and 0.01"),
+        ({"lora_r": 12}, "12 is none of 8, 16, 32"),
+        ({"lora_r": "many"}, "is not a number"),
+        ({"effective_batch": 6}, "multiple of 4"),
+        ({"warmup_ratio": 0.03, "lr_scheduler": "cosine"}, "multiple of 0.02"),
+        ({"warmup_ratio": 0.02, "lr_scheduler": "constant"}, "not used at this point"),
+        ({"lora_r": 8, "lora_alpha": 32}, "disagrees with the space, where it is 16"),
+        ({"lora_alpha": 32}, "leave it out"),
+        ({"epochs": 1}, "disagrees with the space, where it is 2"),
+        ({"weight_decay": 0.1}, "add it to the space"),
+        ({"lorar": 8}, "Did you mean 'lora_r'?"),
+        ({"lr_scheduler": "cosin"}, "is none of cosine, constant"),
+    ],
+)
+def test_points_outside_the_space(point: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        space_of(**LARGE).encode(point, "/baseline")
+    (problem,) = caught.value.problems
+    assert words in problem.detail
+    assert problem.pointer in [f"/baseline/{name}" for name in point]
+
+
+def test_points_that_agree() -> None:
+    point = {"learning_rate": "1e-4", "lora_r": 16.0, "lora_alpha": 32, "epochs": 2, "weight_decay": 0}
+    assert space_of(**LARGE).encode(point) == {"learning_rate": 1e-4, "lora_r": 1}
+
+
+def test_a_complete_point_must_fulfil_the_constraints() -> None:
+    space = space_of("lora_r < 16", lora_r={"choices": [8, 16]})
+    with pytest.raises(InvalidSpec, match="does not hold for lora_r=16"):
+        space.encode({"lora_r": 16})
+
+
+def test_ranges_grow() -> None:
+    space = space_of(**LARGE).extend({"learning_rate": {"low": 1e-6}, "effective_batch": {"high": 64}})
+    assert space.encode({"learning_rate": 2e-6, "effective_batch": 64}) == {
+        "learning_rate": 2e-6,
+        "effective_batch": 64,
+    }
+    assert space.forms["warmup_ratio"].when == {"lr_scheduler": ("cosine",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("learning_rate", {"low": 1e-4}, "cannot become"),
+        ("learning_rate", {"low": 1e-6, "log": False}, "clone"),
+        ("learning_rate", {"low": 0}, "needs low > 0"),
+        ("learning_rate", {"choices": [1e-4]}, "clone"),
+        ("learning_rate", 1e-4, "clone"),
+        ("effective_batch", {"low": 2}, "off its grid|does not lead"),
+        ("lora_r", {"choices": [8, 16]}, "must repeat 8, 16, 32"),
+        ("lora_r", {"choices": [8, 12, 16, 32]}, "not in between"),
+        ("lora_r", {"low": 1, "high": 8}, "clone"),
+        ("lr_scheduler", {"choices": ["cosine", "constant", "linear"]}, "clone"),
+        ("epochs", {"low": 1, "high": 2}, "clone"),
+        ("weight_decay", {"low": 0, "high": 1}, "not in the space of this study; clone"),
+    ],
+)
+def test_other_changes_need_a_clone(name: str, change: Any, words: str) -> None:
+    with pytest.raises(InvalidSpec, match=words) as caught:
+        space_of(**LARGE).extend({name: change})
+    assert caught.value.problems[0].pointer.startswith(f"/space/{name}")
+
+
+def test_the_largest_value() -> None:
+    space = space_of(lora_r={"choices": [8, 16]}, epochs={"expr": "lora_r / 4"}, effective_batch={"low": 1, "high": 99})
+    assert (space.largest("epochs"), space.largest("effective_batch"), space.largest("lora_r")) == (4, 99, 16)
+    assert space.largest("max_grad_norm") == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"learning_rate": {"low": 1e-7, "high": 1e-4, "log": True}}, "1e-6 to 5e-3"),
+        ({"lora_r": {"choices": [4, 64]}, "lora_alpha": {"expr": "2 * lora_r"}}, "separates them"),
+        ({"lora_r": {"choices": [4, 512]}}, "above 256"),
+        ({"effective_batch": {"choices": [8, 256]}}, "above 128"),
+        ({"effective_batch": {"choices": [8, 64]}}, "only 16 optimizer steps (1000 rows)"),
+        ({"learning_rate": RATE, "lora_r": {"choices": [8]}}, "one choice"),
+    ],
+)
+def test_advice(parameters: dict[str, Any], words: str) -> None:
+    assert any(words in sentence for sentence in advice(space_of(**parameters), 24))
+
+
+def test_no_advice_for_an_ordinary_space() -> None:
+    ordinary = {"learning_rate": {"low": 5e-5, "high": 1e-3, "log": True}, "effective_batch": 8, "epochs": 1}
+    assert advice(space_of(**ordinary), 8) == []
+
+
+def test_advice_when_little_of_the_space_can_be_trained() -> None:
+    space = space_of("warmup_ratio < 0.1", warmup_ratio={"low": 0, "high": 1})
+    assert any("of the space can be trained" in sentence for sentence in advice(space, 8))

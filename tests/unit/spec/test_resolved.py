@@ -1,0 +1,140 @@
+"""From a spec to what the dispatcher reads."""
+
+import json
+from typing import Any
+
+import pytest
+
+from hpo_service.errors import InvalidSpec
+from hpo_service.presets import PRESETS
+from hpo_service.spec import ResolvedStudy, estimate
+from hpo_service.strategies import Asha, Median, NoPruning, build
+from tests.searching import RATE, resolved
+from trainer.spec import Parameters
+
+
+def test_a_trip_through_json() -> None:
+    study = resolved(
+        preset="wide",
+        budget={"deadline": "2030-01-01T00:00:00+02:00"},
+        enqueue=[{"learning_rate": "1e-4", "lora_r": 8}],
+    )
+    stored = json.loads(json.dumps(study.model_dump(mode="json"), sort_keys=True))
+    again = ResolvedStudy.model_validate(stored)
+    assert again == study
+    assert again.search_space() == study.search_space()
+    assert again.limits().deadline == study.budget.deadline
+
+
+def test_keys_beside_a_preset_override_it() -> None:
+    study = resolved(
+        preset="standard", space={"lora_r": 4, "weight_decay": {"low": 0, "high": 0.1}}, budget={"max_trials": 5}
+    )
+    space = study.search_space()
+    assert space.decode(space.encode(study.baseline or {})).parameters.lora_r == 4
+    assert "weight_decay" in space.dimensions
+    assert "learning_rate" in space.dimensions
+    assert study.budget.max_trials == 5
+    assert study.search.strategy == "asha"
+
+
+def test_the_published_default_is_the_baseline() -> None:
+    assert resolved(preset="quick").baseline == {"learning_rate": 2e-4}
+
+
+def test_a_published_default_outside_the_space_is_no_baseline() -> None:
+    study = resolved(preset="quick", space={"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}})
+    assert study.baseline is None
+    assert any("no baseline" in warning for warning in estimate(study).warnings)
+
+
+def test_a_baseline_of_the_user_is_completed() -> None:
+    study = resolved(preset="standard", baseline={"learning_rate": "3e-4", "lora_r": 8})
+    assert study.baseline == {
+        "learning_rate": 3e-4,
+        "lora_r": 8,
+        "lora_dropout": 0.0,
+        "effective_batch": 16,
+        "warmup_ratio": 0.03,
+        "epochs": 1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sections", "pointer"),
+    [
+        ({"baseline": {"learning_rate": 1.0}}, "/baseline/learning_rate"),
+        ({"enqueue": [{"learning_rate": 1e-3}, {"lora_r": 8}]}, "/enqueue/1/lora_r"),
+        ({"enqueue": [{}] * 5, "budget": {"max_trials": 4}}, "/budget/max_trials"),
+        ({"preset": "standart"}, "/preset"),
+        ({"space": {}}, "/space"),
+        ({"space": {"learning_rate": {"low": 2, "high": 1}}}, "/space/learning_rate/low"),
+        ({"constraints": ["1 +"]}, "/constraints/0"),
+    ],
+)
+def test_mistakes(sections: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        resolved(**sections)
+    assert [problem.pointer for problem in caught.value.problems] == [pointer]
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InvalidSpec, match="Did you mean 'standard'") as caught:
+        resolved(preset="standart")
+    assert caught.value.problems[0].allowed == PRESETS
+
+
+def test_rungs_count_examples_of_the_longest_trial() -> None:
+    study = resolved(space={"learning_rate": RATE, "epochs": {"choices": [1, 3]}})
+    assert study.ladder == (180, 540, 1620, 3000)
+    assert study.trial_rungs(Parameters(epochs=1)) == (180, 540, 1000)
+    assert study.trial_rungs(Parameters(epochs=3)) == study.ladder
+
+
+def test_without_pruning_evaluations_are_spread_evenly() -> None:
+    assert resolved(search={"strategy": "none"}).ladder == (1000,)
+    assert resolved(search={"strategy": "none", "evaluations": 4}).ladder == (250, 500, 750, 1000)
+    assert resolved(search={"strategy": "none", "evaluations": 4}, train_rows=2).ladder == (1, 2)
+
+
+def test_a_deterministic_study_runs_one_slice_at_a_time() -> None:
+    assert resolved(search={"deterministic": True}).budget.max_parallel == 1
+    assert resolved().budget.max_parallel > 100
+
+
+def test_paths_and_settings_reach_the_trial() -> None:
+    study = resolved(training={"seed": 7}, model={"path": "m", "dtype": "bfloat16"})
+    trial = study.trial_spec(Parameters())
+    assert (trial.model.path, trial.model.dtype, trial.data.train, trial.training.seed) == ("/m", "bfloat16", "/t", 7)
+
+
+def test_extending_keeps_the_ladder_and_refuses_what_shrinks() -> None:
+    study = resolved(preset="standard")
+    grown = study.extend({"epochs": {"choices": [1, 2, 3, 4]}}, {"max_trials": 40})
+    assert grown.ladder == study.ladder
+    assert grown.budget.max_trials == 40
+    assert grown.trial_rungs(Parameters(epochs=4)) == (*study.ladder, 4000)
+    with pytest.raises(InvalidSpec, match="must repeat"):
+        study.extend({"epochs": {"choices": [1, 2]}}, {})
+    with pytest.raises(InvalidSpec) as caught:
+        study.extend({}, {"max_trial": 40})
+    assert caught.value.problems[0].pointer == "/budget/max_trial"
+
+
+def test_each_strategy_can_be_built() -> None:
+    assert build(resolved(search={"reduction_factor": 4})) == Asha(4)
+    assert build(resolved(search={"strategy": "median", "startup_trials": 5})) == Median(5)
+    assert isinstance(build(resolved(search={"strategy": "none"})), NoPruning)
+
+
+def test_the_estimate() -> None:
+    full = estimate(resolved(search={"strategy": "none"}, budget={"max_trials": 10}))
+    assert (full.expected_examples, full.full_examples, full.slices, full.expected_share) == (10_000, 10_000, 10, 1.0)
+    asha = estimate(resolved(budget={"max_trials": 27}))
+    assert 0.1 < asha.expected_share < 0.3
+    assert estimate(resolved(budget={"max_trials": 27, "max_examples": 1500})).expected_examples == 1500
+
+
+def test_warnings_about_the_search() -> None:
+    parallel = resolved(search={"deterministic": True}, budget={"max_parallel": 4})
+    assert any("slices in parallel" in warning for warning in estimate(parallel).warnings)

@@ -1,0 +1,82 @@
+"""Reading a posted spec: every mistake has a pointer, a sentence and, where there is a list, what is allowed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from hpo_service.errors import InvalidSpec, Problem
+from hpo_service.spec import StudySpec, parse_spec
+from tests.searching import document
+
+
+def problems(posted: object) -> list[Problem]:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(posted)
+    return list(caught.value.problems)
+
+
+def test_the_smallest_spec() -> None:
+    spec = parse_spec(document(preset="quick"))
+    assert (spec.search.strategy, spec.search.sampler, spec.resources.max_attempts) == ("asha", "tpe", 3)
+
+
+def test_numbers_that_yaml_left_as_text() -> None:
+    spec = parse_spec(document(search={"first_rung_fraction": "1e-1"}, budget={"max_gpu_hours": "2.5"}))
+    assert (spec.search.first_rung_fraction, spec.budget.max_gpu_hours) == (0.1, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("sections", "pointer", "words"),
+    [
+        ({"trainig": {}}, "/trainig", "Did you mean 'training'?"),
+        ({"search": {"sampelr": "tpe"}}, "/search/sampelr", "Did you mean 'sampler'?"),
+        ({"model": {"path": "m", "dtyp": "bfloat16"}}, "/model/dtyp", "Did you mean 'dtype'?"),
+        ({"search": {"strategy": "ahsa"}}, "/search/strategy", "Did you mean 'asha'?"),
+        ({"budget": {"max_trials": 0}}, "/budget/max_trials", "is 0: it should be greater than or equal to 1"),
+        ({"budget": {"deadline": "2030-01-01T00:00:00"}}, "/budget/deadline", "timezone"),
+        ({"resources": {"gpus_per_trial": 2}}, "/resources/gpus_per_trial", "is 2: it should be 1"),
+        ({"metadata": {"name": "a b"}}, "/metadata/name", "'a b'"),
+        ({"metadata": {}}, "/metadata/name", "name is required"),
+        ({"space": []}, "/space", "mapping of keys"),
+        ({"enqueue": [3]}, "/enqueue/0", "mapping of keys"),
+        ({"kind": "Trial"}, "/kind", "should be 'Study'"),
+        ({"apiVersion": "hpo/v2"}, "/apiVersion", "'hpo/v1'"),
+        (
+            {"search": {"deterministic": True}, "budget": {"max_cost_usd": 3}},
+            "/budget/max_cost_usd",
+            "depends on the clock",
+        ),
+    ],
+)
+def test_mistakes(sections: dict[str, Any], pointer: str, words: str) -> None:
+    (problem,) = problems(document(**sections))
+    assert problem.pointer == pointer
+    assert words in problem.detail
+
+
+def test_allowed_values_are_listed() -> None:
+    (problem,) = problems(document(search={"strategy": "hyperband"}))
+    assert problem.allowed == ("asha", "median", "none")
+    (problem,) = problems(document(search={"pruner": "asha"}))
+    assert "sampler" in problem.allowed
+
+
+def test_everything_is_reported_at_once() -> None:
+    pointers = [problem.pointer for problem in problems(document(budget={"max_trials": 0, "trials": 3}, extra=1))]
+    assert pointers == ["/budget/max_trials", "/budget/trials", "/extra"]
+
+
+@pytest.mark.parametrize("posted", [None, [], "study", 3])
+def test_not_even_a_mapping(posted: object) -> None:
+    with pytest.raises(InvalidSpec, match="a mapping of keys"):
+        parse_spec(posted)
+
+
+def test_the_schema_describes_every_field_of_ours() -> None:
+    schema = StudySpec.model_json_schema(by_alias=True)
+    json.dumps(schema)
+    ours = {"StudySpec": schema, **schema["$defs"]}
+    for model in ("StudySpec", "Metadata", "SearchSettings", "BudgetSettings", "Resources"):
+        for name, field in ours[model]["properties"].items():
+            assert "description" in field or "description" in ours[field["$ref"].split("/")[-1]], f"{model}.{name}"

@@ -1,0 +1,200 @@
+"""Proposals: the same view gives the same point, and the view's results steer it."""
+
+import logging
+import math
+from dataclasses import replace
+from statistics import fmean, median
+from time import perf_counter
+from typing import Any
+
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+
+from hpo_service.observations import study_from
+from hpo_service.samplers import MAX_ASKS, propose_assignment
+from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.strategies.base import StudyView, TrialView
+from tests.searching import RATE, Simulation, resolved, space_of, synthetic_loss, view
+from trainer.spec import Outcome
+
+SPACE: dict[str, Any] = {
+    "learning_rate": RATE,
+    "lora_r": {"choices": [8, 16, 32]},
+    "lr_scheduler": {"choices": ["cosine", "constant"]},
+    "warmup_ratio": {"low": 0, "high": 0.1, "when": {"lr_scheduler": ["cosine"]}},
+}
+
+
+def history(space: SearchSpace, count: int, **more: Any) -> tuple[TrialView, ...]:
+    """Paused trials, all of them at the first rung."""
+    trials: list[TrialView] = []
+    for number in range(count):
+        assignment, _ = propose_assignment(space, view(decision_number=number), "random", {})
+        trials.append(
+            TrialView(
+                number=number,
+                standing="paused",
+                sampled=assignment.sampled,
+                parameters=assignment.parameters.model_dump(),
+                losses={10: synthetic_loss(assignment.parameters, 10)},
+                ladder=(10, 30, 100),
+                **more,
+            )
+        )
+    return tuple(trials)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_view_gives_the_same_assignment(sampler: Any) -> None:
+    space = space_of(**SPACE)
+    trials = history(space, 20)
+    first = propose_assignment(space, view(*trials), sampler, {})
+    assert propose_assignment(SearchSpace.from_json(space.to_json()), view(*trials), sampler, {}) == first
+    assert propose_assignment(space, view(*trials, decision_number=1), sampler, {}) != first
+    assert propose_assignment(space, replace(view(*trials), seed=1), sampler, {}) != first
+
+
+def test_tpe_learns_from_paused_trials() -> None:
+    space = space_of(**SPACE)
+    trials = history(space, 40)
+
+    def mean_distance(sampler: Any) -> float:
+        proposals = (propose_assignment(space, view(*trials, decision_number=n), sampler, {})[0] for n in range(40))
+        return fmean(abs(math.log10(proposal.parameters.learning_rate / 3e-4)) for proposal in proposals)
+
+    assert mean_distance("tpe") < 0.5 * mean_distance("random")
+
+
+def test_the_sampler_does_not_touch_the_view() -> None:
+    space = space_of(**SPACE)
+    trials = history(space, 12)
+    before = repr(trials)
+    propose_assignment(space, view(*trials), "tpe", {})
+    assert repr(trials) == before
+
+
+def test_fixed_values_are_kept_and_the_rest_is_sampled() -> None:
+    space = space_of(**SPACE)
+    assignment, _ = propose_assignment(space, view(*history(space, 12)), "tpe", {"lora_r": 2, "learning_rate": 1e-4})
+    assert (assignment.parameters.lora_r, assignment.parameters.learning_rate) == (32, 1e-4)
+    assert set(assignment.sampled) >= {"lora_r", "learning_rate", "lr_scheduler"}
+
+
+def test_a_fixed_point_may_repeat_an_earlier_one() -> None:
+    space = space_of(lora_r={"choices": [8, 16]})
+    trials = history(space, 1)
+    assert propose_assignment(space, view(*trials), "tpe", trials[0].sampled)[0].sampled == trials[0].sampled
+
+
+def test_infeasible_points_are_replaced_and_counted() -> None:
+    space = space_of("lora_r <= 16 or learning_rate < 2e-5", **SPACE)
+    proposals = [propose_assignment(space, view(decision_number=number), "random", {}) for number in range(60)]
+    assert all(space.feasible(assignment) is None for assignment, _ in proposals)
+    assert sum(resampled for _, resampled in proposals) > 5
+
+
+def test_rare_points_are_found_by_drawing() -> None:
+    space = space_of("0.0390 < warmup_ratio and warmup_ratio < 0.0410", warmup_ratio={"low": 0, "high": 1})
+    most = max(propose_assignment(space, view(decision_number=number), "tpe", {})[1] for number in range(10))
+    assert most > MAX_ASKS
+
+
+def test_no_feasible_point_is_an_error() -> None:
+    space = space_of("lora_r > 8", lora_r={"choices": [8, 16]})
+    with pytest.raises(Infeasible, match="does not hold for lora_r=8"):
+        propose_assignment(space, view(), "tpe", {"lora_r": 0})
+
+
+def test_what_was_tried_is_not_proposed_again_until_nothing_is_left() -> None:
+    space = space_of(lora_r={"choices": [4, 8, 16, 32, 64, 128]})
+    trials: list[TrialView] = []
+    for number in range(7):
+        assignment, _ = propose_assignment(space, view(*trials, decision_number=number), "tpe", {})
+        trials.append(
+            TrialView(
+                number=number,
+                standing="paused",
+                sampled=assignment.sampled,
+                parameters=assignment.parameters.model_dump(),
+                losses={10: 1.0 + number},
+            )
+        )
+    assert len({trial.sampled["lora_r"] for trial in trials[:6]}) >= 5
+
+
+def test_how_trials_are_shown_to_optuna() -> None:
+    space = space_of(lora_r={"choices": [8, 16, 32]})
+
+    def shown(**more: Any) -> tuple[Any, ...] | None:
+        seen = view(TrialView(number=0, sampled={"lora_r": 1}, ladder=(10, 30), **more))
+        trials = study_from(space, seen, RandomSampler(seed=0)).get_trials(deepcopy=False)
+        return (trials[0].state, trials[0].value, trials[0].intermediate_values) if trials else None
+
+    both = {10: 0.5, 30: 0.4}
+    assert shown(standing="waiting") is None
+    assert shown(standing="running") == (TrialState.RUNNING, None, {})
+    assert shown(standing="running", losses={10: 0.5}) == (TrialState.PRUNED, None, {10: 0.5})
+    assert shown(standing="paused", losses={10: 0.5}) == (TrialState.PRUNED, None, {10: 0.5})
+    assert shown(standing="complete", losses=both) == (TrialState.COMPLETE, 0.4, both)
+    assert shown(standing="failed", outcome=Outcome.OOM, losses={10: 0.5}) == (TrialState.PRUNED, None, {})
+    assert shown(standing="failed", outcome=Outcome.INFRA_ERROR) is None
+
+
+@pytest.mark.parametrize(("loss", "rungs"), [(0.9, 1), (0.1, 2)])
+def test_a_baseline_counts_as_far_as_it_would_have_come_by_itself(loss: float, rungs: int) -> None:
+    space = space_of(lora_r={"choices": [8, 16, 32]})
+    baseline = TrialView(
+        number=0,
+        standing="complete",
+        sampled={"lora_r": 1},
+        losses={10: loss, 30: loss, 100: loss},
+        ladder=(10, 30, 100),
+        baseline=True,
+    )
+    paused = [TrialView(number=1 + n, standing="paused", losses={10: 0.5, 30: 0.4}, ladder=(10, 30)) for n in range(3)]
+    study = study_from(space, view(baseline, *paused), RandomSampler(seed=0))
+    shown = study.get_trials(deepcopy=False)[0]
+    assert (shown.state, len(shown.intermediate_values)) == (TrialState.PRUNED, rungs)
+
+
+def test_a_widened_space_goes_on_with_the_old_trials() -> None:
+    space = space_of(lora_r={"choices": [8, 16, 32]}, learning_rate=RATE)
+    trials = history(space, 12)
+    grown = space.extend({"lora_r": {"choices": [2, 4, 8, 16, 32, 64]}, "learning_rate": {"low": 1e-6}})
+    ranks = {
+        propose_assignment(grown, view(*trials, decision_number=n), "tpe", {})[0].parameters.lora_r for n in range(60)
+    }
+    assert ranks & {2, 4, 64}
+
+
+def test_optuna_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    space = space_of(**SPACE)
+    with caplog.at_level(logging.INFO):
+        propose_assignment(space, view(*history(space, 12)), "tpe", {})
+    assert not caplog.records
+
+
+def test_a_proposal_with_300_trials_is_quick() -> None:
+    study = resolved(preset="standard")
+    space = study.search_space()
+    trials = history(space, 300)
+    seconds = []
+    for number in range(9):
+        start = perf_counter()
+        propose_assignment(space, view(*trials, decision_number=number), "tpe", {})
+        seconds.append(perf_counter() - start)
+    assert median(seconds) < 0.5, "50 ms on an idle core; the margin is for a busy one"
+
+
+def test_a_whole_study_repeats_itself() -> None:
+    study = resolved(budget={"max_trials": 20}, search={"seed": 3})
+    first, second = Simulation(study, workers=1), Simulation(study, workers=1)
+    first.run()
+    second.run()
+    assert first.trials == second.trials
+    assert first.reasons == second.reasons
+
+
+def test_views_are_values() -> None:
+    assert view() == StudyView(seed=0, decision_number=0, max_trials=100, trials=(), ladder=(10, 30, 100))
