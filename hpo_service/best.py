@@ -89,9 +89,7 @@ def savings(trials: Sequence[TrialFacts]) -> Savings:
     return Savings(examples=left, share=left / planned if planned else 0.0)
 
 
-def _best(
-    winner: TrialFacts, loss: float, examples: int, *, provisional: bool, trials: Sequence[TrialFacts]
-) -> Best:
+def _best(winner: TrialFacts, loss: float, examples: int, *, provisional: bool, trials: Sequence[TrialFacts]) -> Best:
     return Best(
         trial_number=winner.number,
         loss=loss,

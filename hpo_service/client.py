@@ -46,9 +46,7 @@ class StudyEvent:
 class Client:
     """Talks to one service with one API key. Reads are repeated when the connection fails, writes are not."""
 
-    def __init__(
-        self, url: str, key: str | None, *, timeout_seconds: float = 30.0, attempts: int = _ATTEMPTS
-    ) -> None:
+    def __init__(self, url: str, key: str | None, *, timeout_seconds: float = 30.0, attempts: int = _ATTEMPTS) -> None:
         self.url = url.rstrip("/")
         self._attempts = attempts
         headers = {"Authorization": f"Bearer {key}"} if key else {}

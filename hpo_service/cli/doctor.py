@@ -117,7 +117,9 @@ def _database(settings: Settings) -> Finding:
 def _api(settings: Settings) -> Finding:
     url = service_url(settings)
     answers = _answers(url, "/readyz")
-    return _finding("api", answers, f"{url} {'answers' if answers else 'does not answer'}", f"{_START}, or set HPO_URL.")
+    return _finding(
+        "api", answers, f"{url} {'answers' if answers else 'does not answer'}", f"{_START}, or set HPO_URL."
+    )
 
 
 def _worker(settings: Settings) -> Finding:

@@ -11,12 +11,14 @@ from hpo_service.exporters.hf import render_hf
 from hpo_service.exporters.peft import render_peft
 from trainer.spec import TrialFile
 
-FORMATS: Mapping[str, Render] = MappingProxyType({
-    "yaml": render_yaml,
-    "json": render_json,
-    "hf": render_hf,
-    "peft": render_peft,
-})
+FORMATS: Mapping[str, Render] = MappingProxyType(
+    {
+        "yaml": render_yaml,
+        "json": render_json,
+        "hf": render_hf,
+        "peft": render_peft,
+    }
+)
 
 __all__ = ["FORMATS", "Render", "Rendered", "best_document", "render"]
 

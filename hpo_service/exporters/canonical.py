@@ -10,7 +10,6 @@ from ruamel.yaml.representer import SafeRepresenter
 from hpo_service.exporters.base import Rendered, json_text, plain_float
 from trainer.spec import TrialFile
 
-
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 

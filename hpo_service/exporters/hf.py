@@ -5,18 +5,20 @@ from typing import Any
 from hpo_service.exporters.base import Rendered, json_text, names_not_in
 from trainer.spec import TrialFile
 
-_KNOWN = frozenset({
-    "learning_rate",
-    "effective_batch",
-    "warmup_ratio",
-    "weight_decay",
-    "lr_scheduler",
-    "epochs",
-    "max_grad_norm",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-})
+_KNOWN = frozenset(
+    {
+        "learning_rate",
+        "effective_batch",
+        "warmup_ratio",
+        "weight_decay",
+        "lr_scheduler",
+        "epochs",
+        "max_grad_norm",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+    }
+)
 _WHOLE_RUN = 0.999999  # `warmup_steps` of 1 would mean one step
 
 

@@ -7,7 +7,10 @@ from hpo_service.spec.resolved import ResolvedStudy
 from trainer.rows import total_examples
 from trainer.spec import Frozen
 
-_SURVIVORS_OF_MEDIAN = 0.5
+ASHA_SURPLUS = 1.5
+"""Promotions per place of a rung: trials improve during a search, so later ones displace earlier ones (simulated)."""
+MEDIAN_SURVIVORS = 0.75
+"""Share of trials that pass a rung: early trials have too few peers to be pruned (simulated)."""
 
 
 class Estimate(Frozen):
@@ -63,14 +66,14 @@ def warnings(resolved: ResolvedStudy, space: SearchSpace) -> list[str]:
 
 
 def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:
-    """How many trials are expected to be trained up to each rung."""
-    trials = resolved.budget.max_trials
+    """How many trials are expected to be trained up to each rung; the baseline always goes to the end."""
+    baseline = int(resolved.baseline is not None)
+    searched = resolved.budget.max_trials - baseline
     match resolved.search.strategy:
         case "asha":
-            survivors = 1 / resolved.search.reduction_factor
+            survivors = ASHA_SURPLUS / resolved.search.reduction_factor
         case "median":
-            survivors = _SURVIVORS_OF_MEDIAN
+            survivors = MEDIAN_SURVIVORS
         case "none":
             survivors = 1.0
-    to_the_end = min(trials, 1 + (resolved.baseline is not None))
-    return [max(float(to_the_end), trials * survivors**index) for index in range(rungs)]
+    return [baseline + max(min(1.0, searched), searched * survivors**index) for index in range(rungs)]

@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpo_service.errors import InvalidSpec
 from hpo_service.presets import PRESETS
 from hpo_service.spec import ResolvedStudy, estimate
 from hpo_service.strategies import Asha, Median, NoPruning, build
-from tests.searching import RATE, resolved
+from tests.searching import RATE, Simulation, resolved
 from trainer.spec import Parameters
 
 
@@ -131,8 +133,51 @@ def test_the_estimate() -> None:
     full = estimate(resolved(search={"strategy": "none"}, budget={"max_trials": 10}))
     assert (full.expected_examples, full.full_examples, full.slices, full.expected_share) == (10_000, 10_000, 10, 1.0)
     asha = estimate(resolved(budget={"max_trials": 27}))
-    assert 0.1 < asha.expected_share < 0.3
+    assert 0.2 < asha.expected_share < 0.4
     assert estimate(resolved(budget={"max_trials": 27, "max_examples": 1500})).expected_examples == 1500
+
+
+@pytest.mark.parametrize("strategy", ["asha", "median", "none"])
+def test_the_estimate_resembles_a_simulation(strategy: str) -> None:
+    study = resolved(budget={"max_trials": 24}, search={"strategy": strategy}, baseline={"learning_rate": 1e-3})
+    simulation = Simulation(study)
+    simulation.run()
+    assert estimate(study).expected_examples == pytest.approx(simulation.spent, rel=0.35)
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["2 * lora_r", "1e-4"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = st.sampled_from(["low", "high", "log", "step", "choices", "expr", "when", "type"])
+FORMS = JUNK | st.dictionaries(KEYS, JUNK, max_size=4)
+SPACES = st.dictionaries(st.sampled_from([*Parameters.model_fields, "k", "a/b", ""]), FORMS, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {"space": SPACES | JUNK},
+        optional={
+            "constraints": st.lists(st.text(max_size=10), max_size=2) | JUNK,
+            "baseline": SPACES | JUNK,
+            "enqueue": st.lists(SPACES, max_size=2) | JUNK,
+            "search": JUNK,
+            "budget": st.dictionaries(st.sampled_from(["max_trials", "deadline", "max_gpu_hours"]), JUNK),
+        },
+    )
+)
+def test_no_document_does_more_than_fail_politely(sections: dict[str, Any]) -> None:
+    try:
+        resolved(**{"preset": "quick", **sections})
+    except InvalidSpec as error:
+        assert all(problem.pointer == "" or problem.pointer.startswith("/") for problem in error.problems)
 
 
 def test_warnings_about_the_search() -> None:

@@ -1,0 +1,129 @@
+"""optuna-dashboard behind the service: guarded, for reading only, started again when it dies."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import psycopg2
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.dashboard_process import DashboardProcess
+from hpo_service.dashboard_server import open_storage
+from hpo_service.database import optuna_url
+from tests import serving
+from tests.dispatching import make, turn_until
+from tests.serving import spec
+
+Sessions = sessionmaker[Session]
+WRITES = [
+    ("POST", "/api/studies"),
+    ("DELETE", "/api/studies/{id}"),
+    ("POST", "/api/studies/{id}/rename"),
+    ("PUT", "/api/studies/{id}/note"),
+    ("POST", "/api/trials/1/tell"),
+    ("PATCH", "/dashboard"),
+    ("OPTIONS", "/api/studies"),
+]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not reached in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def client(
+    engine: Engine, sessions: Sessions, root: Path, database_url: str, dashboard_url: str
+) -> Iterator[TestClient]:
+    """A client of the whole service, with a study that has ended."""
+    settings = serving.settings(
+        root, database_url=SecretStr(database_url), dashboard_database_url=SecretStr(dashboard_url)
+    )
+    with serving.serve(engine, settings) as client:
+        client.headers.update(serving.bearer(serving.make_key(sessions)))
+        client.post("/v1/studies", json=spec())
+        dispatcher, _ = make(sessions)
+        turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
+        wait_for(lambda: client.get("/api/meta").status_code == 200)
+        yield client
+
+
+def study_id(client: TestClient) -> int:
+    return int(client.get("/v1/studies/first").json()["dashboard"].rpartition("/")[2])
+
+
+def test_it_shows_our_studies_and_changes_nothing(client: TestClient, database_url: str) -> None:
+    number = study_id(client)
+    assert client.get("/api/studies").json()["study_summaries"][0]["study_name"] == "first"
+    detail = client.get(f"/api/studies/{number}").json()
+    assert len(detail["trials"]) == 6
+    assert client.head("/dashboard").status_code == 200
+    page = client.get(f"/dashboard/studies/{number}")
+    assert page.status_code == 200
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    script = client.get("/static/bundle.js")
+    assert len(script.content) > 1_000_000
+    assert "max-age" in script.headers["cache-control"]
+    assert client.get("/favicon.ico").status_code == 200
+    before = optuna.load_study(study_name="first", storage=optuna_url(database_url)).trials
+    for method, path in WRITES:
+        answer = client.request(method, path.format(id=number), json={"study_name": "x", "state": "FAIL"})
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
+    assert optuna.load_study(study_name="first", storage=optuna_url(database_url)).trials == before
+
+
+def test_artifacts_and_other_paths_are_not_reachable(client: TestClient) -> None:
+    number = study_id(client)
+    for path in (f"/artifacts/{number}/1", f"/api/artifacts/{number}/1", f"/csv/{number}", "/incompatible-rdb-schema"):
+        assert client.get(path).status_code == 404, path
+    assert client.get("/static/..%2findex.html").status_code == 404
+    assert client.get("/static/%2e%2e/index.html").status_code == 404
+
+
+def test_it_comes_back_after_a_kill_and_waits_politely(client: TestClient) -> None:
+    process = client.app_state["dashboard_process"]
+    assert isinstance(process, DashboardProcess)
+    first = process.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: process.pid != first)
+    answer = client.get("/api/studies")
+    assert answer.status_code in (200, 503)
+    if answer.status_code == 503:
+        assert answer.headers["retry-after"]
+    wait_for(lambda: client.get("/api/studies").status_code == 200)
+
+
+def test_even_the_owner_cannot_write_through_it(database_url: str) -> None:
+    storage = open_storage(database_url)
+    with pytest.raises(Exception, match="read-only"):
+        optuna.create_study(storage=storage)
+
+
+def test_the_read_only_role_cannot_write(dashboard_url: str) -> None:
+    with psycopg2.connect(dashboard_url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM optuna.studies")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("DELETE FROM optuna.studies")
+
+
+def test_the_process_ends_with_its_parent(database_url: str) -> None:
+    process = DashboardProcess(database_url)
+    process.start()
+    wait_for(lambda: process.pid is not None)
+    pid = process.pid
+    assert pid is not None
+    process.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not Path(process.socket_path).parent.exists()
