@@ -71,6 +71,7 @@ class DashboardProcess:
             self._stopping.wait(delay)
 
     def _run_once(self) -> int:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         Path(self.socket_path).unlink(missing_ok=True)
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         with subprocess.Popen(

@@ -6,8 +6,11 @@ It has no authentication and loads whole studies, so it is reached through the s
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import uvicorn
 from a2wsgi import WSGIMiddleware
@@ -52,7 +55,13 @@ def main() -> None:
     listener.bind(path)
     app = WSGIMiddleware(wsgi(open_storage(url)), workers=_THREADS)
     config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(path).parent.rmdir()
 
 
 if __name__ == "__main__":

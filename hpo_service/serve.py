@@ -2,8 +2,10 @@
 
 import errno
 import socket
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from hpo_service.api.app import create_app
 from hpo_service.database import make_engine
@@ -20,24 +22,36 @@ def run_api(settings: Settings) -> None:
     Raises:
         SetupError: no database is named, or the address cannot be listened on.
     """
-    if settings.database_url is None:
-        raise SetupError("HPO_DATABASE_URL is not set. Set it, or run `hpo up`, which brings its own PostgreSQL.")
+    url = settings.require_database_url()
     listener = listen(settings.host, settings.port)
-    url = settings.database_url.get_secret_value()
     engine = make_engine(url, application_name="hpo-api", pool_size=_CONNECTIONS)
+    app = create_app(settings, engine)
     # No access log: it would keep the tokens of login links.
     config = uvicorn.Config(
-        create_app(settings, engine),
+        app,
         log_level="info",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, app).run(sockets=[listener])
     finally:
         listener.close()
         engine.dispose()
+
+
+class _Server(uvicorn.Server):
+    """Lets open event streams end before it waits for requests to finish."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or Ctrl-C."""
+        self._app.state.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def listen(host: str, port: int) -> socket.socket:

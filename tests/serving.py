@@ -1,6 +1,7 @@
 """A folder with a model and rows, and an API over a test's database."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,19 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
 from hpo_service.api.auth import create_key
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.fake import FakeExecutor
 from hpo_service.settings import Settings
 from hpo_service.tables import DEFAULT_PROJECT_ID, Project
+from tests.dispatching import loss_of, make
+from trainer.spec import FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 ROWS = 200
+SNAPSHOT_FILES = {
+    "adapter_config.json": b'{"r": 8}',
+    "adapter_model.safetensors": b"weights" * 1000,
+    "optimizer.safetensors": b"o",
+}
 Json = dict[str, Any]
 
 
@@ -69,6 +79,37 @@ def make_project(sessions: sessionmaker[Session], name: str) -> int:
         session.add(project)
         session.flush()
         return project.id
+
+
+def make_dispatcher(sessions: sessionmaker[Session]) -> tuple[Dispatcher, FakeExecutor]:
+    """A real dispatcher whose slices end at once; its trials end with the rows of `make_inputs`."""
+    return make(sessions, FakeExecutor(loss_of, total_examples=ROWS))
+
+
+def write_snapshot(store: Path, path: str, *, examples_seen: int = 1) -> SnapshotRef:
+    """A whole snapshot on disk."""
+    folder = store / path
+    folder.mkdir(parents=True)
+    for name, content in SNAPSHOT_FILES.items():
+        (folder / name).write_bytes(content)
+    manifest = SnapshotManifest(
+        trial_digest="t",
+        base_digest="b",
+        examples_seen=examples_seen,
+        step=1,
+        total_examples=ROWS,
+        divergence={},
+        eval_loss=1.0,
+        eval_tokens=1,
+        usage=Usage(),
+        files={
+            name: FileDigest(sha256=sha256(content).hexdigest(), size_bytes=len(content))
+            for name, content in SNAPSHOT_FILES.items()
+        },
+    )
+    content = manifest.model_dump_json().encode()
+    (folder / "manifest.json").write_bytes(content)
+    return SnapshotRef(path=path, digest=sha256(content).hexdigest(), examples_seen=examples_seen)
 
 
 def bearer(key: str) -> dict[str, str]:

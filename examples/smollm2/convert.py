@@ -34,31 +34,24 @@ def find_gguf() -> Path:
 def convert(gguf: Path, output: Path) -> None:
     """Decode `gguf` into the folder `output`, which appears only when it is complete."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
     # A model that was read from GGUF counts as quantized and refuses to be saved.
     model.hf_quantizer = None
     model.is_quantized = False
     del model.config.quantization_config
-    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
 
     unfinished = output.with_name(f"{output.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
-    check(unfinished, tokenizer)
-    shutil.rmtree(output, ignore_errors=True)
-    unfinished.rename(output)
-
-
-def check(folder: Path, tokenizer: Any) -> None:
-    """Stop unless the saved tokenizer reads text as the one in the GGUF file does."""
-    from transformers import AutoTokenizer
-
-    saved: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    saved: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(unfinished, local_files_only=True)
     if saved(SAMPLE)["input_ids"] != tokenizer(SAMPLE)["input_ids"]:
         sys.exit("The saved tokenizer differs from the one in the GGUF file.")
+    shutil.rmtree(output, ignore_errors=True)
+    unfinished.rename(output)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The HTTP service as one object."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -65,6 +66,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     )
     app.state.sessions = sessions
     app.state.settings = settings
+    app.state.stopping = threading.Event()
     problems.install(app)
     app.include_router(studies.validation)
     for module in (studies, trials, events, search_spaces, login, health, home, documentation, dashboard):

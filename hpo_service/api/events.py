@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.exc import OperationalError
@@ -43,13 +43,14 @@ def _after(
     response_class=EventSourceResponse,
 )
 async def stream_events(
+    request: Request,
     study_id: Annotated[int, Depends(_study_id)],
     after: Annotated[int, Depends(_after)],
     sessions: SessionsDependency,
     project: ProjectDependency,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Events in the order in which they happened. The stream ends after the study has."""
-    while True:
+    """Events in the order in which they happened. The stream ends after the study has, or with the service."""
+    while not request.app.state.stopping.is_set():
         try:
             batch = await run_in_threadpool(_read, sessions, project, study_id, after)
         except (OperationalError, PoolTimeoutError):

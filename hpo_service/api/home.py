@@ -91,4 +91,4 @@ def _links(study: StudySummary) -> Markup:
         links.append(tag("a", "Trials", href=f"/v1/studies/{study.name}/trials"))
     if study.best is not None:
         links.append(tag("a", "Best config", href=f"/v1/studies/{study.name}/best/export"))
-    return join(*(join(link, " ") for link in links))
+    return tag("nav", *links)

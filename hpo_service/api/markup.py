@@ -50,7 +50,9 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 0; background: Canvas; colo
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 p, .soft { color: var(--soft); margin: .2rem 0; }
-nav a { margin-right: 1.25rem; }
+nav a { margin-right: 1.25rem; white-space: nowrap; }
+h3 { font-size: 1rem; margin: 1.25rem 0 .2rem; }
+td:first-child { min-width: 8rem; }
 a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
 table { border-collapse: collapse; width: 100%; margin-top: .75rem; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem; }

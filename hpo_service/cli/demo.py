@@ -49,18 +49,20 @@ def demo(
     """Start everything, search with a real model and real data, export the best. Needs a clone of the repository."""
     signal.signal(signal.SIGTERM, _interrupt)
     folder = (home or _CLONE / ".demo").expanduser().resolve()
-    spec = _spec(model, folder)
+    final: dict[str, Any] = {}
     try:
+        spec = _spec(model, folder)
         with _service(_settings(folder)) as service:
             final = _search(service, spec)
             _report(service, final, folder / "best.yaml")
             if _stays():
-                say("Everything stays up until Ctrl-C.")
+                link = service.client.post("/v1/login-links")["url"]
+                say(f"Everything stays up until Ctrl-C. Log in, once, within ten minutes: {link}")
                 service.wait()
     except KeyboardInterrupt:
         say("Stopped. An unfinished study goes on with the next demo.")
-        raise typer.Exit(0 if "final" in locals() else 130) from None
-    if final["state"] == StudyState.FAILED:
+        raise typer.Exit(0 if final else 130) from None
+    if final.get("state") == StudyState.FAILED:
         raise typer.Exit(EXIT_STUDY_FAILED)
 
 
@@ -179,21 +181,17 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
         return
     show_table(("parameter", "best value"), list(best["parameters"].items()))
     write(file, export(service.client, study["name"], ExportFormat.YAML))
-    link = service.client.post("/v1/login-links")["url"]
     for label, value in (
-        (
-            "best",
-            f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' if best['provisional'] else ''}",
-        ),
+        ("best", f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' * best['provisional']}"),
         ("gain", gain_sentence(best)),
         ("saved by pruning", saved(study)),
         ("spent", spent(study)),
         ("config", str(file)),
         ("train with it", f"python -m trainer run {file}"),
         ("dashboard", f"{service.client.url}{study['dashboard'] or '/dashboard'}"),
-        ("log in first", f"{link} (once, within ten minutes)"),
+        ("bring it up again", f"HPO_HOME={file.parent} hpo up"),
     ):
-        console.print(f"{label + ':':18}{value}", soft_wrap=True)
+        console.print(f"{label + ':':19}{value}", soft_wrap=True)
 
 
 def _stays() -> bool:

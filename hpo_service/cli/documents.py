@@ -33,7 +33,7 @@ def read_document(path: str) -> dict[str, Any]:
     return document
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> object:
     """Plain JSON values. Raises InvalidSpec with the line of the mistake."""
     try:
         return _plain(YAML(typ="safe", pure=True).load(io.StringIO(text)), where)
@@ -66,7 +66,7 @@ def _read(path: Path) -> bytes:
         return file.read(_MAX_BYTES + 1)
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: object, where: str) -> object:
     if isinstance(value, dict):
         return {str(key): _plain(item, where) for key, item in value.items()}
     if isinstance(value, list):

@@ -57,7 +57,7 @@ def show_report(report: Json) -> None:
             "trials": f"{report['trials']} (about {report['slices']} slices)",
             "rungs": ", ".join(map(str, report["ladder"])) + " examples",
             "rows": f"{report['train_rows']} to train on, {report['eval_rows']} to evaluate on",
-            "expected": f"{report['expected_examples']} examples, {report['expected_share']:.0%} of all trials to the end",
+            "expected": f"{report['expected_examples']} examples ({report['expected_share']:.0%} of training all)",
             "time": "unknown before the first study of this model" if seconds is None else f"about {duration(seconds)}",
             "baseline": report["baseline"],
         }
@@ -113,12 +113,13 @@ def standing(trial: Json) -> str:
     """A trial's state in our words."""
     if trial["paused"]:
         return "paused"
-    return {"FAIL": "failed"}.get(trial["state"], trial["state"].lower())
+    state = str(trial["state"])
+    return "failed" if state == "FAIL" else state.lower()
 
 
 def examples_now(trial: Json) -> int:
     """How far a trial is, its running slice included."""
-    return max(trial["examples_seen"], int((trial["progress"] or {}).get("examples_seen", 0)))
+    return max(int(trial["examples_seen"]), int((trial["progress"] or {}).get("examples_seen", 0)))
 
 
 def last_loss(trial: Json) -> float | None:

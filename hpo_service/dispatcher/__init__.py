@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 def run_dispatcher(settings: Settings) -> None:
     """Lead and dispatch to local workers until SIGTERM or SIGINT. The database must be prepared."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     executor = LocalExecutor(local_workers(settings))
 

@@ -138,11 +138,10 @@ def _open(path: Path) -> BufferedReader:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _Damaged from error
-    file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise _Damaged
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def _padded(size: int) -> int:

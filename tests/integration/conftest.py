@@ -1,6 +1,5 @@
 """The API over a test's database, with a client that holds a key."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def anonymous(engine: Engine, root: Path) -> TestClient:
 
 
 @pytest.fixture
-def client(anonymous: TestClient, sessions: sessionmaker[Session]) -> Iterator[TestClient]:
+def client(anonymous: TestClient, sessions: sessionmaker[Session]) -> TestClient:
     """A client with an API key."""
     anonymous.headers.update(serving.bearer(serving.make_key(sessions)))
-    yield anonymous
+    return anonymous

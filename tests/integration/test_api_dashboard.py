@@ -18,7 +18,7 @@ from hpo_service.dashboard_process import DashboardProcess
 from hpo_service.dashboard_server import open_storage
 from hpo_service.database import optuna_url
 from tests import serving
-from tests.dispatching import make, turn_until
+from tests.dispatching import turn_until
 from tests.serving import spec
 
 Sessions = sessionmaker[Session]
@@ -51,7 +51,7 @@ def client(
     with serving.serve(engine, settings) as client:
         client.headers.update(serving.bearer(serving.make_key(sessions)))
         client.post("/v1/studies", json=spec())
-        dispatcher, _ = make(sessions)
+        dispatcher, _ = serving.make_dispatcher(sessions)
         turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
         wait_for(lambda: client.get("/api/meta").status_code == 200)
         yield client
@@ -106,8 +106,9 @@ def test_it_comes_back_after_a_kill_and_waits_politely(client: TestClient) -> No
 
 def test_even_the_owner_cannot_write_through_it(database_url: str) -> None:
     storage = open_storage(database_url)
-    with pytest.raises(Exception, match="read-only"):
+    with pytest.raises(optuna.exceptions.StorageInternalError) as error:
         optuna.create_study(storage=storage)
+    assert "read-only" in str(error.value.__cause__)
 
 
 def test_the_read_only_role_cannot_write(dashboard_url: str) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.client import Client
 from hpo_service.serve import listen
 from tests import serving
-from tests.dispatching import make, turn_until
+from tests.dispatching import turn_until
 from tests.serving import spec
 
 Sessions = sessionmaker[Session]
@@ -32,7 +32,7 @@ def frames(body: str) -> list[dict[str, Any]]:
 
 def run_to_end(client: TestClient, sessions: Sessions) -> None:
     client.post("/v1/studies", json=spec())
-    dispatcher, _ = make(sessions)
+    dispatcher, _ = serving.make_dispatcher(sessions)
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
 
 
@@ -72,7 +72,7 @@ def test_a_live_stream_follows_and_survives_reconnecting(engine: Engine, session
         with Client(url, serving.make_key(sessions)) as client:
             client.create_study(spec())
             with client.events("first", 0) as events:
-                dispatcher, _ = make(sessions)
+                dispatcher, _ = serving.make_dispatcher(sessions)
                 turn_until(dispatcher, lambda: client.get("/v1/studies/first")["state"] != "queued")
                 first = next(events)
             assert first.kind == "study.state"

@@ -3,7 +3,6 @@
 import io
 import json
 import tarfile
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,18 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.tables import Slice
-from tests.dispatching import make, turn_until
+from tests import serving
+from tests.dispatching import turn_until
 from tests.serving import spec
-from trainer.spec import FileDigest, SnapshotManifest, Usage
 
 Sessions = sessionmaker[Session]
-FILES = {
-    "adapter_config.json": b'{"r": 8}',
-    "adapter_model.safetensors": b"weights" * 1000,
-    "optimizer.safetensors": b"o",
-}
 
 
 @pytest.fixture
 def ended(client: TestClient, sessions: Sessions) -> TestClient:
     """A client whose study `first` has run to its end."""
     client.post("/v1/studies", json=spec())
-    dispatcher, _ = make(sessions)
+    dispatcher, _ = serving.make_dispatcher(sessions)
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
     return client
 
@@ -42,30 +36,9 @@ def write_snapshot(root: Path, sessions: Sessions, number: int, *, slot: str = "
         ).first()
         assert row is not None
         path = f"{row.study_id}/{row.optuna_trial_id}/{row.until_examples}/{slot}"
-        folder = root / "home" / "snapshots" / path
-        folder.mkdir(parents=True)
-        for name, content in FILES.items():
-            (folder / name).write_bytes(content)
-        manifest = SnapshotManifest(
-            trial_digest="t",
-            base_digest="b",
-            examples_seen=row.until_examples,
-            step=1,
-            total_examples=200,
-            divergence={},
-            eval_loss=1.0,
-            eval_tokens=1,
-            usage=Usage(),
-            files={
-                name: FileDigest(sha256=sha256(content).hexdigest(), size_bytes=len(content))
-                for name, content in FILES.items()
-            },
-        )
-        content = manifest.model_dump_json().encode()
-        (folder / "manifest.json").write_bytes(content)
-        known = {"path": path, "digest": sha256(content).hexdigest(), "examples_seen": row.until_examples}
-        row.snapshots = [known, *row.snapshots]
-    return folder
+        ref = serving.write_snapshot(root / "home" / "snapshots", path, examples_seen=row.until_examples)
+        row.snapshots = [ref.model_dump(), *row.snapshots]
+    return root / "home" / "snapshots" / path
 
 
 def test_trials_are_listed_by_number_in_pages(ended: TestClient) -> None:
@@ -102,7 +75,7 @@ def test_enqueued_points_are_tried(client: TestClient, sessions: Sessions) -> No
         "create",
         "enqueue",
     ]
-    dispatcher, fake = make(sessions)
+    dispatcher, fake = serving.make_dispatcher(sessions)
     fake.hold = True
     turn_until(dispatcher, lambda: bool(client.get("/v1/studies/first/trials").json()["items"]))
     waiting = [t for t in client.get("/v1/studies/first/trials").json()["items"] if t["state"] == "WAITING"]
@@ -158,28 +131,13 @@ def test_an_adapter_is_a_tar_of_what_was_recorded(ended: TestClient, sessions: S
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         members = {member.name: archive.extractfile(member) for member in archive}
         content = {name: file.read() for name, file in members.items() if file is not None}
-    assert content == {name: FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")}
+    assert content == {
+        name: serving.SNAPSHOT_FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
+    }
 
 
-@pytest.mark.parametrize("damage", ["weights", "manifest", "link", "missing", "folder link"])
-def test_a_damaged_adapter_is_not_sent(ended: TestClient, sessions: Sessions, root: Path, damage: str) -> None:
-    folder = write_snapshot(root, sessions, 0)
-    weights = folder / "adapter_model.safetensors"
-    match damage:
-        case "weights":
-            weights.write_bytes(b"Weights" * 1000)
-        case "manifest":
-            (folder / "manifest.json").write_text("{}")
-        case "link":
-            target = folder / "elsewhere"
-            weights.rename(target)
-            weights.symlink_to(target)
-        case "missing":
-            weights.unlink()
-        case "folder link":
-            moved = folder.with_name("moved")
-            folder.rename(moved)
-            folder.symlink_to(moved)
+def test_a_damaged_adapter_is_not_sent(ended: TestClient, sessions: Sessions, root: Path) -> None:
+    (write_snapshot(root, sessions, 0) / "adapter_model.safetensors").write_bytes(b"Weights" * 1000)
     answer = ended.get("/v1/studies/first/trials/0/adapter")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
