@@ -130,8 +130,8 @@ def train(trial: RecipeTrial) -> list[float]:
     trainer = Trainer(
         model=lora_model(trial),
         args=trainer_arguments(trial),
-        train_dataset=examples(trial.train, tokenizer, trial.max_length),  # type: ignore[arg-type]
-        eval_dataset=evaluation,  # type: ignore[arg-type]
+        train_dataset=examples(trial.train, tokenizer, trial.max_length),
+        eval_dataset=evaluation,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED),
         compute_metrics=token_weighted,
         preprocess_logits_for_metrics=token_losses,

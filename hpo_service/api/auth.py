@@ -20,10 +20,11 @@ _SECRET_BYTES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """An authenticated caller."""
+    """An authenticated caller. optuna-dashboard knows no projects, so only the first project's callers see it."""
 
     project_id: int
     key_id: int
+    sees_dashboard: bool
 
 
 def create_key(session: Session, project_id: int, label: str) -> str:
@@ -56,8 +57,7 @@ def open_browser_session(session: Session, login_token: str) -> str | None:
 
 def authenticate_key(session: Session, key: str) -> Principal:
     """The owner of an API key. Raises Unauthenticated."""
-    stored = _stored_key(session, key)
-    return Principal(project_id=stored.project_id, key_id=stored.id)
+    return _principal(_stored_key(session, key))
 
 
 def authenticate_browser(session: Session, token: str) -> Principal:
@@ -65,7 +65,7 @@ def authenticate_browser(session: Session, token: str) -> Principal:
     stored = keys.live_session(session, digest(token))
     if stored is None:
         raise Unauthenticated("The browser session has ended. Open a new login link.")
-    return Principal(project_id=stored.project_id, key_id=stored.id)
+    return _principal(stored)
 
 
 def digest(secret: str) -> str:
@@ -83,6 +83,10 @@ def bearer(header: str) -> str | None:
     """The key of an `Authorization: Bearer` header."""
     scheme, _, key = header.partition(" ")
     return key.strip() if scheme.lower() == "bearer" and key.strip() else None
+
+
+def _principal(key: keys.StoredKey) -> Principal:
+    return Principal(project_id=key.project_id, key_id=key.id, sees_dashboard=key.in_default_project)
 
 
 def _stored_key(session: Session, key: str) -> keys.StoredKey:

@@ -14,7 +14,6 @@ from hpo_service.api.problems import problem_response
 from hpo_service.dashboard_process import DashboardProcess, dashboard_url
 from hpo_service.errors import NotFound, Unavailable
 from hpo_service.settings import Settings
-from hpo_service.tables import DEFAULT_PROJECT_ID
 
 router = APIRouter(include_in_schema=False)
 
@@ -79,11 +78,11 @@ async def proxy(request: Request) -> Response:
 
 
 def _require_visible(request: Request) -> None:
-    """optuna-dashboard knows no projects: it shows every study, so only the first project may look."""
+    """Raise NotFound for callers of other projects, for artifacts and for paths that climb."""
     parts = [part for part in request.url.path.split("/") if part]
     artifacts = "artifacts" in parts[:2]
     unclean = any(part in (".", "..") for part in parts)
-    if request.state.principal.project_id != DEFAULT_PROJECT_ID or artifacts or unclean:
+    if not request.state.principal.sees_dashboard or artifacts or unclean:
         raise NotFound("There is nothing at this address.")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from hpo_service.tables import ApiKey, BrowserToken
+from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, BrowserToken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,11 @@ class StoredKey:
     id: int
     project_id: int
     secret_sha256: str
+
+    @property
+    def in_default_project(self) -> bool:
+        """Whether the key belongs to the first project."""
+        return self.project_id == DEFAULT_PROJECT_ID
 
 
 def add_key(session: Session, project_id: int, label: str, secret_sha256: str) -> int:
