@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -76,7 +77,7 @@ def make(sessions: sessionmaker[Session], executor: FakeExecutor | None = None) 
     """A dispatcher with a started fake executor."""
     fake = executor or FakeExecutor(loss_of)
     fake.start()
-    return Dispatcher(sessions, fake), fake
+    return Dispatcher(sessions, fake, snapshots=Path("/nonexistent")), fake
 
 
 def turn_until(dispatcher: Dispatcher, condition: Callable[[], bool], turns: int = 600) -> None:

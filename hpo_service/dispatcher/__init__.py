@@ -30,7 +30,12 @@ def run_dispatcher(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     engine = make_engine(settings.require_database_url(), application_name="hpo-dispatcher")
     try:
-        Dispatcher(session_factory(engine), executor, usd_per_gpu_hour=settings.usd_per_gpu_hour).run(stop)
+        Dispatcher(
+            session_factory(engine),
+            executor,
+            snapshots=settings.snapshots_path(),
+            usd_per_gpu_hour=settings.usd_per_gpu_hour,
+        ).run(stop)
     finally:
         engine.dispose()
 

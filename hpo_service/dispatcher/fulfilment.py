@@ -20,8 +20,8 @@ from hpo_service.tables import Intent
 log = logging.getLogger(__name__)
 
 
-def fulfil(session: Session, study: LiveStudy, intent: Intent) -> None:
-    """Apply one intent inside the dispatcher's transaction."""
+def fulfil(session: Session, study: LiveStudy, intent: Intent) -> bool:
+    """Apply one intent inside the dispatcher's transaction. False if it is refused."""
     kind = IntentKind(intent.kind)
     try:
         _ACTIONS[kind](session, study, dict(intent.payload))
@@ -30,8 +30,9 @@ def fulfil(session: Session, study: LiveStudy, intent: Intent) -> None:
         dispatch.finish_intent(session, intent.id, error.detail)
         payload = {"intent": str(kind), "error": error.detail}
         dispatch.add_event(session, study.project_id, study.id, EventKind.INTENT_REFUSED, payload)
-        return
+        return False
     dispatch.finish_intent(session, intent.id, None)
+    return True
 
 
 def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:

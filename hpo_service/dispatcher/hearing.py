@@ -1,5 +1,7 @@
 """Everything that waits in the inbox, and every open intent, in one transaction."""
 
+from dataclasses import dataclass
+
 from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher.fleet import Fleet
@@ -7,7 +9,7 @@ from hpo_service.dispatcher.fulfilment import fulfil
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.memory import LiveStudy, load_study
 from hpo_service.dispatcher.settling import settle
-from hpo_service.intents import EventKind
+from hpo_service.intents import EventKind, IntentKind
 from hpo_service.repository import dispatch
 from trainer.spec import Progress, SliceResult
 
@@ -30,19 +32,28 @@ def register_workers(session: Session, inbox: Inbox, fleet: Fleet, *, executor: 
     }
 
 
-def fulfil_intents(session: Session, studies: Studies) -> None:
-    """Do what the API asked for, in the order it was asked."""
+def fulfil_intents(session: Session, studies: Studies) -> set[int]:
+    """Do what the API asked for, in the order it was asked. Ids of the studies that were deleted."""
+    deleted = set()
     for intent in dispatch.open_intents(session):
         study = studies.get(intent.study_id)
         if study is None:
             study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
-        fulfil(session, study, intent)
+        if fulfil(session, study, intent) and intent.kind == IntentKind.DELETE:
+            deleted.add(study.id)
+    return deleted
 
 
-def settle_ended(
-    session: Session, studies: Studies, inbox: Inbox, fleet: Fleet, usd_per_gpu_hour: float
-) -> list[SliceResult]:
-    """Settle every attempt that ended by itself or with its worker; all of them are returned."""
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """Attempts that ended, and those among them whose result counted."""
+
+    results: list[SliceResult]
+    settled: list[SliceResult]
+
+
+def settle_ended(session: Session, studies: Studies, inbox: Inbox, fleet: Fleet, usd_per_gpu_hour: float) -> Ended:
+    """Settle every attempt that ended by itself or with its worker."""
     results = list(inbox.results)
     owner = {piece.id: study for study in studies.values() for piece in study.slices.values()}
     for gone in inbox.gone:
@@ -54,10 +65,13 @@ def settle_ended(
             payload = {"worker": gone.worker, "message": gone.reason}
             dispatch.add_event(session, studies[study_id].project_id, study_id, EventKind.WORKER_LOST, payload)
         results.extend(lost)
-    for result in results:
-        if result.slice_id in owner:
-            settle(session, owner[result.slice_id], result, usd_per_gpu_hour=usd_per_gpu_hour)
-    return results
+    settled = [
+        result
+        for result in results
+        if result.slice_id in owner
+        and settle(session, owner[result.slice_id], result, usd_per_gpu_hour=usd_per_gpu_hour)
+    ]
+    return Ended(results=results, settled=settled)
 
 
 def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:

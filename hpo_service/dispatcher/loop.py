@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 
 from sqlalchemy.exc import DBAPIError
@@ -16,10 +17,12 @@ from hpo_service.dispatcher.leader import Leadership
 from hpo_service.dispatcher.memory import LiveSlice, LiveStudy, load_studies
 from hpo_service.dispatcher.proposals import Proposals
 from hpo_service.dispatcher.settling import settle
+from hpo_service.dispatcher.tidying import Tidying
 from hpo_service.domain import TERMINAL, StudyState, exhausted
 from hpo_service.executors.base import Executor
 from hpo_service.repository import dispatch
 from hpo_service.strategies.base import Advance, Finished, Start
+from trainer.spec import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,9 @@ _STOP_SLICES = frozenset({StudyState.PAUSING, StudyState.CANCELLING})
 class Dispatcher:
     """Run it with `run`. One thread owns all state; proposals are computed on another."""
 
-    def __init__(self, sessions: sessionmaker[Session], executor: Executor, *, usd_per_gpu_hour: float = 0.0) -> None:
+    def __init__(
+        self, sessions: sessionmaker[Session], executor: Executor, *, snapshots: Path, usd_per_gpu_hour: float = 0.0
+    ) -> None:
         self._sessions = sessions
         self._executor = executor
         self._usd_per_gpu_hour = usd_per_gpu_hour
@@ -43,6 +48,7 @@ class Dispatcher:
         self._inbox = Inbox()
         self._fleet = Fleet()
         self._proposals = Proposals(wake=executor.wake)
+        self._tidying = Tidying(snapshots)
         self._studies: dict[int, LiveStudy] | None = None
         self._taken_over = False
         self._draining = False
@@ -60,6 +66,7 @@ class Dispatcher:
             self._drain()
         finally:
             self._proposals.close()
+            self._tidying.close()
             self._executor.close()
 
     def turn(self) -> None:
@@ -140,17 +147,24 @@ class Dispatcher:
             registered = hearing.register_workers(
                 session, self._inbox, self._fleet, executor=self._executor.name, epoch=self._leadership.epoch
             )
-            if intents:
-                hearing.fulfil_intents(session, studies)
-            results = hearing.settle_ended(session, studies, self._inbox, self._fleet, self._usd_per_gpu_hour)
+            deleted = hearing.fulfil_intents(session, studies) if intents else set()
+            ended = hearing.settle_ended(session, studies, self._inbox, self._fleet, self._usd_per_gpu_hour)
             hearing.note_progress(session, studies, self._inbox)
         self._fleet.worker_ids |= registered
-        self._fleet.forget(results, self._inbox.gone)
+        self._fleet.forget(ended.results, self._inbox.gone)
         self._inbox.clear()
+        self._tidy(ended, deleted)
         for study in studies.values():
             study.idle = False
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
             del studies[study_id]
+
+    def _tidy(self, ended: hearing.Ended, deleted: set[int]) -> None:
+        for result in ended.settled:
+            if result.outcome is Outcome.DONE and result.snapshot is not None:
+                self._tidying.rung_reached(result.snapshot)
+        for study_id in deleted:
+            self._tidying.study_deleted(study_id)
 
     def _intents_wait(self) -> bool:
         if time.monotonic() - self._intents_at < _INTENTS_EVERY_SECONDS:

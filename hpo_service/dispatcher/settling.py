@@ -25,18 +25,21 @@ _HOPELESS_TRIALS = 3
 
 def settle(
     session: Session, study: LiveStudy, result: SliceResult, *, usd_per_gpu_hour: float, blameless: bool = False
-) -> None:
-    """Apply the end of an attempt; a stale one changes nothing. A `blameless` loss does not count against the slice."""
+) -> bool:
+    """Apply the end of an attempt. A stale one changes nothing: False.
+
+    A `blameless` loss does not count against the slice.
+    """
     piece = study.slices.get(result.slice_id)
     if piece is None or piece.attempt != result.attempt or not piece.running:
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
-        return
+        return False
     failed = result.outcome in _RETRIED and not blameless
     next_state = _next_state(study, piece, result, failed)
     cost = cost_usd(result.usage.total_seconds(), 1, usd_per_gpu_hour)
     if not dispatch.end_attempt(session, result, cost, state=next_state, failed=failed):
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
-        return
+        return False
     piece.running, piece.stop_sent = False, False
     piece.failures += int(failed)
     if next_state != "waiting":
@@ -44,6 +47,7 @@ def settle(
     _account(study, piece, result, cost)
     _apply(session, study, piece, result, next_state)
     endings.conclude(session, study)
+    return True
 
 
 def _next_state(study: LiveStudy, piece: LiveSlice, result: SliceResult, failed: bool) -> str:
