@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 import httpx
+import psycopg2
 from pydantic import SecretStr
 
 from hpo_service.child_process import Child
@@ -85,7 +86,7 @@ class Supervisor:
         now = time.monotonic()
         if self._postgres and now - self._database_checked >= _DATABASE_CHECK_SECONDS:
             self._database_checked = now
-            if not self._postgres.running():
+            if not self._database_answers(self._postgres):
                 self._say("PostgreSQL does not answer; starting it again.")
                 self._postgres.start()
         for child in self._children.values():
@@ -95,6 +96,12 @@ class Supervisor:
         """Keep everything running until `stop` is set."""
         while not stop.wait(_TICK_SECONDS):
             self.check()
+
+    def _database_answers(self, postgres: EmbeddedPostgres) -> bool:
+        try:
+            return postgres.running()
+        except psycopg2.Error:
+            return False
 
     def _start_database(self) -> Settings:
         if self._settings.database_url is not None:

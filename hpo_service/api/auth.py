@@ -1,97 +1,33 @@
-"""Who is calling: API keys for programs, one-time login links and a session cookie for browsers."""
+"""How credentials travel: as Bearer tokens of programs, as cookies of browsers. The rest is in `hpo_service.access`."""
 
-import hmac
-import re
-import secrets
-from dataclasses import dataclass
-from hashlib import sha256
+from hpo_service.access import (
+    LOGIN_SECONDS,
+    SESSION_SECONDS,
+    Principal,
+    authenticate_browser,
+    authenticate_key,
+    create_key,
+    create_login_link,
+    open_browser_session,
+)
 
-from sqlalchemy.orm import Session
-
-from hpo_service.errors import Unauthenticated
-from hpo_service.repository import keys
+__all__ = [
+    "COOKIE",
+    "LOGIN_SECONDS",
+    "SESSION_SECONDS",
+    "Principal",
+    "authenticate_browser",
+    "authenticate_key",
+    "bearer",
+    "create_key",
+    "create_login_link",
+    "open_browser_session",
+]
 
 COOKIE = "hpo_session"
-LOGIN_SECONDS = 600
-SESSION_SECONDS = 12 * 3600
-_KEY = re.compile(r"hpo_key_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
-_SECRET_BYTES = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Principal:
-    """An authenticated caller. optuna-dashboard knows no projects, so only the first project's callers see it."""
-
-    project_id: int
-    key_id: int
-    sees_dashboard: bool
-
-
-def create_key(session: Session, project_id: int, label: str) -> str:
-    """Make an API key of the project. The answer is the only time it can be seen."""
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
-    key_id = keys.add_key(session, project_id, label, digest(secret))
-    return f"hpo_key_{key_id}_{secret}"
-
-
-def create_login_link(session: Session, key: str, base_url: str) -> str:
-    """A link that logs one browser in, once, within ten minutes, with the rights of `key`.
-
-    Raises:
-        Unauthenticated: the key is not valid.
-    """
-    token = secrets.token_urlsafe(_SECRET_BYTES)
-    keys.add_token(session, _stored_key(session, key), "login", digest(token), LOGIN_SECONDS)
-    return f"{base_url.rstrip('/')}/login?token={token}"
-
-
-def open_browser_session(session: Session, login_token: str) -> str | None:
-    """Consume a login token; the secret of the new browser session, None if the token is not (or no longer) valid."""
-    key = keys.use_login_token(session, digest(login_token))
-    if key is None:
-        return None
-    token = secrets.token_urlsafe(_SECRET_BYTES)
-    keys.add_token(session, key, "session", digest(token), SESSION_SECONDS)
-    return token
-
-
-def authenticate_key(session: Session, key: str) -> Principal:
-    """The owner of an API key. Raises Unauthenticated."""
-    return _principal(_stored_key(session, key))
-
-
-def authenticate_browser(session: Session, token: str) -> Principal:
-    """The owner of a browser session. Raises Unauthenticated."""
-    stored = keys.live_session(session, digest(token))
-    if stored is None:
-        raise Unauthenticated("The browser session has ended. Open a new login link.")
-    return _principal(stored)
-
-
-def digest(secret: str) -> str:
-    """What is stored of a secret."""
-    return sha256(secret.encode()).hexdigest()
-
-
-def parse_key(key: str) -> tuple[int, str] | None:
-    """Id and secret of a well-formed key."""
-    match = _KEY.fullmatch(key)
-    return (int(match[1]), match[2]) if match else None
 
 
 def bearer(header: str) -> str | None:
     """The key of an `Authorization: Bearer` header."""
     scheme, _, key = header.partition(" ")
     return key.strip() if scheme.lower() == "bearer" and key.strip() else None
-
-
-def _principal(key: keys.StoredKey) -> Principal:
-    return Principal(project_id=key.project_id, key_id=key.id, sees_dashboard=key.in_default_project)
-
-
-def _stored_key(session: Session, key: str) -> keys.StoredKey:
-    parsed = parse_key(key)
-    stored = keys.live_key(session, parsed[0]) if parsed else None
-    if parsed is None or stored is None or not hmac.compare_digest(digest(parsed[1]), stored.secret_sha256):
-        raise Unauthenticated("The API key is not valid. Send a key made by `hpo key create` as a Bearer token.")
-    return stored

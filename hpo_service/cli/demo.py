@@ -23,7 +23,7 @@ from hpo_service.cli.views import gain_sentence, saved, spent
 from hpo_service.cli.watch import EXIT_STUDY_FAILED, follow_to_end
 from hpo_service.client import Client, study_path
 from hpo_service.domain import TERMINAL, StudyState
-from hpo_service.errors import HpoError, SetupError
+from hpo_service.errors import SetupError
 from hpo_service.home import Home, free_port
 from hpo_service.settings import Settings
 from hpo_service.supervisor import Supervisor
@@ -69,12 +69,11 @@ def demo(
 class _Service:
     """The running service: a client, and a thread that keeps its processes alive."""
 
-    def __init__(self, supervisor: Supervisor, client: Client, login_link: str) -> None:
+    def __init__(self, supervisor: Supervisor, client: Client) -> None:
         self.client = client
-        self.login_link = login_link
         self._supervisor = supervisor
         self._stop = threading.Event()
-        self._error: HpoError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._keep_running, name="supervisor")
         self._thread.start()
 
@@ -97,7 +96,7 @@ class _Service:
         try:
             while not self._stop.wait(_CHECK_SECONDS):
                 self._supervisor.check()
-        except HpoError as error:
+        except Exception as error:
             self._error = error
 
 
@@ -108,7 +107,7 @@ def _service(settings: Settings) -> Iterator[_Service]:
         started = supervisor.start()
         say(f"It answers at {started.url}. Watch in a browser, once: {started.login_link}")
         with Client(started.url, Home(settings.home_path()).key()) as client:
-            service = _Service(supervisor, client, started.login_link)
+            service = _Service(supervisor, client)
             try:
                 yield service
             finally:

@@ -71,7 +71,7 @@ def _lines(client: Client, name: str, follower: Follower, check: Callable[[], No
 
 
 def _live(client: Client, name: str, follower: Follower, check: Callable[[], None]) -> Json:
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             check()

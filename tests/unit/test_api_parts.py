@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from hpo_service.api.auth import bearer, digest, parse_key
+from hpo_service.access import digest, parse_key
+from hpo_service.api.auth import bearer
 from hpo_service.api.markup import Markup, join, page, tag
 from hpo_service.domain import StudyState
 from hpo_service.errors import Conflict, InvalidRequest, SetupError

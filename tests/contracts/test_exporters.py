@@ -1,0 +1,153 @@
+"""Every export is read by the program that it is for, and every value survives."""
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig
+from ruamel.yaml import YAML
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+
+from hpo_service.best import Best, Improvement
+from hpo_service.errors import InvalidRequest
+from hpo_service.exporters import FORMATS, render
+from hpo_service.exporters.document import StudyFacts, best_document
+from hpo_service.spec import parse_spec, resolve
+from trainer.adapter import target_modules
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
+
+
+def document(**parameters: Any) -> TrialFile:
+    return TrialFile(
+        kind="BestParams",
+        model=ModelSpec(path="models/base"),
+        data=DataSpec(train="train.jsonl"),
+        parameters=Parameters(**parameters),
+    )
+
+
+@pytest.mark.parametrize("format", ["yaml", "json"])
+@settings(deadline=None)
+@given(
+    learning_rate=st.floats(1e-12, 1.0, exclude_min=True),
+    epsilon=st.floats(1e-300, 1.0),
+    name=st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
+)
+def test_the_document_comes_back_equal(format: str, learning_rate: float, epsilon: float, name: str) -> None:
+    written = document(learning_rate=learning_rate, adam_epsilon=epsilon).model_copy(
+        update={"metadata": {"name": name}}
+    )
+    text = render(format, written).text
+    assert TrialFile.model_validate(YAML(typ="safe", pure=True).load(text)) == written
+    assert TrialFile.model_validate(yaml.safe_load(text)) == written
+
+
+@pytest.mark.parametrize("word", ["no", "On", "y", "1e-4", "2026-11-24", ".inf", "~", "0x10", "", "a: b", "# c"])
+def test_old_yaml_readers_keep_text_as_text(word: str) -> None:
+    text = render("yaml", document().model_copy(update={"metadata": {"name": word}})).text
+    assert yaml.safe_load(text)["metadata"]["name"] == word
+
+
+def test_numbers_have_no_exponent() -> None:
+    for format in FORMATS:
+        text = render(format, document(learning_rate=2e-5, adam_epsilon=1e-8)).text
+        assert "e-0" not in text
+    assert "learning_rate: 0.00002\n" in render("yaml", document(learning_rate=2e-5)).text
+
+
+def test_transformers_reads_the_training_arguments(tmp_path: Any) -> None:
+    parameters = Parameters(
+        learning_rate=3.21e-5, effective_batch=24, warmup_ratio=0.1, weight_decay=0.01, epochs=1.5, adam_beta2=0.95
+    )
+    rendered = render("hf", document(**parameters.model_dump()))
+    arguments = TrainingArguments(**json.loads(rendered.text), output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.learning_rate == parameters.learning_rate
+    batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    assert batch == parameters.effective_batch
+    assert arguments.get_warmup_steps(1000) == 100
+    assert arguments.weight_decay == parameters.weight_decay
+    assert arguments.num_train_epochs == parameters.epochs
+    assert (arguments.adam_beta2, arguments.adam_epsilon) == (parameters.adam_beta2, parameters.adam_epsilon)
+    assert arguments.max_grad_norm == parameters.max_grad_norm
+    assert rendered.dropped == ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "max_length")
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 12, 17, 4096])
+def test_the_effective_batch_is_exact(size: int) -> None:
+    arguments = json.loads(render("hf", document(effective_batch=size)).text)
+    assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == size
+    assert arguments["per_device_train_batch_size"] <= TrainingSettings().micro_batch
+
+
+@pytest.mark.parametrize(("scheduler", "warmup", "expected"), [
+    ("cosine", 0.1, "cosine"),
+    ("linear", 0.0, "linear"),
+    ("constant", 0.0, "constant"),
+    ("constant", 0.1, "constant_with_warmup"),
+])  # fmt: skip
+def test_schedulers_mean_the_same(scheduler: str, warmup: float, expected: str, tmp_path: Any) -> None:
+    text = render("hf", document(lr_scheduler=scheduler, warmup_ratio=warmup)).text
+    arguments = TrainingArguments(**json.loads(text), output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.lr_scheduler_type == expected
+
+
+def test_a_warm_up_over_the_whole_run_stays_one(tmp_path: Any) -> None:
+    text = render("hf", document(warmup_ratio=1.0)).text
+    arguments = TrainingArguments(**json.loads(text), output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.get_warmup_steps(1000) == 1000
+
+
+@pytest.mark.parametrize("alpha", [32.0, 11.5])
+def test_peft_reads_the_adapter_config(alpha: float) -> None:
+    text = render("peft", document(lora_r=8, lora_alpha=alpha, lora_dropout=0.05, target_modules="q_proj,v_proj")).text
+    config = LoraConfig(**json.loads(text))
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (8, alpha, 0.05)
+    assert config.target_modules == {"q_proj", "v_proj"}
+    assert config.base_model_name_or_path == "models/base"
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "attention", "mlp", "q_proj,down_proj"])
+def test_peft_adapts_the_modules_that_the_trainer_does(targets: str) -> None:
+    from peft import get_peft_model
+
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    model = LlamaForCausalLM(config)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
+    exported = LoraConfig(**json.loads(render("peft", document(target_modules=targets)).text))
+    adapted = get_peft_model(model, exported)
+    names = {name.removesuffix(".lora_A.default") for name, _ in adapted.named_modules() if name.endswith("A.default")}
+    assert {name.removeprefix("base_model.model.") for name in names} == set(target_modules(linear, targets))
+
+
+def test_an_unknown_format_names_the_known_ones() -> None:
+    with pytest.raises(InvalidRequest, match="yaml, json, hf, peft"):
+        render("toml", document())
+
+
+def test_provenance_says_where_the_values_come_from() -> None:
+    spec = parse_spec({"metadata": {"name": "s"}, "preset": "quick", "model": {"path": "m"}, "data": {"train": "t"}})
+    resolved = resolve(spec, model_path="m", train="t", eval=None, train_rows=100, eval_rows=10)
+    improvement = Improvement(baseline_trial=0, examples=100, baseline_loss=3.0, loss=2.0, relative=1 / 3)
+    best = Best(
+        trial_number=4, loss=2.0, examples=100, provisional=True, parameters=Parameters(lora_r=4).model_dump(),
+        improvement=improvement,
+    )  # fmt: skip
+    made = best_document(StudyFacts(name="s", seed=0), best, resolved, now=datetime(2026, 11, 24, tzinfo=UTC))
+    assert made.kind == "BestParams"
+    assert made.parameters == Parameters(lora_r=4)
+    assert made.provenance["trial"] == 4
+    assert made.provenance["baseline_loss"] == 3.0
+    assert made.provenance["date"] == "2026-11-24T00:00:00Z"
+    assert "base_digest" not in made.provenance
+    text = render("yaml", made).text
+    assert text.startswith("# Trial 4 of study s: eval_loss 2.0 (provisional: not trained to its end)\n")
+    assert math.isclose(yaml.safe_load(text)["provenance"]["loss"], 2.0)
+    assert json.loads(render("hf", made).text)["run_name"] == "s-trial-4"

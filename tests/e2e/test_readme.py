@@ -1,0 +1,60 @@
+"""The README's example is run as it stands: a study, its best config, the trainer on that config, the notebook."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpo_service.settings import Settings
+from tests.e2e.service import ROOT, Service
+
+README = (ROOT / "README.md").read_text()
+
+
+def block(marker: str) -> str:
+    """The code block below the comment that begins with `marker`."""
+    found = re.search(rf"<!-- {re.escape(marker)}.*?-->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, f"the README has no block {marker}"
+    return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def best(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """best.yaml, made by the README's commands."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "study.yaml").write_text(block("study.yaml"))
+    watched = service.run("study", "create", "-f", str(folder / "study.yaml"), "--watch")
+    assert watched.returncode == 0, watched.stderr
+    exported = service.run("best", "wordnet", "--format", "yaml", "-o", str(folder / "best.yaml"))
+    assert exported.returncode == 0, exported.stderr
+    return folder / "best.yaml"
+
+
+def test_the_exported_config_trains_to_the_trials_own_loss(service: Service, best: Path) -> None:
+    study = service.study("wordnet")
+    assert study["state"] == "completed"
+    command = [sys.executable, "-m", "trainer", "run", str(best), "--output-dir", str(best.parent / "run")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout.splitlines()[-1])
+    assert report["eval_loss"] == study["best"]["loss"]
+    assert study["best"]["improvement"]["relative"] > 0
+
+
+def test_optuna_reads_the_study_from_a_notebook(service: Service, best: Path) -> None:
+    code = block("notebook") + "\nprint(study.best_value, len(study.trials))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=service.environment(), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    value, trials = ran.stdout.split()
+    assert float(value) == service.study("wordnet")["best"]["loss"]
+    assert int(trials) == 8
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    missing = [f"HPO_{name.upper()}" for name in Settings.model_fields if f"`HPO_{name.upper()}`" not in README]
+    assert missing == []

@@ -1,0 +1,159 @@
+"""The CLI against a real API, a real database and a dispatcher whose slices end at once."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+import yaml
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.api.app import create_app
+from hpo_service.cli import main
+from tests import serving
+from trainer.spec import TrialFile
+
+
+@pytest.fixture
+def _service(
+    engine: Engine, sessions: sessionmaker[Session], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """An API on a port of its own, found through the environment."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    app = create_app(serving.settings(root), engine, with_dashboard=False)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    monkeypatch.setenv("HPO_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    monkeypatch.setenv("HPO_API_KEY", serving.make_key(sessions))
+    monkeypatch.setenv("HPO_HOME", str(root / "home"))
+    while not server.started:
+        time.sleep(0.01)
+    yield
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+@pytest.fixture
+def _dispatching(_service: None, sessions: sessionmaker[Session]) -> Iterator[None]:
+    """A dispatcher beside the API."""
+    dispatcher, _ = serving.make_dispatcher(sessions)
+    stop = threading.Event()
+    thread = threading.Thread(target=dispatcher.run, args=(stop,))
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(serving.spec()))
+    return str(path)
+
+
+class Hpo:
+    """Runs commands and remembers what they said."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.err = ""
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        said = self._capsys.readouterr()
+        self.err = said.err
+        assert (stopped.value.code or 0) == code, said.err
+        assert "\x1b" not in said.out + said.err
+        return said.out
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "-o", "json"))
+
+
+@pytest.fixture
+def hpo(capsys: pytest.CaptureFixture[str]) -> Hpo:
+    return Hpo(capsys)
+
+
+@pytest.mark.usefixtures("_dispatching")
+def test_a_study_from_file_to_config(hpo: Hpo, study_file: str, tmp_path: Path) -> None:
+    out = hpo("study", "create", "-f", study_file, "--watch", "--set", "budget.max_trials=4")
+    assert out == ""
+    assert "trial 0 has loss" in hpo.err
+    assert "Study first is completed" in hpo.err
+
+    study = hpo.json("study", "show", "first")
+    assert study["state"] == "completed"
+    assert study["max_trials"] == 4
+    assert [row["name"] for row in hpo.json("study", "list")] == ["first"]
+    assert "completed" in hpo("study", "list")
+    assert "learning_rate" in hpo("study", "show", "first")
+
+    trials = hpo.json("trial", "list", "first")
+    assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
+    assert "baseline" in hpo("trial", "list", "first")
+    assert hpo.json("trial", "show", "first", "0")["baseline"] is True
+    assert "done" in hpo("trial", "show", "first", "0")
+
+    for format in ("yaml", "json", "hf", "peft"):
+        assert "learning_rate" in hpo("best", "first", "--format", format) or format == "peft"
+    assert "no place for" in hpo.err
+    target = tmp_path / "best.yaml"
+    assert hpo("best", "first", "-o", str(target)) == ""
+    best = TrialFile.model_validate(yaml.safe_load(target.read_text()))
+    assert best.parameters.learning_rate == study["best"]["parameters"]["learning_rate"]
+    assert hpo("study", "watch", "first") == ""
+
+    assert hpo.json("study", "clone", "first", "second", "--set", "budget.max_trials=1")["name"] == "second"
+    hpo("study", "watch", "second")
+    hpo("study", "delete", "first", "--yes")
+
+
+@pytest.mark.usefixtures("_service")
+def test_steering_and_refusals(hpo: Hpo, study_file: str) -> None:
+    assert hpo.json("study", "create", "-f", study_file, "--name", "other")["state"] == "queued"
+    hpo("study", "create", "-f", study_file, "--name", "other", code=1)
+    assert "exists already" in hpo.err
+    assert "extend" in str(hpo.json("study", "extend", "other", "--set", "budget.max_trials=9")["pending"])
+    hpo("study", "extend", "other", "--set", "budget.max_trals=9", code=4)
+    hpo("trial", "enqueue", "other", "learning_rate=3e-4")
+    for verb in ("pause", "stop"):
+        hpo("study", verb, "other")
+    hpo("study", "show", "nothing", code=1)
+    assert "no study named 'nothing'" in hpo.err
+    hpo("best", "other", code=1)
+
+
+@pytest.mark.usefixtures("_service")
+def test_an_invalid_spec_is_explained_field_by_field(hpo: Hpo, study_file: str) -> None:
+    report = hpo.json("study", "validate", "-f", study_file)
+    assert report["dimensions"] == 2
+    assert "rungs" in hpo("study", "validate", "-f", study_file)
+    hpo("study", "create", "-f", study_file, "--set", "budgett.max_trials=4", code=4)
+    assert "budget" in hpo.err
+    hpo("study", "create", "-f", study_file, "--set", "space.learning_rate.low=1", code=4)
+    assert "learning_rate" in hpo.err
+    hpo("study", "create", "-f", study_file, "--set", "model.path=/etc", code=4)
+    assert hpo.json("study", "list") == []
+
+
+@pytest.mark.usefixtures("_service")
+def test_spaces_and_login(hpo: Hpo, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {space["name"] for space in hpo.json("space", "list")} >= {"quick", "standard", "wide"}
+    assert "quick" in hpo("space", "list")
+    assert "/login?token=" in hpo("login")
+    monkeypatch.setenv("HPO_API_KEY", "hpo_key_1_wrong")
+    hpo("study", "list", code=1)
+    assert "not valid" in hpo.err

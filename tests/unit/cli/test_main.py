@@ -1,0 +1,81 @@
+"""Exit codes and the one sentence on stderr."""
+
+from pathlib import Path
+
+import pytest
+
+from hpo_service.cli import main
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    code = stopped.value.code
+    return code if isinstance(code, int) else int(bool(code))
+
+
+@pytest.fixture(autouse=True)
+def _no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("hpo_service.client._FIRST_DELAY_SECONDS", 0.0)
+
+
+def test_help_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    assert "study" in capsys.readouterr().out
+
+
+def test_wrong_usage_is_two() -> None:
+    assert run("study", "create") == 2
+    assert run("nonsense") == 2
+    assert run("trial", "show", "name", "minus-one") == 2
+
+
+def test_an_invalid_file_is_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.yaml").write_text("a: [1\n")
+    assert run("study", "create", "-f", str(tmp_path / "study.yaml")) == 4
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
+def test_without_a_key_the_remedy_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("study", "list") == 1
+    said = capsys.readouterr()
+    assert "hpo up" in said.err
+    assert said.out == ""
+
+
+def test_without_a_service_the_remedy_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HPO_API_KEY", "hpo_key_1_x")
+    monkeypatch.setenv("HPO_URL", "http://127.0.0.1:9")
+    assert run("study", "show", "first") == 1
+    assert "No service answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "home" / "admin.key"
+    key.parent.mkdir()
+    key.write_text("hpo_key_1_x")
+    key.chmod(0o644)
+    assert run("study", "list") == 1
+    assert "chmod 600" in capsys.readouterr().err
+
+
+def test_a_setting_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HPO_PORT", "99999")
+    assert run("up") == 1
+    assert "HPO_PORT is '99999'" in capsys.readouterr().err
+
+
+def test_deleting_asks_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert run("study", "delete", "first") == 1
+    assert "--yes" in capsys.readouterr().err
+
+
+def test_doctor_fails_without_a_service_and_names_remedies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor") == 1
+    out = capsys.readouterr().out
+    assert "hpo up" in out
+    assert "\x1b" not in out
