@@ -115,9 +115,7 @@ class Slice(Base):
     until_examples: Mapped[int]
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(server_default=text("0"))  #: the current one; older ones are stale
-    failures: Mapped[int] = mapped_column(
-        server_default=text("0")
-    )  #: attempts lost to dead workers, infra errors
+    failures: Mapped[int] = mapped_column(server_default=text("0"))  #: attempts lost to dead workers, infra errors
     snapshots: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))  #: SnapshotRef, newest first
     progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: the last sign of life
     created_at: Mapped[datetime] = _now()

@@ -18,10 +18,9 @@ from hpo_service.client import ApiProblem, Client, ServiceUnreachable
 from hpo_service.database import describe, make_engine, session_factory
 from hpo_service.errors import HpoError
 from hpo_service.home import require_free_port
-from hpo_service.repository.workers import count_by_state
 from hpo_service.settings import Settings
+from hpo_service.studies.workers import worker_counts
 from hpo_service.supervisor import database_url
-from hpo_service.tables import DEFAULT_PROJECT_ID
 
 _LEAST_DISK_BYTES = 2 * 1024**3
 _START = "Start the service: hpo up"
@@ -168,6 +167,6 @@ def _count_workers(url: str) -> dict[str, int]:
     engine = make_engine(url, application_name="hpo-doctor", pool_size=0)
     try:
         with session_factory(engine)() as session:
-            return count_by_state(session, DEFAULT_PROJECT_ID)
+            return worker_counts(session)
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""Kill anything: the study goes on from its snapshots and ends like an undisturbed one, losses equal to the last bit."""
+"""Kill anything: the study goes on from its snapshots and ends like an undisturbed one, bitwise equal."""
 
 from pathlib import Path
 from typing import Any
