@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _explain(detail: str, problems: Sequence[dict[str, object]]) -> None:
-    sentence = detail[:1].upper() + detail[1:]
-    say(f"Error: {sentence}")
+    say(f"Error: {detail}")
     for problem in problems:
         text = str(problem.get("detail", ""))
         if text and text not in detail:

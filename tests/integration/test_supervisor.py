@@ -104,11 +104,14 @@ def test_the_life_of_a_service(service: Service) -> None:
 def test_children_end_with_a_killed_supervisor_and_the_next_start_adopts_the_rest(service: Service) -> None:
     service.up()
     key = (service.home / "admin.key").read_text()
-    supervisor = service.processes("everything")
-    parent = next(process for process in supervisor if "up" in process.cmdline())
+    parent = next(process for process in service.processes("everything") if "up" in process.cmdline())
+    postgres = service.processes("postgres")
     os.kill(parent.pid, signal.SIGKILL)
+    service.wait(lambda: service.processes("api") == [], 30, "the API to end with its parent")
+    service.wait(lambda: service.processes("dispatcher") == [], 30, "the dispatcher to end with its parent")
+    assert service.processes("postgres") == postgres
     service.up()
+    assert service.processes("postgres") == postgres
     assert (service.home / "admin.key").read_text() == key
-    assert len(service.processes("dispatcher")) == 1
     assert service.down() == 0
     assert service.processes("everything") == []
