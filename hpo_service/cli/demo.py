@@ -60,7 +60,7 @@ def demo(
                 say(f"Everything stays up until Ctrl-C. Log in, once, within ten minutes: {link}")
                 service.wait()
     except KeyboardInterrupt:
-        say("Stopped. An unfinished study goes on with the next demo.")
+        say("Stopped." if final else "Stopped. The study goes on with the next demo.")
         raise typer.Exit(0 if final else 130) from None
     if final.get("state") == StudyState.FAILED:
         raise typer.Exit(EXIT_STUDY_FAILED)

@@ -38,12 +38,15 @@ def json_text(value: object, indent: int = 0) -> str:
     if isinstance(value, float):
         return plain_float(value)
     if isinstance(value, Mapping) and value:
-        members = [f"{inner}{json.dumps(str(key))}: {json_text(item, indent + 2)}" for key, item in value.items()]
+        members = [
+            f"{inner}{json.dumps(str(key), ensure_ascii=False)}: {json_text(item, indent + 2)}"
+            for key, item in value.items()
+        ]
         return "{\n" + ",\n".join(members) + "\n" + " " * indent + "}"
     if isinstance(value, Sequence) and not isinstance(value, str) and value:
         items = [f"{inner}{json_text(item, indent + 2)}" for item in value]
         return "[\n" + ",\n".join(items) + "\n" + " " * indent + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def names_not_in(document: TrialFile, known: frozenset[str]) -> tuple[str, ...]:
