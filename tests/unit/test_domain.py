@@ -1,0 +1,74 @@
+"""States, rungs, budgets."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hpo_service.domain import (
+    TERMINAL,
+    Limits,
+    Spent,
+    StudyState,
+    cost_usd,
+    exhausted,
+    ladder,
+    require_transition,
+    trial_ladder,
+)
+from hpo_service.errors import Conflict
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_rungs_grow_by_the_factor_and_end_at_the_budget() -> None:
+    assert ladder(1000, 0.06, 3) == (60, 180, 540, 1000)
+
+
+def test_a_rung_just_below_the_end_is_left_out() -> None:
+    assert ladder(1000, 0.3, 3) == (300, 1000)
+
+
+@pytest.mark.parametrize("examples", [1, 2, 7])
+def test_the_smallest_budgets_have_a_ladder(examples: int) -> None:
+    rungs = ladder(examples, 0.06, 3)
+    assert rungs[-1] == examples
+    assert list(rungs) == sorted(set(rungs))
+
+
+def test_a_shorter_trial_adds_its_own_end() -> None:
+    assert trial_ladder((60, 180, 540, 1000), 500) == (60, 180, 500)
+    assert trial_ladder((60, 180, 540, 1000), 540) == (60, 180, 540)
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_an_ended_study_stays_ended(state: StudyState) -> None:
+    for wanted in StudyState:
+        with pytest.raises(Conflict, match=r"it has ended"):
+            require_transition("s", state, wanted)
+
+
+def test_a_refused_transition_names_what_is_possible() -> None:
+    with pytest.raises(Conflict, match=r"'s' is stopping and cannot become paused.*completed"):
+        require_transition("s", StudyState.STOPPING, StudyState.PAUSED)
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent", "reason"),
+    [
+        (Limits(max_trials=1, max_examples=10), Spent(examples=10), "10 of 10 examples"),
+        (Limits(max_trials=1, max_gpu_hours=1), Spent(seconds=3600), "1.00 of 1 GPU-hours"),
+        (Limits(max_trials=1, max_cost_usd=5), Spent(usd=5.5), "5.50 of 5 USD"),
+        (Limits(max_trials=1, deadline=NOW), Spent(), "deadline"),
+    ],
+)
+def test_a_spent_budget_says_which(limits: Limits, spent: Spent, reason: str) -> None:
+    assert reason in (exhausted(limits, spent, NOW) or "")
+
+
+def test_what_is_left_may_be_spent() -> None:
+    limits = Limits(max_trials=1, max_examples=10, max_gpu_hours=1, max_cost_usd=5, deadline=NOW + timedelta(days=1))
+    assert exhausted(limits, Spent(examples=9, seconds=3599, usd=4.9), NOW) is None
+
+
+def test_money_is_worker_hours() -> None:
+    assert cost_usd(1800, 8, 2.5) == 10.0
