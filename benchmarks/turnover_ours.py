@@ -1,6 +1,7 @@
 """Our side of the turnover benchmark: a real `hpo up` in a folder of its own, driven over HTTP."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, Engine, func, select
 from benchmarks.turnover_work import EVAL_BATCH, MAX_LENGTH, SEED, Work
 from hpo_service.client import Client, study_path
 from hpo_service.database import make_engine
-from hpo_service.home import Home, free_port
+from hpo_service.home import Home
 from hpo_service.settings import Settings
 from hpo_service.supervisor import database_url
 from hpo_service.tables import Attempt, Event, Slice, Study, Worker
@@ -90,7 +91,7 @@ def study_spec(work: Work) -> dict[str, Any]:
 @contextmanager
 def _service(home: Path, work: Work, folder: Path) -> Iterator[tuple[Client, Engine]]:
     """`hpo up` as a user would start it, until the end of the block."""
-    port = free_port("127.0.0.1", 8080)
+    port = _any_free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HPO_")}
     environment |= {
         "HPO_ROOTS": f"{Path(work.model).parent}:{folder}",
@@ -102,7 +103,7 @@ def _service(home: Path, work: Work, folder: Path) -> Iterator[tuple[Client, Eng
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait(lambda: _is_ready(process, log_path, f"http://127.0.0.1:{port}"), _START_SECONDS, "no service answers")
+        _wait(lambda: _is_ready(process, log_path, Home(home)), _START_SECONDS, "no service answers")
         engine = make_engine(database_url(Settings(home=home, port=port)), application_name="benchmark")
         try:
             with Client(f"http://127.0.0.1:{port}", Home(home).key()) as client:
@@ -114,11 +115,19 @@ def _service(home: Path, work: Work, folder: Path) -> Iterator[tuple[Client, Eng
         process.wait(120)
 
 
-def _is_ready(process: subprocess.Popen[bytes], log_path: Path, url: str) -> bool:
+def _any_free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_ready(process: subprocess.Popen[bytes], log_path: Path, home: Home) -> bool:
     if process.poll() is not None:
         raise RuntimeError(f"`hpo up` ended:\n{log_path.read_text(errors='replace')[-2000:]}")
+    url = home.url()  # written once the database is prepared and the key exists; so it is our service that answers
+    if url is None:
+        return False
     try:
-        # The service file is written once the database is prepared and the key exists.
         return httpx.get(f"{url}/readyz", trust_env=False, timeout=2).is_success
     except httpx.TransportError:
         return False

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from hpo_service.client import Client, ServiceUnreachable
+from hpo_service.client import ApiProblem, Client, ServiceUnreachable
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
@@ -144,6 +144,10 @@ class Service:
                 return client.get(f"/v1/studies/{name}")
         except (ServiceUnreachable, httpx.HTTPError):
             return {}
+        except ApiProblem as problem:
+            if problem.status != 503:
+                raise
+            return {}
 
     def wait_for_reports(self, name: str, count: int) -> None:
         """Wait until the study has so many rung losses."""
@@ -163,6 +167,10 @@ class Service:
         try:
             return sum(len(trial["losses"]) for trial in self.trials(name))
         except (ServiceUnreachable, httpx.HTTPError):
+            return -1
+        except ApiProblem as problem:
+            if problem.status != 503:
+                raise
             return -1
 
     def _owns(self, process: psutil.Process) -> bool:
