@@ -64,7 +64,6 @@ class Study(Base):
     resolved: Mapped[dict[str, Any]]  #: preset expanded, paths and row counts resolved; PATCH changes this
     state: Mapped[str]
     message: Mapped[str] = mapped_column(server_default="")
-    version: Mapped[int] = mapped_column(server_default=text("1"))  #: grows with every change; the ETag
     optuna_study_id: Mapped[int | None]
     decision_number: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = _now()

@@ -42,7 +42,7 @@ def finish_intent(session: Session, intent_id: int, error: str | None) -> None:
 
 def set_state(session: Session, study_id: int, state: StudyState, message: str) -> None:
     """Write a study's state; the caller has checked the transition."""
-    values: dict[str, Any] = {"state": str(state), "message": message, "version": Study.version + 1}
+    values: dict[str, Any] = {"state": str(state), "message": message}
     if state is StudyState.RUNNING:
         values["started_at"] = func.coalesce(Study.started_at, func.clock_timestamp())
     if state in TERMINAL:
@@ -52,7 +52,7 @@ def set_state(session: Session, study_id: int, state: StudyState, message: str) 
 
 def update_study(session: Session, study_id: int, **values: object) -> None:
     """Change columns of a study."""
-    session.execute(update(Study).where(Study.id == study_id).values(**values, version=Study.version + 1))
+    session.execute(update(Study).where(Study.id == study_id).values(**values))
 
 
 def add_event(
@@ -224,9 +224,7 @@ def spent(session: Session, study_id: int) -> Spent:
 def delete_study(session: Session, study_id: int) -> None:
     """Forget an ended study; its name is free again. Rows stay for the accounts."""
     session.execute(
-        update(Study)
-        .where(Study.id == study_id)
-        .values(deleted_at=func.clock_timestamp(), optuna_study_id=None, version=Study.version + 1)
+        update(Study).where(Study.id == study_id).values(deleted_at=func.clock_timestamp(), optuna_study_id=None)
     )
 
 

@@ -77,7 +77,6 @@ def _studies() -> None:
         _json("resolved"),
         _text("state"),
         _text("message", default=""),
-        _number("version", default=1),
         _number("optuna_study_id", nullable=True),
         _number("decision_number", default=0),
         _created(),
