@@ -98,6 +98,7 @@ def write_snapshot(store: Path, path: str, *, examples_seen: int = 1) -> Snapsho
         examples_seen=examples_seen,
         step=1,
         total_examples=ROWS,
+        micro_batch=8,
         divergence={},
         eval_loss=1.0,
         eval_tokens=1,

@@ -38,6 +38,7 @@ class TrialState:
     examples_seen: int
     step: int
     total_examples: int
+    micro_batch: int
     divergence: dict[str, Any]
     adapter: dict[str, torch.Tensor]
     adapter_config: str
@@ -161,6 +162,7 @@ def _manifest(state: TrialState, usage: Usage, files: dict[str, FileDigest]) -> 
         examples_seen=state.examples_seen,
         step=state.step,
         total_examples=state.total_examples,
+        micro_batch=state.micro_batch,
         divergence=state.divergence,
         eval_loss=state.eval_loss,
         eval_tokens=state.eval_tokens,
@@ -176,6 +178,7 @@ def _state(manifest: SnapshotManifest, files: dict[str, bytes]) -> TrialState:
         examples_seen=manifest.examples_seen,
         step=manifest.step,
         total_examples=manifest.total_examples,
+        micro_batch=manifest.micro_batch,
         divergence=manifest.divergence,
         adapter=load(files[ADAPTER]),
         adapter_config=files[ADAPTER_CONFIG].decode(),

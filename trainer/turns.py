@@ -14,7 +14,7 @@ from trainer.errors import BaseChangedError
 from trainer.residents import Residents
 from trainer.slices import SliceRun
 from trainer.snapshot import SnapshotStore
-from trainer.spec import Outcome, Ready, Slice, SliceResult, StartSlice, WorkerCommand
+from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlice, WorkerCommand
 
 #: exit status of a worker whose base model was written to
 BASE_CHANGED = 70
@@ -43,6 +43,8 @@ class Turns:
             if command.slice.token not in self._tokens():
                 self._waiting.append(command.slice)
             return
+        if isinstance(command, StartJob):
+            raise NotImplementedError
         token = (command.slice_id, command.attempt)
         for run in self._running:
             if run.slice.token == token:

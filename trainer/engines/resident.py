@@ -123,6 +123,7 @@ class ResidentEngine:
             examples_seen=trial.examples_seen,
             step=trial.step,
             total_examples=trial.total_examples,
+            micro_batch=trial.spec.training.micro_batch,
             divergence=trial.watch.state(),
             adapter={name: weight.detach().to("cpu", copy=True) for name, weight in trial.adapter.weights.items()},
             adapter_config=trial.adapter.config_json,

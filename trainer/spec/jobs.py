@@ -1,0 +1,43 @@
+"""Jobs: work on a worker that is not a trial. The same attempts and fencing as a slice."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainer.spec.base import Frozen, Outcome, Text
+from trainer.spec.quality import QualityThresholds
+from trainer.spec.trial import DataSpec
+
+
+class CheckData(Frozen):
+    """Check data before anything is trained on it. The tokenizer and chat template are the model's."""
+
+    kind: Literal["check_data"] = "check_data"
+    model: Text
+    data: DataSpec
+    thresholds: QualityThresholds = QualityThresholds()
+
+
+class Job(Frozen):
+    """One attempt at a task. `job_id` comes from the sequence that numbers slices, so tokens never collide."""
+
+    job_id: int
+    attempt: Annotated[int, Field(ge=1)]
+    task: CheckData
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """The fencing token."""
+        return (self.job_id, self.attempt)
+
+
+class JobResult(Frozen):
+    """How an attempt at a job ended. A report that says FAIL is a job that is done."""
+
+    type: Literal["job_result"] = "job_result"
+    job_id: int
+    attempt: int
+    outcome: Outcome
+    report: dict[str, Any] | None = None
+    seconds: float = 0.0
+    message: str = ""

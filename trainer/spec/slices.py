@@ -1,0 +1,94 @@
+"""A slice, what it hands back, and the snapshots between slices."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.spec.base import Frozen, Outcome, Sha256
+from trainer.spec.trial import TrialSpec
+from trainer.spec.usage import Notice, Usage
+
+
+class SnapshotRef(Frozen):
+    """A snapshot on the shared store. `digest` is the SHA-256 of its `manifest.json`."""
+
+    path: Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z/-]*$", max_length=256)]
+    digest: Sha256
+    examples_seen: Annotated[int, Field(ge=0)]
+
+
+class FileDigest(Frozen):
+    """One file of a snapshot."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
+
+
+class SnapshotManifest(Frozen):
+    """`manifest.json`: cursors, RNG keys and digests. Written last, after every file it names is on disk."""
+
+    version: Literal[1] = 1
+    trial_digest: str
+    base_digest: str
+    examples_seen: int
+    step: int
+    total_examples: int
+    micro_batch: int
+    divergence: dict[str, Any]
+    eval_loss: float | None
+    eval_tokens: int | None
+    usage: Usage
+    files: dict[str, FileDigest]
+
+
+class Slice(Frozen):
+    """Take the trial from the newest of `snapshots` that verifies (else from its start) to `until_examples`.
+
+    The rung is reached at the first optimizer step at or past `until_examples`, or at the trial's own end.
+    `snapshot_dir` is relative to the snapshot root and unique to `(slice, attempt)`.
+    """
+
+    slice_id: int
+    attempt: Annotated[int, Field(ge=1)]
+    trial: TrialSpec
+    until_examples: Annotated[int, Field(ge=1)]
+    snapshot_dir: Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z/-]*$", max_length=200)]
+    snapshots: tuple[SnapshotRef, ...] = ()
+
+    @property
+    def token(self) -> tuple[int, int]:
+        """The fencing token."""
+        return (self.slice_id, self.attempt)
+
+
+class SliceResult(Frozen):
+    """How an attempt ended and what it leaves behind. `finished` says that the trial has seen all its examples.
+
+    `attention` and `micro_batch` are what was chosen at run time.
+    """
+
+    type: Literal["result"] = "result"
+    slice_id: int
+    attempt: int
+    outcome: Outcome
+    examples_seen: int
+    finished: bool = False
+    eval_loss: float | None = None
+    eval_tokens: int | None = None
+    train_loss: float | None = None
+    snapshot: SnapshotRef | None = None
+    resumed_from_examples: int = 0
+    discarded_snapshots: tuple[str, ...] = ()
+    usage: Usage = Usage()
+    device: str = ""
+    attention: str = ""
+    micro_batch: int | None = None
+    predicted_memory_bytes: int | None = None
+    notices: tuple[Notice, ...] = ()
+    message: str = ""
+
+    @model_validator(mode="after")
+    def _done_is_complete(self) -> "SliceResult":
+        if self.outcome is Outcome.DONE and (self.eval_loss is None or self.snapshot is None):
+            raise ValueError("a slice that is done carries its evaluation loss and its snapshot")
+        return self
