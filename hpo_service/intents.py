@@ -14,6 +14,7 @@ class IntentKind(StrEnum):
     ENQUEUE = "enqueue"  #: run this point next [`parameters`: real values, may be partial]
     EXTEND = "extend"  #: budget or ranges grew [`resolved`: the new ResolvedStudy]
     DELETE = "delete"  #: forget an ended study and its snapshots []
+    CHECK_DATA = "check_data"  #: bound to no study [`job_id`, `study_id` that asks or null, `fingerprint`, `task`]
 
 
 class EventKind(StrEnum):
@@ -32,4 +33,6 @@ class EventKind(StrEnum):
     TRIAL_PRUNED = "trial.pruned"  #: [`reason`]
     TRIAL_COMPLETED = "trial.completed"  #: [`loss`]
     TRIAL_FAILED = "trial.failed"  #: [`outcome`, `message`]
+    TRIAL_NOTICE = "trial.notice"  #: something worth knowing of a slice [`kind`, `step`, `values`, `message`]
+    DATA_CHECKED = "data.checked"  #: before the first slice [`job`, `verdict`, `findings` that warn or fail]
     WORKER_LOST = "worker.lost"  #: [`worker`, `message`]

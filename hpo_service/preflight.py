@@ -4,12 +4,13 @@ import json
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.spec import StudySpec, expand
-from trainer.rows import RowError, count_rows, example_counts
+from trainer.rows import RowError, count_rows_quickly, data_files, example_counts
+from trainer.spec import DataFormat
 
 _MAX_CONFIG_BYTES = 1_048_576
 _Check = Callable[[Path, str, str], int]
@@ -36,8 +37,9 @@ def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
     data = expand(spec).data
     problems: list[Problem] = []
     model = _checked(problems, _model, spec.model.path, roots, "/model/path")
-    train = _checked(problems, _rows, data.train, roots, "/data/train")
-    evaluation = None if data.eval is None else _checked(problems, _rows, data.eval, roots, "/data/eval")
+    rows = partial(_rows, data_format=data.format, roots=roots)
+    train = _checked(problems, rows, data.train, roots, "/data/train")
+    evaluation = None if data.eval is None else _checked(problems, rows, data.eval, roots, "/data/eval")
     if problems or model is None or train is None:
         raise InvalidSpec(problems[0].detail, problems=problems)
     train_rows, eval_rows = example_counts(data, train[1], None if evaluation is None else evaluation[1])
@@ -111,20 +113,29 @@ def _require_no_code(path: Path, written: str, pointer: str) -> None:
         )
 
 
-def _rows(path: Path, written: str, pointer: str) -> int:
-    if not _is_file(path):
-        raise _invalid(pointer, f"{written!r} is not a file; name a JSONL file.")
-    status = path.stat()
+def _rows(path: Path, written: str, pointer: str, *, data_format: DataFormat, roots: Sequence[Path]) -> int:
+    if not path.is_dir() and not _is_file(path):
+        raise _invalid(pointer, f"{written!r} is not a file; name a JSONL or Parquet file, or a folder of them.")
     try:
-        return _count(str(path), status.st_size, status.st_mtime_ns)
+        files = data_files(path)
+        for file in files:
+            if not _is_below(file.resolve(), roots):
+                raise _invalid(pointer, f"{file.name!r} in {written!r} is a link out of the folders that may be used.")
+        return _count(str(path), data_format, tuple(_state(file) for file in files))
     except RowError as error:
-        where = f"line {error.line_number}" if error.line_number else "the file"
-        raise _invalid(pointer, f"{written!r}, {where}: {error.problem}.") from error
+        where = f"{written!r}" if error.path == str(path) else f"{written!r}, {Path(error.path).name}"
+        line = f", line {error.line_number}" if error.line_number else ""
+        raise _invalid(pointer, f"{where}{line}: {error.problem}.") from error
+
+
+def _state(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return file.name, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=256)
-def _count(path: str, _size: int, _modified_ns: int) -> int:
-    return count_rows(path)
+def _count(path: str, data_format: DataFormat, _files: tuple[tuple[str, int, int], ...]) -> int:
+    return count_rows_quickly(path, data_format)
 
 
 def _is_file(path: Path) -> bool:

@@ -27,13 +27,21 @@ class Settings(BaseSettings):
     """Folders (separated by `:`) below which models and data may be named; default: the current directory."""
     snapshots: Path | None = None
     """Where snapshots live; default `<home>/snapshots`."""
+    snapshot_keep_best: Annotated[int, Field(ge=1)] = 3
+    """So many trials of a study, the best, keep their adapters; what can still be resumed stays in any case."""
+    snapshot_max_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Where all snapshots together are more, the oldest ended studies keep their best trial's only."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     threads_per_worker: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of each local worker; 0: the machine's cores divided by `workers`."""
     slots_per_worker: Annotated[int, Field(ge=1, le=64)] = 1
     """Slices that one worker runs at the same time, ticked in turn."""
+    rank_timeout_seconds: Annotated[float, Field(ge=10, le=86400)] = 600.0
+    """The longest that one rank of a worker group waits for another; then the group ends, its slice is tried again."""
     usd_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
-    """Price of one worker-hour, for costs in USD; 0: costs are not known."""
+    """Price of an hour of one device, for costs in USD; 0: costs are not known."""
+    prices: Path | None = None
+    """A table (YAML or CSV) of what devices cost; a device that is not in it costs `usd_per_gpu_hour`."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
 
     @field_validator("roots", mode="before")

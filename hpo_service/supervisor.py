@@ -21,6 +21,7 @@ from hpo_service.database import prepare
 from hpo_service.embedded_postgres import DASHBOARD, EmbeddedPostgres
 from hpo_service.errors import SetupError
 from hpo_service.home import Home, require_free_port
+from hpo_service.prices import load_prices
 from hpo_service.settings import Settings
 
 Say = Callable[[str], None]
@@ -67,6 +68,7 @@ class Supervisor:
         Raises:
             SetupError: the port, the folder or the database cannot be used; nothing is left running.
         """
+        load_prices(self._settings)
         if not self._home.root.exists():
             require_free_port(self._settings.host, self._settings.port)
         lock = self._stack.enter_context(self._home.locked())

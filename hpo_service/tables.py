@@ -65,6 +65,7 @@ class Study(Base):
     state: Mapped[str]
     message: Mapped[str] = mapped_column(server_default="")
     optuna_study_id: Mapped[int | None]
+    check_job_id: Mapped[int | None]  #: the data check that its first slice waits for; None: it goes without
     decision_number: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
@@ -84,12 +85,12 @@ class Study(Base):
 
 
 class Intent(Base):
-    """What the API asks the dispatcher to do with a study. Done in order of `id`."""
+    """What the API asks the dispatcher to do, with a study or (no `study_id`) beside all. Done in order of `id`."""
 
     __tablename__ = "intents"
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = _project()
-    study_id: Mapped[int]
+    study_id: Mapped[int | None]
     kind: Mapped[str]
     payload: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = _now()
@@ -141,16 +142,61 @@ class Attempt(Base):
     started_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
     examples: Mapped[int] = mapped_column(server_default=text("0"))
+    steps: Mapped[int] = mapped_column(server_default=text("0"))
     tokens: Mapped[int] = mapped_column(server_default=text("0"))
     flops: Mapped[float] = mapped_column(server_default=text("0"))
+    train_flops: Mapped[float] = mapped_column(server_default=text("0"))
+    train_hardware_flops: Mapped[float] = mapped_column(server_default=text("0"))
     load_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    data_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     train_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     evaluate_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     snapshot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
     peak_memory_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    predicted_memory_bytes: Mapped[int | None]
+    energy_joules: Mapped[float | None]
+    devices: Mapped[int] = mapped_column(server_default=text("1"))
+    peak_flops_per_second: Mapped[float | None]  #: of one device, dense, at the trial's dtype
+    device: Mapped[str] = mapped_column(server_default="")
+    attention: Mapped[str] = mapped_column(server_default="")
+    micro_batch: Mapped[int | None]
 
     __table_args__ = (ForeignKeyConstraint(["project_id", "slice_id"], ["hpo.slices.project_id", "hpo.slices.id"]),)
+
+
+class Job(Base):
+    """Work on a worker that is not a trial, and its report. `state`: waiting (no attempt runs), running, done, failed.
+
+    Ids come from the sequence of the slices, so that fencing tokens never collide. The newest job of a fingerprint
+    answers for all that is asked with this fingerprint, unless it failed.
+    """
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    project_id: Mapped[int] = _project()
+    study_id: Mapped[int | None]  #: the study that asked first, if one did
+    kind: Mapped[str]
+    task: Mapped[dict[str, Any]]
+    fingerprint: Mapped[str]
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))  #: the current one; older ones are stale
+    failures: Mapped[int] = mapped_column(server_default=text("0"))  #: attempts lost to dead workers, infra errors
+    outcome: Mapped[str | None]  #: of the last attempt that ended
+    message: Mapped[str] = mapped_column(server_default="")
+    report: Mapped[dict[str, Any] | None]
+    worker_id: Mapped[int | None]
+    seconds: Mapped[float] = mapped_column(server_default=text("0"))  #: of all attempts
+    cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
+    created_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None]  #: of the current attempt
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
+        Index("ix_jobs_project_id_kind_fingerprint", "project_id", "kind", "fingerprint"),
+        Index("ix_jobs_open", "id", postgresql_where=text("state IN ('waiting', 'running')")),
+    )
 
 
 class Worker(Base):

@@ -15,8 +15,10 @@ from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.intents import IntentKind
 from hpo_service.spec import parse_spec, resolve
+from hpo_service.studies import checks
+from hpo_service.studies.checks import Check
 from hpo_service.tables import DEFAULT_PROJECT_ID, Event, Intent, Study
-from trainer.spec import Slice
+from trainer.spec import CheckData, Slice
 
 ROWS = 1000
 SPEC: dict[str, Any] = {
@@ -41,8 +43,11 @@ def loss_of(work: Slice) -> float:
     return 2.0 + 0.3 * distance + 0.01 * abs(parameters.lora_r - 8) + 1.0 / math.sqrt(work.until_examples)
 
 
-def post_study(sessions: sessionmaker[Session], **overrides: Any) -> int:
-    """Write a queued study and its create intent, as the API does; `a__b=c` overrides key b of section a."""
+def post_study(sessions: sessionmaker[Session], *, fingerprint: str | None = None, **overrides: Any) -> int:
+    """Write a queued study and its create intent, as the API does; `a__b=c` overrides key b of section a.
+
+    With a `fingerprint`, it waits for the check of its data.
+    """
     document: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in SPEC.items()}
     for path, value in overrides.items():
         section, _, key = path.partition("__")
@@ -63,6 +68,9 @@ def post_study(sessions: sessionmaker[Session], **overrides: Any) -> int:
         )
         session.add(study)
         session.flush()
+        if fingerprint is not None:
+            check = Check(task=CheckData(model="/m", data=resolved.data), fingerprint=fingerprint)
+            study.check_job_id = checks.ask(session, DEFAULT_PROJECT_ID, check, study.id).job
         session.add(Intent(project_id=DEFAULT_PROJECT_ID, study_id=study.id, kind="create"))
         return study.id
 

@@ -4,8 +4,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpo_service.executors.base import Executor, ExecutorEvent, SliceEnded, WorkerReady
-from trainer.spec import DataSpec, ModelSpec, Parameters, Slice, SliceResult, TrainingSettings, TrialSpec
+from hpo_service.executors.base import Executor, ExecutorEvent, JobEnded, SliceEnded, Work, WorkerReady
+from trainer.spec import (
+    CheckData,
+    DataSpec,
+    Job,
+    JobResult,
+    ModelSpec,
+    Parameters,
+    Slice,
+    SliceResult,
+    TrainingSettings,
+    TrialSpec,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TIMEOUT_SECONDS = 90.0
@@ -13,7 +24,7 @@ TIMEOUT_SECONDS = 90.0
 _ids = iter(range(1, 10_000))
 
 
-def a_slice(*, trial: int = 1, until: int = 16, epochs: float = 1.0) -> Slice:
+def a_slice(*, trial: int = 1, until: int = 16, epochs: float = 1.0, ranks: int = 1) -> Slice:
     """A slice of a trial of 64 examples an epoch, with a token of its own."""
     slice_id = next(_ids)
     return Slice(
@@ -29,11 +40,18 @@ def a_slice(*, trial: int = 1, until: int = 16, epochs: float = 1.0) -> Slice:
                 max_eval_examples=16,
             ),
             parameters=Parameters(learning_rate=1e-3, lora_r=4, effective_batch=8, epochs=epochs),
-            training=TrainingSettings(seed=1),
+            training=TrainingSettings(seed=1, ranks=ranks),
         ),
         until_examples=until,
         snapshot_dir=f"1/{trial}/{until}/{slice_id}",
     )
+
+
+def a_job(**data: object) -> Job:
+    """A check of the example data, with a token of its own; `data` changes what is checked."""
+    rows = {"train": str(EXAMPLES / "wordnet-instruct" / "eval.jsonl"), "max_length": 96, **data}
+    task = CheckData(model=str(EXAMPLES / "tiny-llama"), data=DataSpec.model_validate(rows))
+    return Job(job_id=next(_ids), attempt=1, task=task)
 
 
 def long_slice(trial: int = 9) -> Slice:
@@ -61,8 +79,13 @@ def ended(seen: Sequence[ExecutorEvent]) -> list[SliceResult]:
     return [event.result for event in seen if isinstance(event, SliceEnded)]
 
 
-def submit(executor: Executor, work: Slice) -> str:
-    """Hand the slice to whoever is free; the worker's name."""
+def ended_jobs(seen: Sequence[ExecutorEvent]) -> list[JobResult]:
+    """Results of jobs among the events."""
+    return [event.result for event in seen if isinstance(event, JobEnded)]
+
+
+def submit(executor: Executor, work: Work) -> str:
+    """Hand the work to whoever is free; the worker's name."""
     worker = executor.choose(work, prefetch=False)
     assert worker is not None
     executor.submit(work, worker)

@@ -11,20 +11,30 @@ from importlib import import_module
 from pathlib import Path
 
 from trainer.environment import PROCESS_ENVIRONMENT
+from trainer.errors import TrainerError
+from trainer.export.arguments import DELIVERY
+from trainer.quality.options import add_check_data_options
+from trainer.token_options import add_token_options
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print. Returns the exit status."""
     options = _options(arguments)
     os.environ.update(PROCESS_ENVIRONMENT)
-    run = import_module("trainer.run")
+    if options.verb == "check-data":
+        return int(import_module("trainer.quality.command").main(options))
+    module = import_module(DELIVERY[options.verb].module if options.verb in DELIVERY else "trainer.run")
     try:
-        summary = run.run(options)
-    except run.RunError as error:
+        summary = getattr(module, options.verb)(options)
+    except TrainerError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or options.verb}: {error.strerror or error}\n")
+        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; continue with --resume auto\n")
+        remedy = "continue with --resume auto" if options.verb == "run" else "nothing was written"
+        sys.stderr.write(f"interrupted; {remedy}\n")
         return 130
     sys.stdout.write(json.dumps(summary) + "\n")
     return 0
@@ -40,7 +50,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument("--eval-data", help="evaluation rows instead of the file's")
     run.add_argument("--output-dir", type=Path, help="default: runs/<name of FILE>")
     run.add_argument("--resume", choices=["auto"], help="go on from the newest intact snapshot in the output folder")
-    run.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="CPU threads")
+    run.add_argument("--prices", type=Path, help="what devices cost (YAML or CSV), for the cost of the run")
+    run.add_argument(
+        "--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="CPU threads; ranks share them"
+    )
+    add_token_options(run)
+    add_check_data_options(verbs.add_parser("check-data", help="say what is wrong with data, and whether it matters"))
+    for verb, delivery in DELIVERY.items():
+        delivery.add_arguments(verbs.add_parser(verb, help=delivery.help))
     return parser.parse_args(arguments)
 
 

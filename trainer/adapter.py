@@ -1,8 +1,8 @@
-"""Named LoRA adapters on a shared base, held by PEFT, initialized and dropped out by private streams."""
+"""Named LoRA adapters on a shared base, held by PEFT, initialized, dropped out and perturbed by private streams."""
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,20 @@ import torch
 from peft import LoraConfig
 from peft.functional import inject_adapter_in_model, set_adapter
 from peft.tuners.lora import LoraLayer
+from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 
-from trainer.dropout import DropoutClock, KeyedDropout
-from trainer.errors import UserError
-from trainer.keys import stream_key
+from trainer.adapter_layers import PlainVariant, TrialVariant
+from trainer.adapter_start import start_of
+from trainer.dropout import KeyedDropout, NoiseClock
+from trainer.errors import SnapshotError, UserError
 from trainer.model import BaseModel
+from trainer.neftune import NeftuneNoise
 from trainer.spec import Parameters
+from trainer.target_modules import last_parts, target_modules
 
 _PEFT_PREFIX = "base_model.model."
-_GROUPS = {"attention": ("attn", "attention"), "mlp": ("mlp", "feed_forward", "ffn")}
+_A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,17 @@ class Adapter:
     """One trial's LoRA on the base.
 
     `weights` are the trainable float32 parameters under their PEFT names
-    (`base_model.model.<module>.lora_A.weight` [r, in], `...lora_B.weight` [out, r]).
+    (`base_model.model.<module>.lora_A.weight` [r, in], `...lora_B.weight` [out, r], with DoRA
+    `...lora_magnitude_vector` [out]). `frozen` holds the offsets of A and B under the same names, empty unless the
+    adapter starts from the base's own directions.
     """
 
     name: str
     layers: tuple[LoraLayer, ...]
     weights: dict[str, nn.Parameter]
-    clock: DropoutClock
+    frozen: dict[str, torch.Tensor]
+    clock: NoiseClock
+    noise: NeftuneNoise | None
     config_json: str
 
     @property
@@ -41,72 +49,69 @@ class Adapter:
         """The trainable parameters in the order of their names."""
         return list(self.weights.values())
 
-
-def target_modules(linear_modules: Iterable[str], wanted: str) -> list[str]:
-    """Full names of the linear modules that `wanted` selects, sorted.
-
-    `wanted` is `all-linear`, `attention`, `mlp`, or comma-separated module names such as `q_proj,v_proj`.
-
-    Raises:
-        UserError: a name matches nothing; the message says what exists.
-    """
-    modules = sorted(linear_modules)
-    if wanted == "all-linear":
-        chosen = set(modules)
-    elif wanted in _GROUPS:
-        chosen = {name for name in modules if _is_inside(name, _GROUPS[wanted])}
-    else:
-        chosen = set()
-        for suffix in wanted.split(","):
-            matches = {name for name in modules if name == suffix or name.endswith(f".{suffix}")}
-            if not suffix or not matches:
-                raise UserError(f"target module {suffix!r} is not in the model; it has {', '.join(_last(modules))}")
-            chosen |= matches
-    if not chosen:
-        raise UserError(f"target_modules {wanted!r} matches no linear layer; the model has {', '.join(_last(modules))}")
-    return sorted(chosen)
+    def export(self) -> dict[str, torch.Tensor]:
+        """What stock PEFT loads with `config_json`, on the CPU. With offsets it is of rank 2r: [A; A0] and [B, -B0]."""
+        exported = {}
+        for name, weight in self.weights.items():
+            frozen = self.frozen.get(name)
+            if frozen is None:
+                exported[name] = weight.detach().to("cpu", copy=True)
+            elif name.endswith(_A):
+                exported[name] = torch.cat([weight.detach(), frozen]).cpu()
+            else:
+                exported[name] = torch.cat([weight.detach(), -frozen], dim=1).cpu()
+        return exported
 
 
-def add_adapter(base: BaseModel, name: str, parameters: Parameters, seed: int) -> Adapter:
-    """Put a freshly initialized adapter on the base: A uniform, keyed by (seed, module), B zero. None is active then.
+def add_adapter(
+    base: BaseModel, name: str, parameters: Parameters, seed: int, saved: Mapping[str, torch.Tensor] | None = None
+) -> Adapter:
+    """Put an adapter on the base, at its start or as `saved` (what `export` gave); it is not active then.
 
     Raises:
         UserError: `target_modules` names what the model does not have.
+        SnapshotError: `saved` is not of such an adapter.
     """
     modules = target_modules(base.linear_modules, parameters.target_modules)
-    config = _config(base, parameters, modules)
+    tensors = _started(base, parameters, modules, seed) if saved is None else _restored(saved, parameters, modules)
+    weights = {key: nn.Parameter(weight.to(base.device)) for key, (weight, _) in sorted(tensors.items())}
+    frozen = {key: offset.to(base.device) for key, (_, offset) in sorted(tensors.items()) if offset is not None}
+    config = lora_config(base, parameters, modules)
     # PEFT warns of several adapters if it finds the configuration of another one here.
     base.model.__dict__.pop("peft_config", None)
     # On the meta device PEFT allocates and draws nothing, so the global random stream stays untouched.
     inject_adapter_in_model(config, base.model, name, low_cpu_mem_usage=True)
     set_adapter(base.model, [])
-    clock = DropoutClock()
-    layers: list[LoraLayer] = []
-    weights: dict[str, nn.Parameter] = {}
+    clock = NoiseClock()
+    layers = []
     for module_name in modules:
         layer = base.model.get_submodule(module_name)
-        linear = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
-        if not isinstance(layer, LoraLayer) or not isinstance(linear, nn.Linear):
+        if not isinstance(layer, LoraLayer):
             raise UserError(f"module {module_name} cannot hold an adapter")
-        for part, weight in _initial(linear, parameters.lora_r, seed, module_name).items():
-            parameter = nn.Parameter(weight.to(base.device))
-            getattr(layer, part)[name].weight = parameter
-            weights[f"{_PEFT_PREFIX}{module_name}.{part}.weight"] = parameter
-        layer.lora_dropout[name] = KeyedDropout(parameters.lora_dropout, seed, module_name, clock)
+        _fill(layer, name, f"{_PEFT_PREFIX}{module_name}", weights, frozen)
+        layer.lora_dropout[name] = KeyedDropout(parameters.lora_dropout, module_name, clock)
         layers.append(layer)
-    return Adapter(name, tuple(layers), dict(sorted(weights.items())), clock, _config_json(config))
+    noise = None
+    if parameters.neftune_noise_alpha > 0:
+        noise = NeftuneNoise(parameters.neftune_noise_alpha, base.embedding, clock)
+    config_json = exported_config_json(config, parameters)
+    return Adapter(name, tuple(layers), weights, frozen, clock, noise, config_json)
 
 
 def activate_adapter(adapter: Adapter) -> None:
     """Let the next forward passes go through this adapter; the one that was active must have been deactivated."""
     for layer in adapter.layers:
         layer.set_adapter(adapter.name)
+    if adapter.noise is not None:
+        adapter.noise.attach()
 
 
 def deactivate_adapter(adapter: Adapter) -> None:
     """Keep the next forward passes out of this adapter."""
     for layer in adapter.layers:
         layer.set_adapter([])
+    if adapter.noise is not None:
+        adapter.noise.detach()
 
 
 def remove_adapter(adapter: Adapter) -> None:
@@ -115,22 +120,75 @@ def remove_adapter(adapter: Adapter) -> None:
         layer.delete_adapter(adapter.name)
 
 
-def _is_inside(module_name: str, words: tuple[str, ...]) -> bool:
-    return any(word in part for part in module_name.split(".")[:-1] for word in words)
+def lora_scaling(parameters: Parameters) -> float:
+    """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
+    rank = parameters.lora_r
+    return parameters.lora_alpha / (math.sqrt(rank) if parameters.use_rslora else rank)
 
 
-def _last(modules: Iterable[str]) -> list[str]:
-    return sorted({name.rpartition(".")[2] for name in modules})
+_Tensors = dict[str, tuple[torch.Tensor, torch.Tensor | None]]
 
 
-def _config(base: BaseModel, parameters: Parameters, modules: list[str]) -> LoraConfig:
-    names = _last(modules)
+@torch.no_grad()
+def _started(base: BaseModel, parameters: Parameters, modules: list[str], seed: int) -> _Tensors:
+    """(trained, frozen) by PEFT name for an adapter that has not been trained."""
+    tensors: _Tensors = {}
+    for module_name in modules:
+        layer = base.model.get_submodule(module_name)
+        linear = layer.get_base_layer() if isinstance(layer, LoraLayer) else layer
+        weight = dequantize_module_weight(linear).float()
+        start = start_of(
+            weight, parameters.init_lora_weights, parameters.lora_r, lora_scaling(parameters), seed, module_name
+        )
+        key = f"{_PEFT_PREFIX}{module_name}"
+        tensors[key + _A] = (start.a, start.a.clone() if start.offset else None)
+        tensors[key + _B] = (start.b, start.b.clone() if start.offset else None)
+        if parameters.use_dora:
+            tensors[key + _MAGNITUDE] = (torch.linalg.norm(weight, dim=1), None)
+    return tensors
+
+
+def _restored(saved: Mapping[str, torch.Tensor], parameters: Parameters, modules: list[str]) -> _Tensors:
+    """(trained, frozen) by PEFT name for an adapter that was exported."""
+    parts = [_A, _B, _MAGNITUDE] if parameters.use_dora else [_A, _B]
+    if saved.keys() != {f"{_PEFT_PREFIX}{module_name}{part}" for module_name in modules for part in parts}:
+        raise SnapshotError("the snapshot's adapter is on other modules than the trial's")
+    tensors: _Tensors = {}
+    rank, offset = parameters.lora_r, parameters.init_lora_weights != "default"
+    for key, tensor in saved.items():
+        axis = None if key.endswith(_MAGNITUDE) else 0 if key.endswith(_A) else 1
+        if axis is not None and tensor.shape[axis] != rank * (2 if offset else 1):
+            raise SnapshotError(f"the snapshot's {key} is not of rank {rank}")
+        if axis is None or not offset:
+            tensors[key] = (tensor.clone(), None)
+        elif axis == 0:
+            tensors[key] = (tensor[:rank].clone(), tensor[rank:].clone())
+        else:
+            tensors[key] = (tensor[:, :rank].contiguous(), -tensor[:, rank:])
+    return tensors
+
+
+def _fill(
+    layer: LoraLayer, name: str, key: str, weights: Mapping[str, nn.Parameter], frozen: Mapping[str, torch.Tensor]
+) -> None:
+    """Put the adapter's weights where PEFT made empty ones."""
+    layer.lora_A[name].weight = weights[key + _A]
+    layer.lora_B[name].weight = weights[key + _B]
+    magnitude = weights.get(key + _MAGNITUDE)
+    offset = (frozen[key + _A], frozen[key + _B]) if key + _A in frozen else None
+    plain = magnitude is None and offset is None
+    layer.lora_variant[name] = PlainVariant() if plain else TrialVariant(magnitude, offset)
+
+
+def lora_config(base: BaseModel, parameters: Parameters, modules: list[str]) -> LoraConfig:
+    """What PEFT is asked for: plain LoRA, which is then filled with what the trial wants."""
+    names = last_parts(modules)
     by_name = {name for name in base.linear_modules if name.rpartition(".")[2] in names}
-    alpha = parameters.lora_alpha
     return LoraConfig(
         r=parameters.lora_r,
-        lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # type: ignore[arg-type]
+        lora_alpha=_plain_number(parameters.lora_alpha),  # type: ignore[arg-type]
         lora_dropout=parameters.lora_dropout,
+        use_rslora=parameters.use_rslora,
         target_modules=names if by_name == set(modules) else modules,
         bias="none",
         task_type="CAUSAL_LM",
@@ -138,18 +196,19 @@ def _config(base: BaseModel, parameters: Parameters, modules: list[str]) -> Lora
     )
 
 
-def _config_json(config: LoraConfig) -> str:
-    fields: dict[str, Any] = {**config.to_dict(), "inference_mode": True}  # type: ignore[no-untyped-call]
+def exported_config_json(config: LoraConfig, parameters: Parameters) -> str:
+    """The configuration that goes with `Adapter.export`; twice the rank with alpha such that the scaling stays."""
+    fields: dict[str, Any] = config.to_dict()  # type: ignore[no-untyped-call]
+    fields |= {"inference_mode": True, "use_dora": parameters.use_dora}
+    if parameters.init_lora_weights != "default":
+        factor = math.sqrt(2) if parameters.use_rslora else 2
+        fields |= {"r": 2 * parameters.lora_r, "lora_alpha": _plain_number(parameters.lora_alpha * factor)}
     return json.dumps(fields, indent=2, sort_keys=True, default=_plain) + "\n"
+
+
+def _plain_number(value: float) -> int | float:
+    return int(value) if value.is_integer() else value
 
 
 def _plain(value: object) -> object:
     return sorted(value) if isinstance(value, set | frozenset) else str(value)
-
-
-def _initial(linear: nn.Linear, rank: int, seed: int, module_name: str) -> dict[str, torch.Tensor]:
-    """A uniform as PEFT draws it, B zero; on the CPU, so that every device starts from the same numbers."""
-    generator = torch.Generator().manual_seed(stream_key("init", seed, module_name))
-    bound = 1 / math.sqrt(linear.in_features)
-    a = torch.empty(rank, linear.in_features).uniform_(-bound, bound, generator=generator)
-    return {"lora_A": a, "lora_B": torch.zeros(linear.out_features, rank)}

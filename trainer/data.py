@@ -1,9 +1,7 @@
-"""What a trial learns from and is judged by: split, order and the cache of tokenized files."""
+"""What a trial learns from and is judged by: split and order of tokenized rows."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,17 +10,23 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.errors import DataError
 from trainer.keys import stream_key
-from trainer.rows import TEMPLATE, RowError, example_counts, split_sizes
+from trainer.shards import TokenTable
 from trainer.spec import DataSpec
-from trainer.tokens import Batch, TokenizedFile, tokenize_file
+from trainer.split import permutation, split_rows
+from trainer.token_cache import TokenCache
+from trainer.tokens import Batch, collate
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A selection of learnable rows of a tokenized file, in a fixed order."""
+    """A selection of learnable rows of tokenized data, in a fixed order.
 
-    source: TokenizedFile
+    With `pack_tokens` the examples of a batch share rows of up to so many tokens.
+    """
+
+    source: TokenTable
     rows: NDArray[np.int64]
+    pack_tokens: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -30,11 +34,11 @@ class Examples:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example [examples]."""
-        return self.source.lengths[self.rows]
+        return self.source.lengths(self.rows)
 
-    def batch(self, examples: NDArray[np.int64], device: torch.device) -> Batch:
-        """Pad the examples with these indices (0-based, into this selection) into a batch."""
-        return self.source.batch(self.rows[examples], device)
+    def batch(self, examples: Sequence[int] | NDArray[np.int64], device: torch.device) -> Batch:
+        """The examples with these indices (0-based, into this selection) as a batch."""
+        return collate([self.source.row(self.rows[example]) for example in examples], device, self.pack_tokens)
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,12 @@ class TrialData:
 
 
 class DataCache:
-    """Tokenizes each (content, max_length) once and keeps it for the worker's life."""
+    """The data sets that a worker has open; they are tokenized on disk, once for all workers (see `TokenCache`)."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, cache: TokenCache) -> None:
         self._tokenizer = tokenizer
-        self._files: dict[tuple[str, int, str], TokenizedFile] = {}
+        self._cache = cache
+        self._tables: dict[str, TokenTable] = {}
 
     def load(self, spec: DataSpec, max_length: int) -> TrialData:
         """Split, limit and select.
@@ -65,28 +70,26 @@ class DataCache:
         Raises:
             RowError: a file is unusable.
             DataError: nothing is left to train on or to evaluate.
+            UserError: the model's tokenizer cannot encode data of this format.
+            TokenCacheError: the folder of tokenized data cannot be used.
         """
-        source = self._tokenized(spec.train, max_length)
-        order = _permutation(stream_key("split", spec.split_seed, len(source)), len(source))
-        if spec.eval is None:
-            train_rows, eval_rows = example_counts(spec, len(source))
-            held_out, held_out_order = source, order[split_sizes(len(source), spec.eval_fraction)[0] :]
-        else:
-            held_out = self._tokenized(spec.eval, max_length)
-            train_rows, eval_rows = example_counts(spec, len(source), len(held_out))
-            held_out_order = _permutation(stream_key("split", spec.split_seed, len(held_out)), len(held_out))
-        train, dropped_train = _learnable(source, order[:train_rows])
-        evaluation, dropped_eval = _learnable(held_out, held_out_order[:eval_rows])
+        source = self._table(spec.train, spec, max_length)
+        held_out = source if spec.eval is None else self._table(spec.eval, spec, max_length)
+        train_rows, eval_rows = split_rows(spec, len(source), None if spec.eval is None else len(held_out))
+        pack_tokens = max_length if spec.packing else None
+        train = _learnable(source, train_rows, pack_tokens)
+        evaluation = _learnable(held_out, eval_rows, pack_tokens)
         for name, examples in (("train on", train), ("evaluate", evaluation)):
             if not len(examples):
                 raise DataError(f"{spec.train}: nothing is left to {name} at max_length {max_length}")
-        return TrialData(train, evaluation, train_rows, dropped_train, dropped_eval)
+        dropped = len(train_rows) - len(train), len(eval_rows) - len(evaluation)
+        return TrialData(train, evaluation, len(train_rows), *dropped)
 
-    def _tokenized(self, path: str, max_length: int) -> TokenizedFile:
-        key = (_file_digest(path), max_length, TEMPLATE)
-        if key not in self._files:
-            self._files[key] = tokenize_file(path, self._tokenizer, max_length)
-        return self._files[key]
+    def _table(self, path: str, spec: DataSpec, max_length: int) -> TokenTable:
+        fingerprint = self._cache.fingerprint(path, spec, max_length, self._tokenizer)
+        if fingerprint not in self._tables:
+            self._tables[fingerprint] = self._cache.table(path, spec, max_length, self._tokenizer)
+        return self._tables[fingerprint]
 
 
 @dataclass(frozen=True)
@@ -99,34 +102,11 @@ class DataOrder:
     def indices(self, start: int, stop: int) -> NDArray[np.int64]:
         """Examples at positions start..stop-1; each epoch is its own permutation."""
         epochs = range(start // self.examples, (stop - 1) // self.examples + 1)
-        orders = [_permutation(stream_key("order", self.seed, epoch), self.examples) for epoch in epochs]
+        orders = [permutation(stream_key("order", self.seed, epoch), self.examples) for epoch in epochs]
         first = epochs.start * self.examples
         return np.concatenate(orders)[start - first : stop - first]
 
 
-@lru_cache(maxsize=8)
-def _permutation(key: int, size: int) -> NDArray[np.int64]:
-    """A permutation of range(size). Sorting by random keys does not depend on a library's shuffle."""
-    keys = np.random.PCG64(key).random_raw(size)
-    order = np.argsort(keys, kind="stable")
-    order.setflags(write=False)
-    return order
-
-
-def _learnable(source: TokenizedFile, rows: NDArray[np.int64]) -> tuple[Examples, int]:
-    kept = rows[source.learnable()[rows]]
-    return Examples(source, kept), len(rows) - len(kept)
-
-
-def _file_digest(path: str) -> str:
-    try:
-        stat = Path(path).stat()
-        return _digest_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-    except OSError as error:
-        raise RowError(path, 0, f"cannot be read: {error.strerror or error}") from error
-
-
-@lru_cache(maxsize=256)
-def _digest_of(path: str, size_bytes: int, mtime_ns: int, inode: int) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _learnable(source: TokenTable, rows: NDArray[np.int64], pack_tokens: int | None) -> Examples:
+    kept = source.learnable[rows]
+    return Examples(source, rows if kept.all() else rows[kept], pack_tokens)

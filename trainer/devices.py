@@ -31,6 +31,20 @@ def device_name(device: torch.device) -> str:
     return f"{_processor()}, {torch.get_num_threads()} threads"
 
 
+def device_uuids(device: torch.device) -> tuple[str, ...]:
+    """UUIDs of the NVIDIA GPUs that this process and the other ranks of its group compute on.
+
+    Empty on every other device, and for a group that spans machines: this one cannot see all of its GPUs.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if device.type != "cuda" or torch.version.hip is not None or torch.cuda.device_count() < ranks:
+        return ()
+    own = torch.cuda.current_device() if device.index is None else device.index
+    return tuple(
+        str(torch.cuda.get_device_properties(ordinal).uuid) for ordinal in ([own] if ranks == 1 else range(ranks))
+    )
+
+
 def software_versions() -> dict[str, str]:
     """Versions that losses may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _SOFTWARE}}

@@ -24,9 +24,30 @@ class DataError(TrainerError):
 
 
 class Diverged(TrainerError):
-    """The loss or a gradient is not finite, or the loss exploded."""
+    """The loss or a gradient is not finite, or the loss exploded; at which step, and the values that say so."""
 
     outcome = Outcome.DIVERGED
+
+    def __init__(self, message: str, *, step: int | None = None, values: dict[str, float] | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+        self.values = values or {}
+
+
+class MemoryShortage(TrainerError):
+    """The trial does not fit the device, even with one example at a time: predicted before anything is allocated."""
+
+    outcome = Outcome.OOM
+
+    def __init__(self, message: str, *, predicted_bytes: int) -> None:
+        super().__init__(message)
+        self.predicted_bytes = predicted_bytes
+
+
+class OutOfMemory(TrainerError):
+    """Memory ran out on one of several ranks, and all of them know."""
+
+    outcome = Outcome.OOM
 
 
 class SnapshotError(TrainerError):

@@ -1,10 +1,12 @@
-"""One configuration from a file to a finished adapter, in this process."""
+"""One configuration from a file to a finished adapter, in this process or on a worker group that it starts."""
 
 import argparse
 import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from ruamel.yaml.error import YAMLError
 
 from trainer.devices import prepare_device
 from trainer.errors import TrainerError
-from trainer.evaluate import perplexity
+from trainer.group_run import run_in_group
+from trainer.prices import read_prices
 from trainer.residents import Residents
-from trainer.rows import count_rows, example_counts, total_examples
+from trainer.rows import count_rows_quickly, example_counts, total_examples
 from trainer.slices import SliceRun
 from trainer.snapshot import ADAPTER, ADAPTER_CONFIG, SnapshotStore
 from trainer.spec import Outcome, Progress, Slice, SliceResult, SnapshotRef, TrialFile, TrialSpec
+from trainer.summary import summarize
+from trainer.token_cache import TokenCache
 
 _SNAPSHOTS = "snapshots"
 
@@ -38,6 +43,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     trial = _with_overrides(read_trial_file(options.file), options)
     output: Path = options.output_dir or Path("runs") / options.file.stem
     try:
+        prices = read_prices(options.prices) if options.prices else None
         output.mkdir(parents=True, exist_ok=True)
         store = SnapshotStore(output)
         snapshots = _resumable(store, output, trial, options.resume == "auto")
@@ -50,21 +56,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             snapshot_dir=_SNAPSHOTS,
             snapshots=snapshots,
         )
-        residents = Residents(prepare_device(options.threads), capacity=1)
-        result = _finish(SliceRun(slice_, residents, store, lambda progress: _print_progress(progress, examples)))
+        result = _finished(slice_, store, options, lambda progress: _print_progress(progress, examples))
         adapter = _copy_adapter(store, result, output / "adapter")
     except TrainerError as error:
         raise RunError(str(error)) from error
     except OSError as error:
         raise RunError(f"{error.filename or output}: {error.strerror or error}") from error
-    return {
-        "eval_loss": result.eval_loss,
-        "perplexity": perplexity(result.eval_loss or 0.0),
-        "examples": result.examples_seen,
-        "steps": result.usage.steps,
-        "seconds": round(time.monotonic() - started, 3),
-        "adapter": str(adapter),
-    }
+    summary, said = summarize(result, prices, datetime.now(UTC))
+    for sentence in said:
+        sys.stderr.write(f"{sentence}\n")
+    return {**summary, "seconds": round(time.monotonic() - started, 3), "adapter": str(adapter)}
 
 
 def read_trial_file(path: Path) -> TrialSpec:
@@ -126,19 +127,32 @@ def _resumable(store: SnapshotStore, output: Path, trial: TrialSpec, resume: boo
 
 
 def _total_examples(trial: TrialSpec) -> int:
-    held_out = count_rows(trial.data.eval) if trial.data.eval else None
-    train_rows, _ = example_counts(trial.data, count_rows(trial.data.train), held_out)
+    data = trial.data
+    held_out = count_rows_quickly(data.eval, data.format) if data.eval else None
+    train_rows, _ = example_counts(data, count_rows_quickly(data.train, data.format), held_out)
     return total_examples(train_rows, trial.parameters.epochs)
 
 
-def _finish(run: SliceRun) -> SliceResult:
-    result = None
-    while result is None:
-        result = run.tick()
+def _finished(
+    slice_: Slice, store: SnapshotStore, options: argparse.Namespace, say: Callable[[Progress], None]
+) -> SliceResult:
+    """Run the slice in this process, or on a worker group if the trial is for several ranks."""
+    if slice_.trial.training.ranks > 1:
+        result = run_in_group(slice_, store.root, options, say)
+    else:
+        cache = TokenCache(options.token_cache, options.tokenize_processes)
+        result = _in_this_process(SliceRun(slice_, Residents(prepare_device(options.threads), 1, cache), store, say))
     if result.outcome is not Outcome.DONE:
-        raise RunError(f"{result.outcome.value}: {result.message}")
+        remedy = "; go on with --resume auto" if result.outcome is Outcome.INFRA_ERROR else ""
+        raise RunError(f"{result.outcome.value}: {result.message}{remedy}")
     for path in result.discarded_snapshots:
         sys.stderr.write(f"snapshot {path} is damaged or of another model and was passed over\n")
+    return result
+
+
+def _in_this_process(run: SliceRun) -> SliceResult:
+    while (result := run.tick()) is None:
+        pass
     return result
 
 

@@ -23,4 +23,8 @@ def learning_rate(parameters: Parameters, step: int, steps: int) -> float:
             factor = 1.0 - progress
         case "constant":
             factor = 1.0
+        case "wsd":
+            decay_steps = math.ceil(parameters.decay_ratio * steps)
+            decayed = (step - (steps - decay_steps)) / max(1, decay_steps)
+            factor = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, decayed))))
     return parameters.learning_rate * factor

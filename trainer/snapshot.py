@@ -6,7 +6,7 @@ import stat
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,11 @@ class SnapshotStore:
     def write(self, path: str, state: TrialState, usage: Usage) -> SnapshotRef:
         """Write `state` to `path` under the root; what an earlier run of the same attempt left there is replaced.
 
-        Files are synced before the manifest, the manifest before the rename: a snapshot that can be seen is whole.
+        Files are synced before the manifest, the manifest before the rename: a snapshot that can be seen is whole. It
+        is read back from the disk before the rename, so that what it replaces goes only once it is verified.
 
         Raises:
-            SnapshotError: the path leads outside the root.
+            SnapshotError: the path leads outside the root, or what was written cannot be read back.
             OSError: the disk is full or gone; nothing of the new snapshot stays.
         """
         target = self._inside(path)
@@ -78,8 +79,10 @@ class SnapshotStore:
         try:
             files = {name: _write(partial / name, content) for name, content in _contents(state).items()}
             content = _manifest(state, usage, files).model_dump_json(indent=1).encode()
-            _write(partial / MANIFEST, content)
+            files[MANIFEST] = _write(partial / MANIFEST, content)
             _sync_folder(partial)
+            for name, expected in files.items():
+                _verify(partial / name, expected)
             _replace(partial, target)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -98,6 +101,14 @@ class SnapshotStore:
             return Snapshot(ref, _state(manifest, files))
         except (ValidationError, KeyError, UnicodeDecodeError, SafetensorError) as error:
             raise SnapshotError(f"snapshot {ref.path} cannot be understood: {error}") from error
+
+    def remove(self, ref: SnapshotRef) -> None:
+        """Delete a snapshot that nothing needs any more; one that is gone already is no error.
+
+        Raises:
+            SnapshotError: the path leads outside the root.
+        """
+        shutil.rmtree(self._inside(ref.path), ignore_errors=True)
 
     def newest(
         self, refs: Iterable[SnapshotRef], trial_digest: str, base_digest: str
@@ -216,6 +227,16 @@ def _verified(folder: Path, name: str, expected: FileDigest) -> bytes:
     if len(content) != expected.size_bytes or sha256(content).hexdigest() != expected.sha256:
         raise SnapshotError(f"snapshot file {folder.name}/{name} is damaged")
     return content
+
+
+def _verify(path: Path, expected: FileDigest) -> None:
+    """Raises SnapshotError unless the disk, and not only the page cache, holds the file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if file_digest(file, "sha256").hexdigest() != expected.sha256:
+            raise SnapshotError(f"snapshot file {path.name} does not read back as it was written: check the disk")
 
 
 def _replace(partial: Path, target: Path) -> None:

@@ -1,37 +1,36 @@
-"""Tokenized rows: ids, where the response starts, and padded batches whose labels are response tokens only."""
+"""Batches of tokens: padded or packed rows, and which tokens in them are learned."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
-from trainer.errors import UserError
-from trainer.rows import Row, read_rows
-
-_ROWS_AT_ONCE = 1000
+from trainer.encoding import Encoded
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right to the longest of them.
+    """Examples in rows that are padded on the right to the longest of them.
 
     `input_ids` [rows, length] int64; `positions` [n] are the flat indices into rows x length whose next token is
-    learned, `targets` [n] those tokens, `row_of` [n] (numpy) their row. `tokens` counts what is not padding;
-    `squared_tokens` sums the squares of the rows' lengths (attention FLOPs).
+    learned, `targets` [n] those tokens, `row_of` [n] (numpy) their example. `example_of` [rows, length] int64 is the
+    example within the batch that each token belongs to (-1 at padding), `offset_of` [rows, length] int64 the token's
+    offset in it (0 at padding). `packed` says that a row may hold several examples, which must not see each other.
+    `tokens` counts what is not padding; `squared_tokens` sums the squares of the examples' lengths (attention FLOPs).
     """
 
     input_ids: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
     row_of: NDArray[np.int64]
+    example_of: torch.Tensor
+    offset_of: torch.Tensor
+    examples: int
     tokens: int
     squared_tokens: int
+    packed: bool = False
 
     @property
     def response_tokens(self) -> int:
@@ -39,92 +38,62 @@ class Batch:
         return len(self.row_of)
 
 
-@dataclass(frozen=True)
-class TokenizedFile:
-    """All rows of a file, one after another in `ids` [tokens] int32.
+def collate(examples: Sequence[Encoded], device: torch.device, pack_tokens: int | None = None) -> Batch:
+    """A batch on `device` of examples that each have a learned token.
 
-    Row i is `ids[starts[i]:starts[i + 1]]`, cut at `max_length`; its prompt is the first `prompt_lengths[i]`
-    tokens (all of them if the response was cut away).
+    With `pack_tokens` examples share rows of up to so many tokens (first fit, longest first), which depends on their
+    lengths alone; where no two fit together, the batch is the same as without.
     """
-
-    ids: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    prompt_lengths: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.prompt_lengths)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row [rows]."""
-        return np.diff(self.starts)
-
-    def learnable(self) -> NDArray[np.bool_]:
-        """[rows] True where at least one response token is left after the cut."""
-        return self.prompt_lengths < self.lengths
-
-    def batch(self, rows: Sequence[int] | NDArray[np.int64], device: torch.device) -> Batch:
-        """Pad `rows` (indices into the file, each learnable) into a batch on `device`."""
-        pieces = [self.ids[self.starts[row] : self.starts[row + 1]] for row in rows]
-        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        width = int(lengths.max())
-        padded = np.zeros((len(pieces), width), dtype=np.int64)
-        for line, piece in zip(padded, pieces, strict=True):
-            line[: len(piece)] = piece
-        prompts = self.prompt_lengths[np.asarray(rows, dtype=np.int64)]
-        column = np.arange(width)
-        learned = (column >= prompts[:, None]) & (column < lengths[:, None])
-        row_of, column_of = np.nonzero(learned)
-        return Batch(
-            input_ids=torch.from_numpy(padded).to(device),
-            positions=torch.from_numpy(row_of * width + column_of - 1).to(device),
-            targets=torch.from_numpy(padded[learned]).to(device),
-            row_of=row_of,
-            tokens=int(lengths.sum()),
-            squared_tokens=int((lengths**2).sum()),
-        )
+    lengths = np.array([len(example.ids) for example in examples], dtype=np.int64)
+    row_of, start_of = _places(lengths, pack_tokens)
+    packed = bool(start_of.any())
+    width = int((start_of + lengths).max())
+    shape = (int(row_of.max()) + 1, width)
+    ids, example_of, offset_of = np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
+    learned, owners = [], []
+    for number, (example, row, start) in enumerate(zip(examples, row_of, start_of, strict=True)):
+        stop = start + len(example.ids)
+        ids[row, start:stop] = example.ids
+        example_of[row, start:stop] = number
+        offset_of[row, start:stop] = np.arange(len(example.ids))
+        offsets = _inside(example.spans)
+        learned.append(row * width + start + offsets)
+        owners.append(np.full(len(offsets), number, dtype=np.int64))
+    places = np.concatenate(learned)
+    return Batch(
+        input_ids=torch.from_numpy(ids).to(device),
+        positions=torch.from_numpy(places - 1).to(device),
+        targets=torch.from_numpy(ids.ravel()[places]).to(device),
+        row_of=np.concatenate(owners),
+        example_of=torch.from_numpy(example_of).to(device),
+        offset_of=torch.from_numpy(offset_of).to(device),
+        examples=len(examples),
+        tokens=int(lengths.sum()),
+        squared_tokens=int((lengths**2).sum()),
+        packed=packed,
+    )
 
 
-def tokenize_file(path: str | Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenizedFile:
-    """Tokenize every row as prompt + response + end-of-sequence, cut at `max_length` tokens.
-
-    Raises:
-        RowError: see `read_rows`.
-        UserError: the tokenizer has no end-of-sequence token, so a trained model could never stop.
-    """
-    end = tokenizer.eos_token_id
-    if not isinstance(end, int):
-        raise UserError("the model's tokenizer has no end-of-sequence token, which training needs")
-    ids: list[NDArray[np.int32]] = []
-    prompt_lengths: list[int] = []
-    for prompt, response in _encoded(read_rows(path), tokenizer, end):
-        row = np.array([*prompt, *response, end][:max_length], dtype=np.int32)
-        ids.append(row)
-        prompt_lengths.append(min(len(prompt), len(row)))
-    starts = np.zeros(len(ids) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in ids], out=starts[1:])
-    return TokenizedFile(np.concatenate(ids), starts, np.array(prompt_lengths, dtype=np.int64))
+def _inside(spans: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Every offset that lies in one of the spans."""
+    if len(spans) == 2:
+        return np.arange(spans[0], spans[1], dtype=np.int64)
+    bounds = spans.reshape(-1, 2)
+    return np.concatenate([np.arange(start, stop, dtype=np.int64) for start, stop in bounds])
 
 
-def _encoded(
-    rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, end: int
-) -> Iterator[tuple[list[int], list[int]]]:
-    """(prompt ids, response ids) of each row, such that the prompt alone tokenizes to exactly the prompt ids.
-
-    The response's ids are what follows the prompt in the whole text, as a model sees it when it continues a prompt.
-    Where a token would reach over the border, the response is tokenized by itself.
-    """
-    rest = iter(rows)
-    while chunk := list(islice(rest, _ROWS_AT_ONCE)):
-        prompts = [row.prompt() for row in chunk]
-        wholes = [prompt + row.output for prompt, row in zip(prompts, chunk, strict=True)]
-        for row, prompt, whole in zip(chunk, _ids(prompts, tokenizer, end), _ids(wholes, tokenizer, end), strict=True):
-            if whole[: len(prompt)] == prompt:
-                yield prompt, whole[len(prompt) :]
-            else:
-                yield prompt, tokenizer(row.output, add_special_tokens=False)["input_ids"]
-
-
-def _ids(texts: list[str], tokenizer: PreTrainedTokenizerBase, end: int) -> list[list[int]]:
-    encoded: Any = tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
-    return [ids[:-1] if ids and ids[-1] == end else ids for ids in encoded]
+def _places(lengths: NDArray[np.int64], pack_tokens: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(row, first column) of each example."""
+    rows, starts = np.arange(len(lengths), dtype=np.int64), np.zeros(len(lengths), dtype=np.int64)
+    if pack_tokens is None:
+        return rows, starts
+    used: list[int] = []
+    for number in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[number])
+        row = next((row for row, tokens in enumerate(used) if tokens + length <= pack_tokens), len(used))
+        if row == len(used):
+            used.append(0)
+        rows[number], starts[number] = row, used[row]
+        used[row] += length
+    # Alone in their rows, examples stay in their order: then the batch is the one without packing.
+    return (rows, starts) if starts.any() else (np.arange(len(lengths), dtype=np.int64), starts)

@@ -36,6 +36,7 @@ class TrialLog:
                 "loss": step.loss,
                 "grad_norm": step.gradient_norm,
                 "lr": step.learning_rate,
+                "tokens": step.tokens,
             }
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()

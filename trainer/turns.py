@@ -1,25 +1,45 @@
 """The loop of a worker: slices that are running take turns, one piece of work each."""
 
+import json
 import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NoReturn
 
 from pydantic import BaseModel
 
-from trainer.devices import device_name, prepare_device, software_versions
+from trainer.devices import device_name, software_versions
 from trainer.errors import BaseChangedError
+from trainer.group import OUT_OF_MEMORY, RANK_LOST, WorkerGroup
+from trainer.jobs import JobRuns
+from trainer.ranks import Ranks
 from trainer.residents import Residents
-from trainer.slices import SliceRun
+from trainer.slices import SliceRun, abandoned, never_started
 from trainer.snapshot import SnapshotStore
-from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlice, WorkerCommand
+from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlice, WorkerCommand, worker_command
 
 #: exit status of a worker whose base model was written to
 BASE_CHANGED = 70
+#: exit status of a worker that leaks memory and is to be replaced by a fresh one
+RECYCLE = 75
+_GOODBYE_SECONDS = 0.5
+_JOB_POLL_SECONDS = 0.1
+#: how often the ranks of an idle group hear that there is nothing to do, well below any time limit of theirs
+_SIGN_OF_LIFE_SECONDS = 5.0
 
 _log = logging.getLogger("trainer.worker")
+
+
+class OutOfStep(Exception):
+    """A rank failed where the others wait for it; `result` is its own account of the slice that it ran, if any."""
+
+    def __init__(self, message: str, result: SliceResult | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Turns:
@@ -27,52 +47,103 @@ class Turns:
 
     def __init__(self, residents: Residents, store: SnapshotStore, send: Callable[[BaseModel], None]) -> None:
         self._residents = residents
+        self._ranks = residents.ranks
         self._store = store
         self._send = send
         self._running: deque[SliceRun] = deque()
         self._waiting: deque[Slice] = deque()
+        self._jobs = JobRuns()
+        self._retiring = False
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether child processes are at work that `tick` looks after."""
+        return bool(self._jobs)
 
     @property
     def busy(self) -> bool:
-        """Whether there is work to do."""
+        """Whether there are slices to work at."""
         return bool(self._running or self._waiting)
 
+    def abandoned(self, outcome: Outcome, message: str) -> list[SliceResult]:
+        """How the slices end that have started, if this process ends now."""
+        return [abandoned(run.slice, outcome, message) for run in list(self._running)]
+
+    @property
+    def retired(self) -> bool:
+        """Whether the worker is to be replaced, and nothing is left to finish."""
+        return self._retiring and not self.busy and not self.has_jobs
+
     def obey(self, command: WorkerCommand) -> None:
-        """Take a slice in, or ask a running one to stop. A token that is not here is ignored."""
+        """Take a slice or job in, or ask a running one to stop. A token that is not here is ignored."""
+        if self._retiring and isinstance(command, StartSlice):
+            self._send(never_started(command.slice))
+            return
         if isinstance(command, StartSlice):
             if command.slice.token not in self._tokens():
                 self._waiting.append(command.slice)
             return
         if isinstance(command, StartJob):
-            raise NotImplementedError
+            if self._ranks.leads:
+                self._send_if(self._jobs.start(command.job))
+            return
         token = (command.slice_id, command.attempt)
+        self._send_if(self._jobs.stop(token))
         for run in self._running:
             if run.slice.token == token:
                 run.stop()
         for slice_ in [slice_ for slice_ in self._waiting if slice_.token == token]:
             self._waiting.remove(slice_)
-            self._send(_never_started(slice_))
+            self._send(never_started(slice_))
 
     def tick(self) -> None:
-        """Start what can be started, then one piece of work of the run whose turn it is.
+        """Report jobs that ended, start what can be started, then one piece of work of the run whose turn it is.
 
         Raises:
             BaseChangedError: this process must end.
+            OutOfStep: this rank and the others are no longer at the same place; it must end as well.
         """
+        for ended in self._jobs.ended():
+            self._send(ended)
         self._start()
-        run = self._running.popleft()
+        if not self._running:
+            return
+        run = self._running[0]
         result = run.tick()
+        self._running.popleft()
         if result is None:
             self._running.append(run)
-        else:
-            self._send(result)
+            return
+        if run.broken:
+            raise OutOfStep(result.message, result)
+        self._send(result)
+        if self._ranks.decide(any(notice.kind == "memory_growth" for notice in result.notices)):
+            self._retire()
+
+    def _retire(self) -> None:
+        """Take nothing more; what runs stops at its next step boundary."""
+        self._retiring = True
+        for run in self._running:
+            run.stop()
+        while self._waiting:
+            self._send(never_started(self._waiting.popleft()))
 
     def _start(self) -> None:
-        """In order of arrival; a slice on another base waits until nothing runs on the warm one."""
+        """In order of arrival; a slice on another base waits until nothing runs on the warm one.
+
+        A worker group runs one at a time, since its trials share one adapter.
+        """
         while self._waiting:
-            if self._running and self._running[0].slice.trial.model != self._waiting[0].trial.model:
+            others = self._ranks.size > 1 or (
+                self._running and self._running[0].slice.trial.model != self._waiting[0].trial.model
+            )
+            if self._running and others:
                 return
             self._running.append(SliceRun(self._waiting.popleft(), self._residents, self._store, self._send))
+
+    def _send_if(self, result: BaseModel | None) -> None:
+        if result is not None:
+            self._send(result)
 
     def _tokens(self) -> set[tuple[int, int]]:
         return {run.slice.token for run in self._running} | {slice_.token for slice_ in self._waiting}
@@ -80,38 +151,71 @@ class Turns:
 
 def serve(
     snapshots: Path,
-    threads: int,
-    resident: int,
+    residents: Residents,
     commands: SimpleQueue[WorkerCommand],
     send: Callable[[BaseModel], None],
+    group: WorkerGroup | None = None,
 ) -> None:
-    """Say `ready`, then run what `commands` brings, for ever."""
-    device = prepare_device(threads)
+    """Say `ready`, then run what `commands` brings, for ever. In a worker group only rank 0 hears and says anything."""
+    ranks = residents.ranks
     snapshots.mkdir(parents=True, exist_ok=True)
-    turns = Turns(Residents(device, resident), SnapshotStore(snapshots), send)
-    send(Ready(pid=os.getpid(), device=device_name(device), software=software_versions()))
+    turns = Turns(residents, SnapshotStore(snapshots), send)
+    if group is not None:
+        group.abandoned = turns.abandoned
+    send(Ready(pid=os.getpid(), device=device_name(residents.device), ranks=ranks.size, software=software_versions()))
     while True:
         try:
-            while True:
-                turns.obey(commands.get(block=not turns.busy))
-        except Empty:
-            pass
-        try:
+            for command in _heard(turns, ranks, commands):
+                turns.obey(command)
             turns.tick()
         except BaseChangedError as error:
             _log.critical("%s; the worker ends", error)
             os._exit(BASE_CHANGED)
+        except OutOfStep as error:
+            _end_group(turns, error, group, send)
+        if turns.retired and ranks.leads:
+            _say_goodbye(turns, commands)
+        if turns.retired and ranks.leads:
+            _log.warning("memory grows from slice to slice; the worker ends, to be replaced")
+            os._exit(RECYCLE)
 
 
-def _never_started(slice_: Slice) -> SliceResult:
-    newest = max(slice_.snapshots, key=lambda ref: ref.examples_seen, default=None)
-    examples_seen = newest.examples_seen if newest else 0
-    return SliceResult(
-        slice_id=slice_.slice_id,
-        attempt=slice_.attempt,
-        outcome=Outcome.PREEMPTED,
-        examples_seen=examples_seen,
-        resumed_from_examples=examples_seen,
-        snapshot=newest,
-        message="the slice was stopped before it started",
-    )
+def _heard(turns: Turns, ranks: Ranks, commands: SimpleQueue[WorkerCommand]) -> list[WorkerCommand]:
+    """What came since the last time; waits for it while there is nothing to do. The same on all ranks."""
+    heard: list[WorkerCommand] = []
+    if ranks.leads:
+        timeout_seconds = _JOB_POLL_SECONDS if turns.has_jobs else _SIGN_OF_LIFE_SECONDS if ranks.size > 1 else None
+        with suppress(Empty):
+            while True:
+                heard.append(commands.get(block=not (turns.busy or heard), timeout=timeout_seconds))
+    if ranks.size == 1:
+        return heard
+    try:
+        said = ranks.tell(json.dumps([command.model_dump(mode="json") for command in heard]).encode())
+    except RuntimeError as error:
+        raise OutOfStep(f"another rank does not answer: {error}") from error
+    return [worker_command.validate_python(command) for command in json.loads(said)]
+
+
+def _end_group(
+    turns: Turns, error: OutOfStep, group: WorkerGroup | None, send: Callable[[BaseModel], None]
+) -> NoReturn:
+    """Say why, as well as is known, and end this process."""
+    outcome = error.result.outcome if error.result is not None else Outcome.INFRA_ERROR
+    message = str(error)
+    if group is not None and outcome is not Outcome.OOM:
+        outcome, message = group.verdict(outcome, message)
+    _log.critical("%s; the worker group ends", message)
+    results = turns.abandoned(outcome, message) if error.result is None else [error.result]
+    for result in results:
+        send(result.model_copy(update={"outcome": outcome, "message": message}))
+    if group is not None:
+        group.kill()
+    os._exit(OUT_OF_MEMORY if outcome is Outcome.OOM else RANK_LOST)
+
+
+def _say_goodbye(turns: Turns, commands: SimpleQueue[WorkerCommand]) -> None:
+    """Answer what was sent before the last result was read."""
+    with suppress(Empty):
+        while True:
+            turns.obey(commands.get(timeout=_GOODBYE_SECONDS))

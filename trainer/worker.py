@@ -1,6 +1,8 @@
 """A worker process: slices in on stdin, results out on stdout, one JSON object a line.
 
-`python -m trainer.worker --snapshots DIR --threads N [--resident K]`
+`python -m trainer.worker --snapshots DIR --threads N [--resident K] [--ranks R]`
+
+With several ranks this process is rank 0 of a worker group: it starts the others, which hear from it alone.
 """
 
 import argparse
@@ -16,7 +18,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from trainer.environment import PROCESS_ENVIRONMENT
+from trainer.group import WorkerGroup
 from trainer.spec import WorkerCommand, worker_command
+from trainer.token_options import add_token_options
 
 _log = logging.getLogger("trainer.worker")
 
@@ -60,12 +64,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Ctrl-C goes to the whole process group; whether the worker ends is for its dispatcher to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = Channel()
+    follows = os.environ.get("RANK", "0") != "0"
+    send = Channel().send if not follows else _say_nothing
+    group = WorkerGroup(options.ranks, sys.argv[1:]) if options.ranks > 1 and not follows else None
     commands: queue.SimpleQueue[WorkerCommand] = queue.SimpleQueue()
     threading.Thread(target=read_commands, args=(commands,), name="commands", daemon=True).start()
     # Imported late: stdin and stdout are guarded before any library can print or hang.
-    turns = import_module("trainer.turns")
-    turns.serve(options.snapshots, options.threads, options.resident, commands, channel.send)
+    import_module("trainer.serving").serve(options, commands, send, group)
+
+
+def _say_nothing(message: BaseModel) -> None:
+    """What a rank that is not the first says."""
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,6 +82,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--snapshots", type=Path, required=True, help="folder of all snapshots")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what decides the last bits")
     parser.add_argument("--resident", type=int, default=4, help="idle trials that stay on the base")
+    parser.add_argument("--ranks", type=int, default=1, help="processes that share one base model, a device each")
+    parser.add_argument(
+        "--rank-timeout-seconds", type=float, default=600.0, help="the longest that one rank may wait for another"
+    )
+    add_token_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from hpo_service.api import (
     dashboard,
+    data_checks,
     documentation,
     events,
     health,
@@ -35,6 +36,7 @@ _TAGS = [
     {"name": "trials", "description": "What was tried, and what it left behind."},
     {"name": "results", "description": "The best parameters, ready for production."},
     {"name": "events", "description": "What happens, as it happens."},
+    {"name": "data checks", "description": "What is wrong with the data, before a GPU is used."},
     {"name": "search spaces", "description": "Spaces that ship with the service, and the schema of a study."},
     {"name": "login", "description": "Let a browser in."},
     {"name": "health", "description": "For load balancers; the only addresses that need no credentials."},
@@ -69,7 +71,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     app.state.stopping = threading.Event()
     problems.install(app)
     app.include_router(studies.validation)
-    for module in (studies, trials, events, search_spaces, login, health, home, documentation, dashboard):
+    for module in (studies, data_checks, trials, events, search_spaces, login, health, home, documentation, dashboard):
         app.include_router(module.router)
     documentation.complete_openapi(app)
     app.add_middleware(Guard, sessions=sessions)

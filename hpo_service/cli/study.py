@@ -1,17 +1,21 @@
 """`hpo study`: create studies, look at them, steer them."""
 
 import sys
+import time
 from typing import Annotated, Any
 
 import typer
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.documents import apply_settings, read_document
+from hpo_service.cli.figures import check_sentence
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
 from hpo_service.cli.views import STUDY_COLUMNS, show_report, show_study, study_row
-from hpo_service.cli.watch import watch_study
-from hpo_service.client import study_path
+from hpo_service.cli.watch import EXIT_STUDY_FAILED, watch_study
+from hpo_service.client import Client, study_path
 from hpo_service.errors import InvalidRequest
+
+_POLL_SECONDS = 0.5
 
 app = typer.Typer(name="study", help="Create studies, look at them, steer them.", no_args_is_help=True)
 
@@ -21,6 +25,7 @@ SetOption = Annotated[
     list[str], typer.Option("--set", help="Change one value of the file, such as budget.max_trials=8. Repeatable.")
 ]
 NameOption = Annotated[str, typer.Option("--name", help="Name of the study, instead of the one in the file.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the check of the data.")]
 WatchOption = Annotated[bool, typer.Option("--watch", help="Stay and show how it goes.")]
 
 
@@ -47,15 +52,41 @@ def validate(
     file: FileOption,
     name: NameOption = "",
     set_: SetOption = [],  # noqa: B006
+    wait: WaitOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Check a study without starting it: the space, its size, the time that it may take, warnings."""
+    """Check a study without starting it: the space, its size, the time that it may take, the data, warnings.
+
+    Exit code 3: the data would fail it.
+    """
     with connect() as client:
         report = client.post("/v1/studies:validate", _spec(file, name, set_))
+        if wait:
+            report["data_check"] = _awaited(client, report["data_check"])
     if output is Format.JSON:
         show_json(report)
     else:
         show_report(report)
+    if report["data_check"]["state"] == "failed":
+        raise typer.Exit(EXIT_STUDY_FAILED)
+
+
+@app.command("data-check")
+def data_check(name: Name, wait: WaitOption = False, output: OutputOption = Format.TABLE) -> None:
+    """What was found in the data of a study, as Markdown. Exit code 3: it fails the study."""
+    with connect() as client:
+        path = f"{study_path(name)}/data-check"
+        check = client.get(path)
+        if wait:
+            check = _awaited(client, check)
+        if output is Format.JSON:
+            show_json(check)
+        elif check["report"] is None:
+            say(f"The data check of study {name}: {check_sentence(check)}.")
+        else:
+            typer.echo(client.get_response(path, format="md").text, nl=False)
+    if check["state"] == "failed":
+        raise typer.Exit(EXIT_STUDY_FAILED)
 
 
 @app.command("list")
@@ -141,6 +172,14 @@ def extend(
     """Give a study more budget or wider numeric ranges, while it runs."""
     with connect() as client:
         _show(client.patch_study(name, apply_settings({}, set_)), output)
+
+
+def _awaited(client: Client, check: dict[str, Any]) -> dict[str, Any]:
+    """The check once it is no longer pending."""
+    while check["state"] == "pending":
+        time.sleep(_POLL_SECONDS)
+        check = client.get(f"/v1/data-checks/{check['job']}")
+    return check
 
 
 def _spec(file: str, name: str, settings: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hpo_service.cli.figures import check_sentence, efficiency, gibibytes, percent, ran_as, whole
 from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
 
 Json = dict[str, Any]
@@ -34,6 +35,7 @@ def show_study(study: Json) -> None:
             "trials": ", ".join(f"{count} {name}" for name, count in study["trials"].items() if count) or "none yet",
             "budget": f"{study['max_trials']} trials",
             "spent": spent(study),
+            **efficiency(study["usage"]),
             "saved": saved(study),
             "best": best_sentence(study["best"]),
             "dashboard": study["dashboard"],
@@ -60,6 +62,7 @@ def show_report(report: Json) -> None:
             "expected": f"{report['expected_examples']} examples ({report['expected_share']:.0%} of training all)",
             "time": "unknown before the first study of this model" if seconds is None else f"about {duration(seconds)}",
             "baseline": report["baseline"],
+            "data check": check_sentence(report["data_check"]),
         }
     )
 
@@ -95,17 +98,29 @@ def show_trial(trial: Json) -> None:
             "examples": f"{examples_now(trial)} of {text(trial['total_examples'])}",
             "loss": last_loss(trial),
             "time": duration(trial["seconds"]),
+            "cost": f"{trial['cost_usd']:.2f} USD" if trial["cost_usd"] else None,
+            **efficiency(trial["usage"]),
             "adapter": "can be downloaded" if trial["adapter_available"] else "none yet",
         }
     )
     show_table(("parameter", "value"), list(trial["parameters"].items()))
     show_table(("examples", "loss"), [(rung["examples"], rung["loss"]) for rung in trial["losses"]])
-    columns = ("slice", "attempt", "to", "outcome", "time", "message")
+    columns = ("slice", "attempt", "to", "outcome", "time", "tokens/s", "MFU", "memory", "ran as", "message")
     attempts = [
-        (row["slice_id"], row["attempt"], row["until_examples"], row["outcome"] or "running", duration(row["seconds"]),
-         row["message"])
+        (
+            row["slice_id"],
+            row["attempt"],
+            row["until_examples"],
+            row["outcome"] or "running",
+            duration(row["seconds"]),
+            whole(row["usage"]["tokens_per_second"]),
+            percent(row["usage"]["mfu"]),
+            gibibytes(row["usage"]["peak_memory_bytes"]),
+            ran_as(row),
+            row["message"],
+        )
         for row in trial["history"]
-    ]  # fmt: skip
+    ]
     stdout().print(make_table(columns, attempts))
 
 

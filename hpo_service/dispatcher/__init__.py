@@ -7,7 +7,9 @@ import threading
 
 from hpo_service.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.dispatcher.retention import Retention
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
+from hpo_service.prices import load_prices
 from hpo_service.settings import Settings
 
 __all__ = ["Dispatcher", "run_dispatcher"]
@@ -34,7 +36,8 @@ def run_dispatcher(settings: Settings) -> None:
             session_factory(engine),
             executor,
             snapshots=settings.snapshots_path(),
-            usd_per_gpu_hour=settings.usd_per_gpu_hour,
+            prices=load_prices(settings),
+            retention=Retention(keep_best=settings.snapshot_keep_best, max_bytes=settings.snapshot_max_bytes),
         ).run(stop)
     finally:
         engine.dispose()
@@ -45,8 +48,10 @@ def local_workers(settings: Settings) -> LocalWorkers:
     threads = settings.threads_per_worker or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
     return LocalWorkers(
         snapshots=settings.snapshots_path(),
+        tokens=settings.home_path() / "tokens",
         logs=settings.home_path() / "logs",
         count=settings.workers,
         threads=threads,
         slots=settings.slots_per_worker,
+        rank_timeout_seconds=settings.rank_timeout_seconds,
     )

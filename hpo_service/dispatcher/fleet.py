@@ -1,5 +1,7 @@
 """Which worker holds which attempt. Survives a reload of the memory: it mirrors the executor, not the database."""
 
+from collections.abc import Collection
+
 from hpo_service.executors.base import WorkerGone
 from trainer.spec import Outcome, SliceResult
 
@@ -21,15 +23,13 @@ class Fleet:
         """Whether some living worker was given the attempt."""
         return token in self._in_flight
 
-    def lost_with(self, gone: WorkerGone, reported: set[Token]) -> list[SliceResult]:
-        """Results, written here on behalf of a dead worker, of the attempts it held and did not report itself."""
-        held = [token for token, worker in self._in_flight.items() if worker == gone.worker]
-        return [lost_result(token, gone.reason) for token in held if token not in reported]
+    def lost_with(self, worker: str, reported: Collection[Token]) -> list[Token]:
+        """The attempts that a dead worker held and did not report itself."""
+        return [token for token, holder in self._in_flight.items() if holder == worker and token not in reported]
 
-    def forget(self, results: list[SliceResult], gone: list[WorkerGone]) -> None:
-        """These ended; call it after the commit."""
+    def forget(self, ended: Collection[Token], gone: list[WorkerGone]) -> None:
+        """These attempts ended and these workers died; call it after the commit."""
         dead = {event.worker for event in gone}
-        ended = {(result.slice_id, result.attempt) for result in results}
         self._in_flight = {
             token: worker for token, worker in self._in_flight.items() if token not in ended and worker not in dead
         }

@@ -9,6 +9,7 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings
+from hpo_service.dispatcher.jobs import apply_ended_check
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.errors import Conflict, HpoError
@@ -42,12 +43,13 @@ def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
     study.optuna_study_id = study.storage.create_new_study([StudyDirection.MINIMIZE], study.optuna_name)
     study.storage.set_study_system_attr(study.optuna_study_id, "study:metric_names", ["eval_loss"])
     dispatch.update_study(session, study.id, optuna_study_id=study.optuna_study_id)
-    event = {"state": str(study.state), "message": ""}
+    event = {"state": str(study.state), "message": study.message}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, event)
     if study.resolved.baseline is not None:
         _queue_trial(session, study, study.resolved.baseline, baseline=True)
     for point in study.resolved.enqueue:
         _queue_trial(session, study, point, baseline=False)
+    apply_ended_check(session, study)
 
 
 def _queue_trial(session: Session, study: LiveStudy, point: dict[str, Any], *, baseline: bool) -> None:

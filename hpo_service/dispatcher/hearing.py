@@ -1,15 +1,18 @@
 """Everything that waits in the inbox, and every open intent, in one transaction."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.fleet import Fleet
+from hpo_service.dispatcher import jobs
+from hpo_service.dispatcher.fleet import Fleet, Token, lost_result
 from hpo_service.dispatcher.fulfilment import fulfil
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.memory import LiveStudy, load_study
 from hpo_service.dispatcher.settling import settle
 from hpo_service.intents import EventKind, IntentKind
+from hpo_service.prices import Prices
 from hpo_service.repository import dispatch
 from trainer.spec import Progress, SliceResult
 
@@ -32,10 +35,14 @@ def register_workers(session: Session, inbox: Inbox, fleet: Fleet, *, executor: 
     }
 
 
-def fulfil_intents(session: Session, studies: Studies) -> set[int]:
+def fulfil_intents(session: Session, studies: Studies, open_jobs: jobs.Jobs) -> set[int]:
     """Do what the API asked for, in the order it was asked. Ids of the studies that were deleted."""
     deleted = set()
     for intent in dispatch.open_intents(session):
+        if intent.study_id is None:
+            jobs.add_job(session, open_jobs, intent)
+            dispatch.finish_intent(session, intent.id, None)
+            continue
         study = studies.get(intent.study_id)
         if study is None:
             study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
@@ -46,32 +53,39 @@ def fulfil_intents(session: Session, studies: Studies) -> set[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """Attempts that ended, and those among them whose result counted."""
+    """Attempts that ended, of slices and of jobs, and the results of slices that counted."""
 
-    results: list[SliceResult]
+    tokens: set[Token]
     settled: list[SliceResult]
 
 
-def settle_ended(session: Session, studies: Studies, inbox: Inbox, fleet: Fleet, usd_per_gpu_hour: float) -> Ended:
+def settle_ended(
+    session: Session, studies: Studies, open_jobs: jobs.Jobs, inbox: Inbox, fleet: Fleet, prices: Prices
+) -> Ended:
     """Settle every attempt that ended by itself or with its worker."""
-    results = list(inbox.results)
+    results, job_results = list(inbox.results), list(inbox.job_results)
+    tokens = inbox.reported()
     owner = {piece.id: study for study in studies.values() for piece in study.slices.values()}
     for gone in inbox.gone:
         worker_id = fleet.worker_ids.get(gone.worker)
         if worker_id is not None:
             dispatch.end_worker(session, worker_id, gone.reason)
-        lost = fleet.lost_with(gone, {(result.slice_id, result.attempt) for result in results})
-        for study_id in {owner[result.slice_id].id for result in lost if result.slice_id in owner}:
+        lost = fleet.lost_with(gone.worker, tokens)
+        for study_id in {owner[token[0]].id for token in lost if token[0] in owner}:
             payload = {"worker": gone.worker, "message": gone.reason}
             dispatch.add_event(session, studies[study_id].project_id, study_id, EventKind.WORKER_LOST, payload)
-        results.extend(lost)
+        results.extend(lost_result(token, gone.reason) for token in lost if token[0] not in open_jobs)
+        job_results.extend(jobs.lost(token, gone.reason) for token in lost if token[0] in open_jobs)
+        tokens.update(lost)
+    settle_job = partial(jobs.settle, session, open_jobs, studies.values(), prices=prices)
+    for job_result in job_results:
+        settle_job(job_result)
     settled = [
         result
         for result in results
-        if result.slice_id in owner
-        and settle(session, owner[result.slice_id], result, usd_per_gpu_hour=usd_per_gpu_hour)
+        if result.slice_id in owner and settle(session, owner[result.slice_id], result, prices=prices)
     ]
-    return Ended(results=results, settled=settled)
+    return Ended(tokens=tokens, settled=settled)
 
 
 def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable
 
-from hpo_service.executors.base import ExecutorEvent, SliceEnded, SliceProgress, WorkerGone, WorkerReady
-from trainer.spec import Progress, SliceResult
+from hpo_service.executors.base import ExecutorEvent, JobEnded, SliceEnded, SliceProgress, WorkerGone, WorkerReady
+from trainer.spec import JobResult, Progress, SliceResult
 
 _PROGRESS_EVERY_SECONDS = 1.0
 
@@ -16,6 +16,7 @@ class Inbox:
         self.ready: list[WorkerReady] = []
         self.gone: list[WorkerGone] = []
         self.results: list[SliceResult] = []
+        self.job_results: list[JobResult] = []
         self.checkpoints: list[Progress] = []
         self.progress: dict[tuple[int, int], Progress] = {}
         self._progress_written_at = float("-inf")
@@ -30,15 +31,22 @@ class Inbox:
                     self.gone.append(event)
                 case SliceEnded():
                     self.results.append(event.result)
+                case JobEnded():
+                    self.job_results.append(event.result)
                 case SliceProgress():
                     progress = event.progress
                     self.progress[progress.slice_id, progress.attempt] = progress
                     if progress.checkpoint is not None:
                         self.checkpoints.append(progress)
 
+    def reported(self) -> set[tuple[int, int]]:
+        """Tokens of the attempts that ended by themselves."""
+        slices = {(result.slice_id, result.attempt) for result in self.results}
+        return slices | {(result.job_id, result.attempt) for result in self.job_results}
+
     def due(self) -> bool:
         """Whether a transaction is worth it now; mere progress is written once a second."""
-        if self.ready or self.gone or self.results or self.checkpoints:
+        if self.ready or self.gone or self.results or self.job_results or self.checkpoints:
             return True
         waited_seconds = time.monotonic() - self._progress_written_at
         return bool(self.progress) and waited_seconds >= _PROGRESS_EVERY_SECONDS
@@ -47,5 +55,5 @@ class Inbox:
         """All of it is committed."""
         if self.progress:
             self._progress_written_at = time.monotonic()
-        self.ready, self.gone, self.results, self.checkpoints = [], [], [], []
-        self.progress = {}
+        self.ready, self.gone, self.results, self.job_results = [], [], [], []
+        self.checkpoints, self.progress = [], {}

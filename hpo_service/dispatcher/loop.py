@@ -10,17 +10,20 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import endings, hearing, placing
+from hpo_service.dispatcher import endings, hearing, jobs, placing
 from hpo_service.dispatcher.fleet import Fleet, lost_result
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.leader import Leadership
 from hpo_service.dispatcher.memory import LiveSlice, LiveStudy, load_studies
 from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.dispatcher.retention import Retention, StudyNeeds, read_needs
 from hpo_service.dispatcher.settling import settle
 from hpo_service.dispatcher.tidying import Tidying
 from hpo_service.domain import TERMINAL, StudyState, exhausted
 from hpo_service.executors.base import Executor
+from hpo_service.prices import Prices
 from hpo_service.repository import dispatch
+from hpo_service.repository.jobs import lose_running
 from hpo_service.strategies.base import Advance, Finished, Start
 from trainer.spec import Outcome
 
@@ -39,17 +42,25 @@ class Dispatcher:
     """Run it with `run`. One thread owns all state; proposals are computed on another."""
 
     def __init__(
-        self, sessions: sessionmaker[Session], executor: Executor, *, snapshots: Path, usd_per_gpu_hour: float = 0.0
+        self,
+        sessions: sessionmaker[Session],
+        executor: Executor,
+        *,
+        snapshots: Path,
+        prices: Prices | None = None,
+        retention: Retention = Retention(),
     ) -> None:
         self._sessions = sessions
         self._executor = executor
-        self._usd_per_gpu_hour = usd_per_gpu_hour
+        self._prices = prices or Prices()
         self._leadership = Leadership(sessions)
         self._inbox = Inbox()
         self._fleet = Fleet()
         self._proposals = Proposals(wake=executor.wake)
-        self._tidying = Tidying(snapshots)
+        self._retention = retention
+        self._tidying = Tidying(snapshots, self._snapshot_needs, retention.max_bytes)
         self._studies: dict[int, LiveStudy] | None = None
+        self._jobs: jobs.Jobs = {}
         self._taken_over = False
         self._draining = False
         self._intents_at = float("-inf")
@@ -76,10 +87,12 @@ class Dispatcher:
             time.sleep(_STANDBY_SECONDS)
             return
         studies = self._load()
+        self._tidying.sweep_if_due()
         try:
             self._hear(studies)
             self._stop_unwanted(studies)
             if not self._draining:
+                self._place_jobs()
                 self._place(studies)
         except BaseException:
             # Memory may be ahead of the database: it is read again before the next decision.
@@ -117,8 +130,10 @@ class Dispatcher:
             self._leadership.fence(session)
             if not self._taken_over and self._leadership.epoch is not None:
                 lost = dispatch.lose_attempts(session, self._leadership.epoch, "the dispatcher was restarted")
+                lost += lose_running(session)
                 log.info("leading with epoch %d; %d attempts of the past are lost", self._leadership.epoch, lost)
             studies = load_studies(session)
+            self._jobs = jobs.load_jobs(session)
         self._taken_over = True
         self._studies = studies
         self._lose_unknown(studies)
@@ -126,17 +141,21 @@ class Dispatcher:
 
     def _lose_unknown(self, studies: dict[int, LiveStudy]) -> None:
         """Attempts that were committed but never reached a worker are lost, through nobody's fault."""
+        reason, prices = "the attempt was never handed to a worker", self._prices
         unknown = [
             (study, piece.token)
             for study in studies.values()
             for piece in study.running()
             if not self._fleet.holds(piece.token)
         ]
-        if unknown:
+        unknown_jobs = [job.token for job in self._jobs.values() if job.running and not self._fleet.holds(job.token)]
+        if unknown or unknown_jobs:
             with self._writing() as session:
                 for study, token in unknown:
-                    result = lost_result(token, "the attempt was never handed to a worker")
-                    settle(session, study, result, usd_per_gpu_hour=self._usd_per_gpu_hour, blameless=True)
+                    settle(session, study, lost_result(token, reason), prices=prices, blameless=True)
+                for token in unknown_jobs:
+                    result = jobs.lost(token, reason)
+                    jobs.settle(session, self._jobs, [], result, prices=prices, blameless=True)
 
     def _hear(self, studies: dict[int, LiveStudy]) -> None:
         intents = self._intents_wait()
@@ -147,11 +166,11 @@ class Dispatcher:
             registered = hearing.register_workers(
                 session, self._inbox, self._fleet, executor=self._executor.name, epoch=self._leadership.epoch
             )
-            deleted = hearing.fulfil_intents(session, studies) if intents else set()
-            ended = hearing.settle_ended(session, studies, self._inbox, self._fleet, self._usd_per_gpu_hour)
+            deleted = hearing.fulfil_intents(session, studies, self._jobs) if intents else set()
+            ended = hearing.settle_ended(session, studies, self._jobs, self._inbox, self._fleet, self._prices)
             hearing.note_progress(session, studies, self._inbox)
         self._fleet.worker_ids |= registered
-        self._fleet.forget(ended.results, self._inbox.gone)
+        self._fleet.forget(ended.tokens, self._inbox.gone)
         self._inbox.clear()
         self._tidy(ended, deleted)
         for study in studies.values():
@@ -165,6 +184,12 @@ class Dispatcher:
                 self._tidying.rung_reached(result.snapshot)
         for study_id in deleted:
             self._tidying.study_deleted(study_id)
+
+    def _snapshot_needs(self) -> dict[int, StudyNeeds]:
+        """Called on the thread that tidies."""
+        with self._sessions() as session:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            return read_needs(session, self._retention.keep_best)
 
     def _intents_wait(self) -> bool:
         if time.monotonic() - self._intents_at < _INTENTS_EVERY_SECONDS:
@@ -180,17 +205,44 @@ class Dispatcher:
                 for piece in study.running():
                     if not piece.stop_sent:
                         piece.stop_sent = True
-                        self._executor.stop_slice(piece.token)
+                        self._executor.stop(piece.token)
+        for job in self._jobs.values() if self._draining else ():
+            if job.running and not job.stop_sent:
+                job.stop_sent = True
+                self._executor.stop(job.token)
+
+    def _place_jobs(self) -> None:
+        """Oldest first, to any worker without one; they take no slot."""
+        for job in [job for job in self._jobs.values() if not job.running]:
+            work = job.next_attempt()
+            worker = self._executor.choose(work, prefetch=False)
+            if worker is None:
+                return
+            with self._writing() as session:
+                jobs.begin(session, job, self._fleet.worker_ids[worker])
+            self._fleet.assign(work.token, worker)
+            self._executor.submit(work, worker)
 
     def _place(self, studies: dict[int, LiveStudy]) -> None:
         """Older studies first: fill the free slots with due attempts, then with proposals."""
+        self._executor.demand([study.resolved.training.ranks for study in studies.values() if _works(study)])
         for study in list(studies.values()):
-            if study.state in _ACTIVE and study.optuna_study_id is not None:
+            if study.state in _ACTIVE and study.optuna_study_id is not None and not study.awaits_check:
                 self._place_study(study)
             if study.state in TERMINAL:
                 del studies[study.id]
 
     def _place_study(self, study: LiveStudy) -> None:
+        ranks, most = study.resolved.training.ranks, self._executor.largest_group
+        if ranks > most:
+            with self._writing() as session:
+                endings.fail_study(
+                    session,
+                    study,
+                    f"resources.gpus_per_trial is {ranks} and the {self._executor.name} executor has {most} device(s); "
+                    "lower it, or give the dispatcher more (HPO_WORKERS)",
+                )
+            return
         prefetch = not study.deterministic
         for piece in study.waiting():
             if self._free(study, prefetch):
@@ -223,7 +275,8 @@ class Dispatcher:
         """Whether the study may get another slot now."""
         if len(study.running()) >= study.resolved.budget.max_parallel:
             return False
-        return self._executor.free_slots(prefetch) > self._proposals.pending_of_others(study.id)
+        free = self._executor.free_slots(prefetch, study.resolved.training.ranks)
+        return free > self._proposals.pending_of_others(study.id)
 
     def _within_budget(self, study: LiveStudy) -> bool:
         """Whether more may be dispatched; the study stops once its budget is spent."""
@@ -274,7 +327,7 @@ class Dispatcher:
         self._draining = True
         deadline = time.monotonic() + _DRAIN_SECONDS
         try:
-            while self._studies is not None and any(study.running() for study in self._studies.values()):
+            while self._busy():
                 if time.monotonic() > deadline:
                     log.warning("slices did not stop within %g s; they are lost", _DRAIN_SECONDS)
                     break
@@ -282,3 +335,16 @@ class Dispatcher:
             self._leadership.release()
         except DBAPIError as error:
             log.warning("the database went away while draining: %s", str(error).splitlines()[0])
+
+    def _busy(self) -> bool:
+        """Whether workers hold anything that memory knows of."""
+        if self._studies is None:
+            return False
+        return any(study.running() for study in self._studies.values()) or any(
+            job.running for job in self._jobs.values()
+        )
+
+
+def _works(study: LiveStudy) -> bool:
+    """Whether the study has slices on workers, or may have some next."""
+    return bool(study.running()) or (study.state in _ACTIVE and not study.idle and not study.awaits_check)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.domain import Spent, StudyState
 from hpo_service.optuna_storage import StudyStorage
-from hpo_service.repository import dispatch
+from hpo_service.repository import dispatch, jobs
 from hpo_service.search_space import SearchSpace
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies import build
@@ -54,6 +54,8 @@ class LiveStudy:
     spent: Spent
     storage: StudyStorage
     optuna_study_id: int | None
+    check_job_id: int | None = None
+    awaits_check: bool = False  #: nothing is placed before the data check has ended
     slices: dict[int, LiveSlice] = field(default_factory=dict)
     idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
     _views: dict[int, TrialView] = field(default_factory=dict)
@@ -178,9 +180,17 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         spent=dispatch.spent(session, row.id),
         storage=StudyStorage.load(connection, study_ids),
         optuna_study_id=row.optuna_study_id,
+        check_job_id=row.check_job_id,
+        awaits_check=row.check_job_id is not None and not _is_checked(session, row.project_id, row.check_job_id),
     )
     study.slices = {piece.id: open_slice(piece) for piece in dispatch.open_slices(session, [row.id])}
     return study
+
+
+def _is_checked(session: Session, project_id: int, job_id: int) -> bool:
+    """Whether the check has ended well: its end and what it means for an open study are one transaction."""
+    job = jobs.find(session, project_id, job_id)
+    return job is not None and job.state == "done"
 
 
 def load_studies(session: Session) -> dict[int, LiveStudy]:

@@ -11,6 +11,7 @@ from hpo_service.dispatcher import endings
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import StudyState, cost_usd
 from hpo_service.intents import EventKind
+from hpo_service.prices import Prices
 from hpo_service.repository import dispatch
 from trainer.spec import Outcome, SliceResult
 
@@ -23,9 +24,7 @@ _RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
 _HOPELESS_TRIALS = 3
 
 
-def settle(
-    session: Session, study: LiveStudy, result: SliceResult, *, usd_per_gpu_hour: float, blameless: bool = False
-) -> bool:
+def settle(session: Session, study: LiveStudy, result: SliceResult, *, prices: Prices, blameless: bool = False) -> bool:
     """Apply the end of an attempt. A stale one changes nothing: False.
 
     A `blameless` loss does not count against the slice.
@@ -36,7 +35,8 @@ def settle(
         return False
     failed = result.outcome in _RETRIED and not blameless
     next_state = _next_state(study, piece, result, failed)
-    cost = cost_usd(result.usage.total_seconds(), 1, usd_per_gpu_hour)
+    price = prices.usd_per_device_hour(result.device)
+    cost = cost_usd(result.usage.total_seconds(), result.usage.devices, price)
     if not dispatch.end_attempt(session, result, cost, state=next_state, failed=failed):
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
@@ -68,7 +68,7 @@ def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: floa
     study.spent = replace(
         spent,
         examples=spent.examples + usage.examples,
-        seconds=spent.seconds + usage.total_seconds(),
+        seconds=spent.seconds + usage.total_seconds() * usage.devices,
         usd=spent.usd + cost,
         flops=spent.flops + usage.flops,
     )
@@ -79,6 +79,8 @@ def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: floa
 
 def _apply(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, next_state: str) -> None:
     _note_discarded(session, study, piece, result)
+    for notice in result.notices:
+        _event(session, study, EventKind.TRIAL_NOTICE, notice.model_dump(mode="json"), piece.trial_number)
     if next_state == "done":
         _reported(session, study, piece, result)
     elif next_state == "failed":

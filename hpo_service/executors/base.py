@@ -1,4 +1,4 @@
-"""The executor port: it starts workers, hands them slices and notices their death.
+"""The executor port: it starts workers, hands them slices and jobs and notices their death.
 
 It knows no study and no database.
 """
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from trainer.spec import Progress, Ready, Slice, SliceResult
+from trainer.spec import Job, JobResult, Progress, Ready, Slice, SliceResult
+
+Work = Slice | Job
+"""What a worker is given: either has a token, and tokens never collide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +23,14 @@ class WorkerReady:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerGone:
-    """A worker's process has ended; every slice it held is lost. `reason` is a sentence."""
+    """A worker's process has ended; every slice and job it held is lost. `reason` is a sentence.
+
+    `replaced`: it ended by itself to make room for a fresh one, which is no crash.
+    """
 
     worker: str
     reason: str
+    replaced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +49,24 @@ class SliceEnded:
     result: SliceResult
 
 
-ExecutorEvent = WorkerReady | WorkerGone | SliceProgress | SliceEnded
+@dataclass(frozen=True, kw_only=True)
+class JobEnded:
+    """An attempt at a job ended by itself; the result is the worker's own account."""
+
+    worker: str
+    result: JobResult
+
+
+ExecutorEvent = WorkerReady | WorkerGone | SliceProgress | SliceEnded | JobEnded
 
 
 class Executor(Protocol):
-    """Runs slices on workers. Thread-safe; `poll` is called by one thread only.
+    """Runs slices and jobs on workers. Thread-safe; `poll` is called by one thread only.
 
     Contract (tests/contracts/test_executor.py): every submitted `(slice, attempt)` is followed by exactly one of
-    `SliceEnded` with its token or `WorkerGone` of the worker that holds it. A worker that died is replaced without
-    being asked, after a delay that grows when it keeps dying.
+    `SliceEnded` with its token or `WorkerGone` of the worker that holds it, every job by one of `JobEnded` or
+    `WorkerGone`. A job runs beside the slices and takes no slot; a worker runs one at a time. A worker that died is
+    replaced without being asked, after a delay that grows when it keeps dying.
     """
 
     name: str
@@ -58,17 +74,36 @@ class Executor(Protocol):
     def start(self) -> None:
         """Start the workers; returns at once, they report `WorkerReady` when warm."""
 
-    def free_slots(self, prefetch: bool) -> int:
-        """How many more slices the ready workers would take now; with `prefetch`, one queued slice a worker counts."""
+    @property
+    def largest_group(self) -> int:
+        """The most ranks that a worker can have here."""
 
-    def choose(self, work: Slice, prefetch: bool) -> str | None:
-        """The worker that would take the slice now: one that holds the trial if it is free, None if none is."""
+    def demand(self, ranks: Sequence[int]) -> None:
+        """The numbers of ranks that studies with work want workers of now, the most urgent first; told often.
 
-    def submit(self, work: Slice, worker: str) -> None:
-        """Hand the slice to the worker that `choose` named. If it has died, its `WorkerGone` is still to be polled."""
+        Workers that nobody wants give way to wanted ones as soon as they are idle. Nothing wanted: all stay.
+        """
 
-    def stop_slice(self, token: tuple[int, int]) -> None:
-        """Ask for `preempted` at the next step boundary; a token that no worker holds is ignored."""
+    def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
+        """How many more slices the ready workers of `ranks` ranks would take now.
+
+        With `prefetch`, one queued slice a worker counts.
+        """
+
+    def choose(self, work: Work, prefetch: bool) -> str | None:
+        """The worker that would take the work now, None if none would.
+
+        A slice goes to a worker of its trial's number of ranks, and to one that holds the trial if there is one.
+        """
+
+    def submit(self, work: Work, worker: str) -> None:
+        """Hand the work to the worker that `choose` named. If it has died, its `WorkerGone` is still to be polled."""
+
+    def stop(self, token: tuple[int, int]) -> None:
+        """Ask for `preempted`: of a slice at the next step boundary, of a job at once.
+
+        A token that no worker holds is ignored.
+        """
 
     def poll(self, timeout_seconds: float) -> Sequence[ExecutorEvent]:
         """All that happened since the last call; waits up to `timeout_seconds` for the first event."""
@@ -77,4 +112,4 @@ class Executor(Protocol):
         """Make a waiting `poll` return early."""
 
     def close(self) -> None:
-        """End all workers and wait for them. Slices still running are reported to nobody."""
+        """End all workers and wait for them. What still runs is reported to nobody."""

@@ -1,16 +1,21 @@
-"""Workers as child processes of the dispatcher on this machine. They die with it: their commands come on a pipe."""
+"""Workers as child processes of the dispatcher on this machine. They die with it: their commands come on a pipe.
+
+Each has one device, or several and as many ranks (a worker group). Which there are follows what studies demand.
+"""
 
 import logging
 import queue
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo_service.executors.base import ExecutorEvent, SliceEnded, WorkerGone, WorkerReady
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, Work, WorkerGone, WorkerReady
+from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess
-from trainer.spec import Outcome, Slice, SliceResult
+from trainer.spec import Job, Outcome, Slice, SliceResult
 
 log = logging.getLogger(__name__)
 
@@ -21,23 +26,33 @@ _HEALTHY_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class LocalWorkers:
-    """What the local workers are started with. `threads` per worker; `slots` slices are ticked in turn by each."""
+    """What the local workers are started with: `count` devices are shared out between them, and
+    tokenized data are kept in `tokens` for all.
+
+    `threads` are per device; a worker of one device ticks `slots` slices in turn. One rank of a group waits for another
+    for `rank_timeout_seconds` at most.
+    """
 
     snapshots: Path
+    tokens: Path
     logs: Path
     count: int
     threads: int
     slots: int = 1
     resident: int = 8
+    rank_timeout_seconds: float = 600.0
     command: tuple[str, ...] = (sys.executable, "-m", "trainer.worker")
 
-    def command_line(self) -> list[str]:
-        """The worker's argv."""
+    def command_line(self, ranks: int) -> list[str]:
+        """The argv of a worker of so many ranks."""
+        group = ("--ranks", str(ranks), "--rank-timeout-seconds", str(self.rank_timeout_seconds))
         return [
             *self.command,
             *("--snapshots", str(self.snapshots)),
+            *("--token-cache", str(self.tokens)),
             *("--threads", str(self.threads)),
             *("--resident", str(self.resident)),
+            *(group if ranks > 1 else ()),
         ]
 
 
@@ -51,32 +66,58 @@ class LocalExecutor:
         self._events: queue.SimpleQueue[ExecutorEvent | None] = queue.SimpleQueue()
         self._workers: dict[str, WorkerProcess] = {}
         self._last_worker: dict[str, str] = {}
-        self._restart_at: dict[int, float] = {}
-        self._deaths: dict[int, int] = {}
+        self._restart_at: dict[tuple[int, ...], float] = {}
+        self._deaths: dict[tuple[int, ...], int] = {}
         self._generation = 0
         self._closed = False
 
     def start(self) -> None:
-        for index in range(self._config.count):
-            self._spawn(index)
+        for device in range(self._config.count):
+            self._spawn((device,))
 
-    def free_slots(self, prefetch: bool) -> int:
-        return sum(max(0, self._capacity(prefetch) - worker.load) for worker in self._ready())
+    @property
+    def largest_group(self) -> int:
+        return self._config.count
 
-    def choose(self, work: Slice, prefetch: bool) -> str | None:
-        free = [worker for worker in self._ready() if worker.load < self._capacity(prefetch)]
+    def demand(self, ranks: Sequence[int]) -> None:
+        if not ranks or self._closed:
+            return
+        surplus = Counter(map(len, self._taken()))
+        missing = []
+        for size in group_sizes(ranks, self._config.count):
+            if surplus[size]:
+                surplus[size] -= 1
+            else:
+                missing.append(size)
+        self._retire(surplus if missing else Counter())
+        taken = {device for devices in self._taken(dying=True) for device in devices}
+        free = [device for device in range(self._config.count) if device not in taken]
+        for size in missing:
+            if size <= len(free):
+                self._spawn(tuple(free[:size]))
+                del free[:size]
+
+    def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
+        return sum(max(0, worker.slots + int(prefetch) - worker.load) for worker in self._ready(ranks))
+
+    def choose(self, work: Work, prefetch: bool) -> str | None:
+        if isinstance(work, Job):
+            return next((worker.name for worker in self._ready() if not worker.has_job), None)
+        suitable = self._ready(work.trial.training.ranks)
+        free = [worker for worker in suitable if worker.load < worker.slots + int(prefetch)]
         if not free:
             return None
         home = self._last_worker.get(_trial_of(work))
         return min(free, key=lambda worker: (worker.load, worker.name != home)).name
 
-    def submit(self, work: Slice, worker: str) -> None:
-        self._last_worker[_trial_of(work)] = worker
+    def submit(self, work: Work, worker: str) -> None:
+        if isinstance(work, Slice):
+            self._last_worker[_trial_of(work)] = worker
         process = self._workers.get(worker)
         if process is not None:
             process.submit(work)
 
-    def stop_slice(self, token: tuple[int, int]) -> None:
+    def stop(self, token: tuple[int, int]) -> None:
         for worker in self._workers.values():
             queued = worker.stop(token)
             if queued is not None:
@@ -114,39 +155,66 @@ class LocalExecutor:
     def _observe(self, event: ExecutorEvent) -> None:
         if isinstance(event, WorkerGone):
             worker = self._workers.pop(event.worker)
-            lived_seconds = time.monotonic() - worker.started_at
-            deaths = 1 if lived_seconds > _HEALTHY_SECONDS else self._deaths.get(worker.index, 0) + 1
-            delay = min(_FIRST_RESTART_SECONDS * 2 ** (deaths - 1), _LONGEST_RESTART_SECONDS)
-            self._deaths[worker.index] = deaths
-            self._restart_at[worker.index] = time.monotonic() + delay
             self._last_worker = {trial: name for trial, name in self._last_worker.items() if name != event.worker}
+            if event.replaced:
+                self._restart_at[worker.devices] = time.monotonic()
+            elif not worker.hung_up:
+                self._restart_later(worker)
         elif isinstance(event, WorkerReady):
             self._workers[event.worker].ready = True
 
-    def _restart_dead(self) -> None:
-        due = [index for index, at in self._restart_at.items() if at <= time.monotonic()]
-        for index in due:
-            del self._restart_at[index]
-            if not self._closed:
-                self._spawn(index)
+    def _restart_later(self, worker: WorkerProcess) -> None:
+        lived_seconds = time.monotonic() - worker.started_at
+        deaths = 1 if lived_seconds > _HEALTHY_SECONDS else self._deaths.get(worker.devices, 0) + 1
+        delay = min(_FIRST_RESTART_SECONDS * 2 ** (deaths - 1), _LONGEST_RESTART_SECONDS)
+        self._deaths[worker.devices] = deaths
+        self._restart_at[worker.devices] = time.monotonic() + delay
 
-    def _spawn(self, index: int) -> None:
-        name = f"local-{index}.{self._generation}"
+    def _restart_dead(self) -> None:
+        due = [devices for devices, at in self._restart_at.items() if at <= time.monotonic()]
+        for devices in due:
+            del self._restart_at[devices]
+            if not self._closed:
+                self._spawn(devices)
+
+    def _taken(self, dying: bool = False) -> list[tuple[int, ...]]:
+        """Devices of the workers that are there or will be again; with `dying`, also of those told to end."""
+        living = [worker.devices for worker in self._workers.values() if dying or not worker.hung_up]
+        return [*living, *self._restart_at]
+
+    def _retire(self, surplus: Counter[int]) -> None:
+        """Let so many workers of each size go, idle ones at once; the others take nothing more until they are idle."""
+        for devices in list(self._restart_at):
+            if surplus[len(devices)] > 0:
+                surplus[len(devices)] -= 1
+                del self._restart_at[devices]
+        for worker in sorted(self._workers.values(), key=lambda worker: (not worker.leaving, worker.load)):
+            if worker.hung_up:
+                continue
+            size = len(worker.devices)
+            worker.leaving = surplus[size] > 0
+            surplus[size] -= worker.leaving
+            if worker.leaving and worker.idle:
+                worker.hang_up()
+
+    def _spawn(self, devices: tuple[int, ...]) -> None:
+        name = f"local-{devices[0]}.{self._generation}"
         self._generation += 1
         self._workers[name] = WorkerProcess.start(
             name=name,
-            index=index,
-            command=self._config.command_line(),
-            slots=self._config.slots,
-            log_path=self._config.logs / f"worker-{index}.log",
+            devices=devices,
+            command=self._config.command_line(len(devices)),
+            # The trials of a group share one adapter, so they do not take turns.
+            slots=self._config.slots if len(devices) == 1 else 1,
+            log_path=self._config.logs / f"worker-{devices[0]}.log",
             deliver=self._events.put,
         )
 
-    def _ready(self) -> list[WorkerProcess]:
-        return [worker for worker in self._workers.values() if worker.ready]
-
-    def _capacity(self, prefetch: bool) -> int:
-        return self._config.slots + int(prefetch)
+    def _ready(self, ranks: int | None = None) -> list[WorkerProcess]:
+        """Workers that take work, of any or of that number of ranks."""
+        workers = self._workers.values()
+        ready = [worker for worker in workers if worker.ready and not worker.retiring and not worker.leaving]
+        return [worker for worker in ready if ranks in (None, len(worker.devices))]
 
 
 def _trial_of(work: Slice) -> str:

@@ -1,4 +1,4 @@
-"""One local worker: its process, its pipes, the slices it holds."""
+"""One local worker: its process, its pipes, the slices and the job it holds."""
 
 import logging
 import os
@@ -14,8 +14,27 @@ from typing import IO
 
 from pydantic import BaseModel, ValidationError
 
-from hpo_service.executors.base import ExecutorEvent, SliceEnded, SliceProgress, WorkerGone, WorkerReady
-from trainer.spec import Progress, Ready, Slice, SliceResult, StartSlice, StopSlice, worker_message
+from hpo_service.executors.base import (
+    ExecutorEvent,
+    JobEnded,
+    SliceEnded,
+    SliceProgress,
+    Work,
+    WorkerGone,
+    WorkerReady,
+)
+from trainer.spec import (
+    Job,
+    JobResult,
+    Progress,
+    Ready,
+    Slice,
+    SliceResult,
+    StartJob,
+    StartSlice,
+    StopSlice,
+    worker_message,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +43,16 @@ _JOIN_SECONDS = 5.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ")
 
 
-def worker_environment(index: int, parent: Mapping[str, str]) -> dict[str, str]:
-    """Environment of local worker `index`: an allow-list, offline hubs, and its own accelerator if there is one."""
+def worker_environment(devices: Sequence[int], parent: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a worker on these `devices`: an allow-list, offline hubs, its accelerators if there are any."""
     env = {name: parent[name] for name in _PASSED_ON if name in parent}
     env |= {name: value for name, value in parent.items() if name.startswith(("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_"))}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     visible = [device for device in parent.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
     if visible:
-        env["CUDA_VISIBLE_DEVICES"] = visible[index % len(visible)]
-    elif Path(f"/dev/nvidia{index}").exists():
-        env["CUDA_VISIBLE_DEVICES"] = str(index)
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(visible[device % len(visible)] for device in devices)
+    elif all(Path(f"/dev/nvidia{device}").exists() for device in devices):
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
     return env
 
 
@@ -45,13 +64,17 @@ class WorkerProcess:
         process: subprocess.Popen[bytes],
         *,
         name: str,
-        index: int,
+        devices: tuple[int, ...],
         slots: int,
         deliver: Callable[[ExecutorEvent], None],
     ) -> None:
         self.name = name
-        self.index = index
+        self.devices = devices
         self.ready = False
+        #: takes nothing more, since its devices are wanted otherwise
+        self.leaving = False
+        self.hung_up = False
+        self.retiring = False
         self.started_at = time.monotonic()
         self._process = process
         self._slots = slots
@@ -60,6 +83,7 @@ class WorkerProcess:
         self._write_lock = threading.Lock()
         self._active: set[tuple[int, int]] = set()
         self._queued: deque[Slice] = deque()
+        self._jobs: set[tuple[int, int]] = set()
         self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
 
     @classmethod
@@ -67,7 +91,7 @@ class WorkerProcess:
         cls,
         *,
         name: str,
-        index: int,
+        devices: tuple[int, ...],
         command: Sequence[str],
         slots: int,
         log_path: Path,
@@ -81,10 +105,10 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=worker_log,
-                env=worker_environment(index, os.environ),
+                env=worker_environment(devices, os.environ),
                 start_new_session=True,
             )
-        worker = cls(process, name=name, index=index, slots=slots, deliver=deliver)
+        worker = cls(process, name=name, devices=devices, slots=slots, deliver=deliver)
         worker._reader.start()
         return worker
 
@@ -99,8 +123,19 @@ class WorkerProcess:
         with self._lock:
             return len(self._active) + len(self._queued)
 
-    def submit(self, work: Slice) -> None:
-        """Run the slice now, or as soon as a slot is free."""
+    @property
+    def has_job(self) -> bool:
+        """Whether a job runs beside its slices."""
+        with self._lock:
+            return bool(self._jobs)
+
+    def submit(self, work: Work) -> None:
+        """Run the slice now, or as soon as a slot is free; a job now."""
+        if isinstance(work, Job):
+            with self._lock:
+                self._jobs.add(work.token)
+            self._send(StartJob(job=work))
+            return
         with self._lock:
             if len(self._active) >= self._slots:
                 self._queued.append(work)
@@ -109,19 +144,30 @@ class WorkerProcess:
         self._send(StartSlice(slice=work))
 
     def stop(self, token: tuple[int, int]) -> Slice | None:
-        """Stop a running attempt at its next step boundary; a queued one is taken back and returned."""
+        """Stop a running attempt at its next step boundary, a job at once; a queued one is taken back and returned."""
         with self._lock:
             queued = next((work for work in self._queued if work.token == token), None)
             if queued is not None:
                 self._queued.remove(queued)
                 return queued
-            running = token in self._active
+            running = token in self._active or token in self._jobs
         if running:
             self._send(StopSlice(slice_id=token[0], attempt=token[1]))
         return None
 
+    @property
+    def slots(self) -> int:
+        """Slices it runs at the same time."""
+        return self._slots
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds nothing."""
+        return self.load == 0 and not self.has_job
+
     def hang_up(self) -> None:
         """Close its stdin: the worker exits at once."""
+        self.hung_up = True
         with suppress(OSError):
             self._stdin.close()
 
@@ -155,7 +201,9 @@ class WorkerProcess:
                 self._hear(line)
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._deliver(WorkerGone(worker=self.name, reason=f"worker {self.name} (pid {self.pid}) ended with {how}"))
+        why = ": its memory grew, a fresh one replaces it" if self.retiring else ""
+        reason = f"worker {self.name} (pid {self.pid}) ended with {how}{why}"
+        self._deliver(WorkerGone(worker=self.name, reason=reason, replaced=self.retiring))
 
     def _hear(self, line: bytes) -> None:
         try:
@@ -164,8 +212,14 @@ class WorkerProcess:
             log.error("worker %s sent a line that is no message: %s", self.name, error)
             return
         if isinstance(message, SliceResult):
+            # The worker ends when all it runs has stopped; what still comes it answers with `preempted`.
+            self.retiring = self.retiring or any(notice.kind == "memory_growth" for notice in message.notices)
             self._release((message.slice_id, message.attempt))
             self._deliver(SliceEnded(worker=self.name, result=message))
+        elif isinstance(message, JobResult):
+            with self._lock:
+                self._jobs.discard((message.job_id, message.attempt))
+            self._deliver(JobEnded(worker=self.name, result=message))
         elif isinstance(message, Progress):
             self._deliver(SliceProgress(worker=self.name, progress=message))
         elif isinstance(message, Ready):

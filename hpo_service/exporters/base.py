@@ -49,6 +49,16 @@ def json_text(value: object, indent: int = 0) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def settings_not_in(document: TrialFile) -> tuple[str, ...]:
+    """What matters of model and data and no training library takes among its arguments."""
+    used = {
+        "quantization": document.model.quantization != "none",
+        "packing": document.data.packing,
+        "learn": document.data.learn != "response",
+    }
+    return ("max_length", *(name for name, matters in used.items() if matters))
+
+
 def names_not_in(document: TrialFile, known: frozenset[str]) -> tuple[str, ...]:
     """Hyperparameters that a format has no key for, in the document's order."""
     return tuple(name for name in type(document.parameters).model_fields if name not in known)

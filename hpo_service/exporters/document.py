@@ -34,11 +34,11 @@ def best_document(study: StudyFacts, best: Best, resolved: ResolvedStudy, *, now
         data=resolved.data,
         parameters=Parameters.model_validate(dict(best.parameters)),
         training=resolved.training,
-        provenance=_provenance(study, best, now or datetime.now(UTC)),
+        provenance=_provenance(study, best, resolved, now or datetime.now(UTC)),
     )
 
 
-def _provenance(study: StudyFacts, best: Best, now: datetime) -> dict[str, Any]:
+def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "study": study.name,
         "trial": best.trial_number,
@@ -49,6 +49,7 @@ def _provenance(study: StudyFacts, best: Best, now: datetime) -> dict[str, Any]:
         "baseline_loss": best.improvement.baseline_loss if best.improvement else None,
         "strategy": study.strategy or None,
         "search_seed": study.seed,
+        "train_rows": resolved.train_rows,
         "base_digest": study.base_digest,
         "train_digest": study.train_digest,
         "eval_digest": study.eval_digest,

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import Rendered, json_text, names_not_in
+from hpo_service.exporters.base import Rendered, json_text, names_not_in, settings_not_in
 from trainer.spec import TrialFile
 
-_KNOWN = frozenset({"lora_r", "lora_alpha", "lora_dropout", "target_modules"})
+_KNOWN = frozenset(
+    {"lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "init_lora_weights"}
+)
 _LINEAR_ONLY = r"\.(?!.*(norm|rotary|act|drop)).*"
 _GROUPS = {
     "attention": rf".*\.[^.]*(attn|attention)[^.]*{_LINEAR_ONLY}",
@@ -25,13 +27,15 @@ def render_peft(document: TrialFile) -> Rendered:
         "lora_dropout": parameters.lora_dropout,
         "target_modules": _target_modules(parameters.target_modules),
         "bias": "none",
-        "init_lora_weights": True,
+        "init_lora_weights": True if parameters.init_lora_weights == "default" else parameters.init_lora_weights,
+        "use_rslora": parameters.use_rslora,
+        "use_dora": parameters.use_dora,
     }
     return Rendered(
         text=json_text(config) + "\n",
         media_type="application/json",
         file_name="adapter_config.json",
-        dropped=(*names_not_in(document, _KNOWN), "max_length"),
+        dropped=(*names_not_in(document, _KNOWN), *settings_not_in(document)),
     )
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, SQLColumnExpression, and_, cast, func, select
+from sqlalchemy import Row, and_, func, select
 from sqlalchemy.orm import Session
 
 from hpo_service.domain import Spent
+from hpo_service.repository.usage import DEVICE_SECONDS, SECONDS, total, usage_of
 from hpo_service.tables import Attempt, Slice, Study
+from trainer.spec import Usage
 
-_SECONDS = Attempt.load_seconds + Attempt.train_seconds + Attempt.evaluate_seconds + Attempt.snapshot_seconds
 _ATTEMPTS_OF_SLICES = and_(Attempt.slice_id == Slice.id, Attempt.project_id == Slice.project_id)
 
 
@@ -28,19 +29,19 @@ class AttemptRow:
     message: str
     started_at: datetime
     finished_at: datetime | None
-    examples: int
-    seconds: float
+    usage: Usage
     usd: float
-    flops: float
-    peak_memory_bytes: int
+    device: str
+    attention: str
+    micro_batch: int | None
+    predicted_memory_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialUsage:
-    """What the attempts of one trial consumed together."""
+class Dispatched:
+    """How often a trial was on a worker, how long in all, and what that cost."""
 
     attempts: int
-    examples: int
     seconds: float
     usd: float
 
@@ -51,10 +52,10 @@ def spent_by_study(session: Session, project_id: int, study_ids: Sequence[int]) 
         select(
             Slice.study_id,
             func.count(Slice.trial_number.distinct()).label("trials"),
-            _total(Attempt.examples).label("examples"),
-            _total(_SECONDS).label("seconds"),
-            _total(Attempt.cost_usd).label("usd"),
-            _total(Attempt.flops).label("flops"),
+            total(Attempt.examples).label("examples"),
+            total(DEVICE_SECONDS).label("seconds"),
+            total(Attempt.cost_usd).label("usd"),
+            total(Attempt.flops).label("flops"),
         )
         .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
         .where(Slice.project_id == project_id, Slice.study_id.in_(study_ids))
@@ -68,24 +69,21 @@ def spent_by_study(session: Session, project_id: int, study_ids: Sequence[int]) 
     }
 
 
-def usage_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, TrialUsage]:
-    """What each trial has consumed, by trial number."""
+def dispatched_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, Dispatched]:
+    """What was dispatched for each trial, by trial number."""
     query = (
         select(
             Slice.trial_number,
             func.count(Attempt.slice_id).label("attempts"),
-            _total(Attempt.examples).label("examples"),
-            _total(_SECONDS).label("seconds"),
-            _total(Attempt.cost_usd).label("usd"),
+            total(SECONDS).label("seconds"),
+            total(Attempt.cost_usd).label("usd"),
         )
         .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
         .where(Slice.project_id == project_id, Slice.study_id == study_id)
         .group_by(Slice.trial_number)
     )
     return {
-        row.trial_number: TrialUsage(
-            attempts=row.attempts, examples=int(row.examples), seconds=row.seconds, usd=row.usd
-        )
+        row.trial_number: Dispatched(attempts=row.attempts, seconds=row.seconds, usd=row.usd)
         for row in session.execute(query)
     }
 
@@ -93,7 +91,7 @@ def usage_by_trial(session: Session, project_id: int, study_id: int) -> dict[int
 def attempts_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[AttemptRow]:
     """Every attempt of a trial in the order in which they started."""
     query = (
-        select(Attempt, Slice.trial_number, Slice.until_examples, Slice.state, _SECONDS.label("seconds"))
+        select(Attempt, Slice.trial_number, Slice.until_examples, Slice.state)
         .join(Slice, _ATTEMPTS_OF_SLICES)
         .where(Slice.project_id == project_id, Slice.study_id == study_id, Slice.trial_number == trial_number)
         .order_by(Attempt.started_at, Attempt.slice_id, Attempt.attempt)
@@ -121,7 +119,7 @@ def snapshots_of_trial(session: Session, project_id: int, study_id: int, trial_n
 def seconds_per_example(session: Session, project_id: int, model_path: str) -> float | None:
     """How long an example took in earlier studies of this model, all work of the workers counted; None if unknown."""
     query = (
-        select(_total(_SECONDS).label("seconds"), _total(Attempt.examples).label("examples"))
+        select(total(SECONDS).label("seconds"), total(Attempt.examples).label("examples"))
         .join(Slice, _ATTEMPTS_OF_SLICES)
         .join(Study, and_(Study.id == Slice.study_id, Study.project_id == Slice.project_id))
         .where(
@@ -134,11 +132,7 @@ def seconds_per_example(session: Session, project_id: int, model_path: str) -> f
     return float(row.seconds) / float(row.examples) if row.examples else None
 
 
-def _total(column: SQLColumnExpression[Any]) -> ColumnElement[float]:
-    return func.coalesce(func.sum(cast(column, Float(53))), 0.0)
-
-
-def _attempt(row: Row[Attempt, int, int, str, float]) -> AttemptRow:
+def _attempt(row: Row[Attempt, int, int, str]) -> AttemptRow:
     attempt: Attempt = row.Attempt
     return AttemptRow(
         slice_id=attempt.slice_id,
@@ -150,9 +144,10 @@ def _attempt(row: Row[Attempt, int, int, str, float]) -> AttemptRow:
         message=attempt.message,
         started_at=attempt.started_at,
         finished_at=attempt.finished_at,
-        examples=attempt.examples,
-        seconds=row.seconds,
+        usage=usage_of(attempt),
         usd=attempt.cost_usd,
-        flops=attempt.flops,
-        peak_memory_bytes=attempt.peak_memory_bytes,
+        device=attempt.device,
+        attention=attempt.attention,
+        micro_batch=attempt.micro_batch,
+        predicted_memory_bytes=attempt.predicted_memory_bytes,
     )

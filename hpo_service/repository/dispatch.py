@@ -122,7 +122,6 @@ def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state
     ).scalar_one_or_none()
     if closed is None:
         return False
-    usage = result.usage
     session.execute(
         update(Attempt)
         .where(Attempt.slice_id == result.slice_id, Attempt.attempt == result.attempt)
@@ -131,7 +130,11 @@ def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state
             message=result.message,
             finished_at=func.clock_timestamp(),
             cost_usd=cost_usd,
-            **usage.model_dump(exclude={"steps"}),
+            device=result.device,
+            attention=result.attention,
+            micro_batch=result.micro_batch,
+            predicted_memory_bytes=result.predicted_memory_bytes,
+            **result.usage.model_dump(),
         )
     )
     return True
@@ -161,7 +164,10 @@ def drop_slices(session: Session, study_id: int) -> None:
 
 
 def lose_attempts(session: Session, epoch: int, message: str) -> int:
-    """At take-over: close every attempt of an earlier dispatcher, whose workers are gone. How many there were."""
+    """At take-over: close every attempt of an earlier dispatcher, whose workers are gone. How many there were.
+
+    The jobs' are closed by `jobs.lose_running`.
+    """
     outcome, waiting = str(Outcome.LOST), "waiting"
     lost = session.execute(
         update(Attempt)
@@ -209,8 +215,8 @@ def spent(session: Session, study_id: int) -> Spent:
         text(
             """
             SELECT count(DISTINCT s.trial_number) AS trials, coalesce(sum(a.examples), 0) AS examples,
-                   coalesce(sum(a.load_seconds + a.train_seconds + a.evaluate_seconds + a.snapshot_seconds), 0)
-                       AS seconds,
+                   coalesce(sum((a.load_seconds + a.data_seconds + a.train_seconds + a.evaluate_seconds
+                                 + a.snapshot_seconds) * a.devices), 0) AS seconds,
                    coalesce(sum(a.cost_usd), 0) AS usd, coalesce(sum(a.flops), 0) AS flops
               FROM hpo.slices s LEFT JOIN hpo.attempts a ON a.slice_id = s.id
              WHERE s.study_id = :study

@@ -74,6 +74,7 @@ def open_intent_kinds(session: Session, project_id: int, study_ids: Sequence[int
     )
     kinds: dict[int, list[str]] = {}
     for study_id, kind in session.execute(query):
+        assert study_id is not None
         kinds.setdefault(study_id, []).append(kind)
     return kinds
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hpo_service.errors import InvalidSpec
 from hpo_service.expressions import Expression, ExpressionError, Value, parse_expression
-from hpo_service.search_space.dimensions import Constant, Derived, Dimension, Form, Scalar
+from hpo_service.search_space.dimensions import Categories, Constant, Derived, Dimension, Form, Scalar
 from hpo_service.search_space.forms import DEFAULTS
 from trainer.spec import Parameters
 
@@ -195,6 +195,12 @@ class Space:
         """The most frequent reason why points of this space are infeasible, empty if none is."""
         reasons = Counter(probe for probe in self.probe() if isinstance(probe, str))
         return reasons.most_common(1)[0][0] if reasons else ""
+
+    def values(self, name: str) -> set[object]:
+        """Every value of a parameter that has no order: its categories, else what probing found."""
+        form = self.forms.get(name)
+        listed = set(form.values) if isinstance(form, Categories) else set()
+        return listed | {getattr(probe.parameters, name) for probe in self.probes}
 
     def largest(self, name: str) -> float:
         """The largest value that a numeric parameter takes in this space."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from trainer.spec import Frozen
 
 Number = int | float
-Scalar = int | float | str
+Scalar = bool | int | float | str
 When = dict[str, tuple[Scalar, ...]]
 
 
@@ -139,7 +139,7 @@ class NumberChoices(_Conditional):
 
 
 class Categories(_Conditional):
-    """One of some words (or numbers declared `type: categorical`) that have no order."""
+    """One of some words (or true and false, or numbers declared `type: categorical`) that have no order."""
 
     kind: Literal["categories"] = "categories"
     values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
@@ -164,7 +164,7 @@ class Categories(_Conditional):
 
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest real value; zeros if the values are words."""
-        numbers = [value for value in self.values if not isinstance(value, str)]
+        numbers = [value for value in self.values if not isinstance(value, str | bool)]
         return min(numbers, default=0), max(numbers, default=0)
 
 

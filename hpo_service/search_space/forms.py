@@ -1,4 +1,4 @@
-"""Read what a user wrote for one parameter: a scalar, a range, choices or an expression."""
+"""Read what a user wrote for one parameter: a value, a range, choices or an expression."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Scalar] = Parameters().model_dump()
 _RANGE_KEYS = ("low", "high", "log", "step", "type", "when")
 _CHOICE_KEYS = ("choices", "type", "when")
 _EXPR_KEYS = ("expr", "when")
+_VALUE_KEYS = ("value", "when")
 _WAYS = "write a value, {low, high}, {choices: […]} or {expr: …}"
 
 
@@ -59,6 +60,9 @@ def read_form(name: str, written: object) -> Form:
         if not isinstance(written["expr"], str):
             raise Refused(f"{written['expr']!r} is not an expression; quote it, or write the bare value.", "expr")
         return Derived(expr=written["expr"], when=_when(written))
+    if "value" in written:
+        _require_keys(written, _VALUE_KEYS)
+        return Constant(value=_checked(name, _scalar(name, written["value"]), "value"), when=_when(written))
     if "choices" in written:
         _require_keys(written, _CHOICE_KEYS)
         return _choices(name, written)
@@ -89,6 +93,10 @@ def typed(name: str, value: object, key: str = "") -> Scalar:
     if isinstance(default, str):
         if not isinstance(value, str):
             raise Refused(f"{str(value)[:MAX_TEXT]} is not a word; {name} takes text, quote it.", key)
+        return value
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise Refused(f"{str(value)[:MAX_TEXT]} is neither true nor false, which {name} takes.", key)
         return value
     if isinstance(default, int):
         return whole(value, key)
@@ -165,7 +173,7 @@ def _choices(name: str, written: Mapping[str, Any]) -> Form:
     declared = written.get("type")
     if declared not in (None, "categorical", "int", "float"):
         raise Refused(f"type {declared!r} is unknown.", "type", ("int", "float", "categorical"))
-    numbers = tuple(value for value in values if not isinstance(value, str))
+    numbers = tuple(value for value in values if not isinstance(value, str | bool))
     if declared in ("int", "float") and len(numbers) < len(values):
         raise Refused(f"choices of {name} are not all numbers, so its type is categorical.", "type", ("categorical",))
     if declared == "categorical" or len(numbers) < len(values):
@@ -175,8 +183,9 @@ def _choices(name: str, written: Mapping[str, Any]) -> Form:
 
 def _range(name: str, written: Mapping[str, Any]) -> Form:
     default = DEFAULTS.get(name)
-    if isinstance(default, str):
-        raise Refused(f"{name} takes words, not a range; write {{choices: […]}}.")
+    if isinstance(default, str | bool):
+        words = "true or false" if isinstance(default, bool) else "words"
+        raise Refused(f"{name} takes {words}, not a range; write {{choices: […]}}.")
     low, high = number(written["low"], "low"), number(written["high"], "high")
     step = number(written["step"], "step") if written.get("step") is not None else None
     log = written.get("log", False)

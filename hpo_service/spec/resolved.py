@@ -7,6 +7,7 @@ from hpo_service import domain
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.spec.sharding import require_within, study_training
 from hpo_service.spec.study import (
     BudgetSettings,
     Metadata,
@@ -17,7 +18,7 @@ from hpo_service.spec.study import (
     require_consistent,
 )
 from trainer.rows import total_examples
-from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, TrainingSettings, TrialSpec
+from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
 
 _UNLIMITED_PARALLEL = 1024
 
@@ -32,13 +33,15 @@ class ResolvedStudy(Frozen):
     """Self-contained and the same after a trip through JSON.
 
     `baseline` and `enqueue` are points in real values that lie in the space; `ladder` holds the study's rungs in
-    examples. `train_rows` and `eval_rows` are what a trial sees after split and limits.
+    examples. `train_rows` and `eval_rows` are what a trial sees after split and limits. `training` holds the ranks and,
+    where there are several, the adapters that all trials share.
     """
 
     metadata: Metadata
     preset: str | None
     model: ModelSpec
     data: DataSpec
+    data_checks: QualityThresholds
     space: dict[str, Any]
     training: TrainingSettings
     search: SearchSettings
@@ -80,6 +83,7 @@ class ResolvedStudy(Frozen):
             InvalidSpec: the space would not only grow, or a cap makes no sense.
         """
         grown = self.search_space().extend(space)
+        require_within(grown, self.training)
         written = self.budget.model_dump(mode="json") | dict(budget)
         document = {
             "metadata": self.metadata,
@@ -103,6 +107,7 @@ def resolve(
     merged = expand(spec)
     require_consistent(merged)
     space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
+    training = study_training(merged, space)
     baseline = _baseline(merged, space)
     enqueue = tuple(_point(space, point, f"/enqueue/{index}") for index, point in enumerate(merged.enqueue))
     _require_room(merged, len(enqueue) + (baseline is not None))
@@ -111,8 +116,9 @@ def resolve(
         preset=merged.preset,
         model=merged.model.model_copy(update={"path": model_path}),
         data=merged.data.model_copy(update={"train": train, "eval": eval}),
+        data_checks=merged.data_checks,
         space=space.to_json(),
-        training=merged.training,
+        training=training,
         search=merged.search,
         budget=_budget(merged),
         resources=merged.resources,

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.spec.problems import problems_from
-from trainer.spec import DataSpec, ModelSpec, TrainingSettings
+from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000
@@ -76,8 +76,8 @@ class BudgetSettings(_Section):
 class Resources(_Section):
     """What one trial occupies."""
 
-    gpus_per_trial: Literal[1] = 1
-    """GPUs that one trial is trained on."""
+    gpus_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
+    """GPUs that one trial is trained on; above 1 the base model is sharded over them (ZeRO-3)."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """How often a slice is tried when workers are lost or the infrastructure fails."""
 
@@ -97,8 +97,10 @@ class StudySpec(_Section):
     """The base model on disk."""
     data: DataSpec
     """Training and evaluation rows on disk."""
+    data_checks: QualityThresholds = QualityThresholds()
+    """What is checked in the data before the first trial starts, and when it warns or fails."""
     space: Annotated[dict[str, Any], Field(max_length=64)] = Field(default_factory=dict)
-    """By parameter: a value, {low, high, log, step}, {choices: [...]} or {expr: "2 * lora_r"};
+    """By parameter: a value (or {value: ...}), {low, high, log, step}, {choices: [...]} or {expr: "2 * lora_r"};
     `when: {other: [values]}` uses a parameter only for these values of another one."""
     constraints: Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=64)] = Field(
         default_factory=list

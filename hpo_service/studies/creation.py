@@ -12,6 +12,7 @@ from hpo_service.domain import StudyState
 from hpo_service.intents import IntentKind
 from hpo_service.repository import attempts, studies
 from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, resolve
+from hpo_service.studies import checks
 from hpo_service.studies.documents import StudyDocument, ValidationReport
 from hpo_service.studies.reading import study_document
 
@@ -23,6 +24,7 @@ class Prepared:
     written: dict[str, Any]
     spec: StudySpec
     resolved: ResolvedStudy
+    check: checks.Check | None
 
 
 def prepare(document: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
@@ -37,7 +39,7 @@ def prepare(document: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
         train_rows=inputs.train_rows,
         eval_rows=inputs.eval_rows,
     )
-    return Prepared(written=dict(document), spec=spec, resolved=resolved)
+    return Prepared(written=dict(document), spec=spec, resolved=resolved, check=checks.needed(resolved))
 
 
 def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocument:
@@ -50,6 +52,11 @@ def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocume
         resolved=prepared.resolved.model_dump(mode="json"),
         state=str(StudyState.QUEUED),
     )
+    if prepared.check is not None:
+        check = checks.ask(session, project_id, prepared.check, study.id)
+        study.check_job_id = check.job
+        study.message = checks.WAITING.format(job=check.job) if check.state == "pending" else ""
+        session.flush()
     studies.add_intent(session, study, IntentKind.CREATE, {})
     return study_document(session, study)
 
@@ -60,6 +67,7 @@ def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_ho
     expectation = estimate(resolved)
     rate = attempts.seconds_per_example(session, project_id, resolved.model.path)
     seconds = None if rate is None else rate * expectation.expected_examples
+    gpus = resolved.resources.gpus_per_trial
     warnings = list(expectation.warnings)
     if studies.is_taken(session, project_id, name):
         warnings.append(f"a study named {name!r} exists already; this one needs another name.")
@@ -76,8 +84,9 @@ def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_ho
         full_examples=expectation.full_examples,
         expected_share=expectation.expected_share,
         expected_seconds=seconds,
-        expected_usd=None if not seconds or not usd_per_gpu_hour else domain.cost_usd(seconds, 1, usd_per_gpu_hour),
+        expected_usd=None if not seconds or not usd_per_gpu_hour else domain.cost_usd(seconds, gpus, usd_per_gpu_hour),
         baseline=resolved.baseline,
+        data_check=checks.OFF if prepared.check is None else checks.ask(session, project_id, prepared.check),
         warnings=warnings,
         resolved=resolved.model_dump(mode="json"),
     )

@@ -9,6 +9,7 @@ from hpo_service.domain import StudyState
 
 Item = TypeVar("Item")
 TrialState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+CheckState = Literal["passed", "warned", "failed", "pending", "off"]
 
 
 class Document(BaseModel):
@@ -34,6 +35,28 @@ class TrialCounts(Document):
     complete: int = 0
     pruned: int = 0
     failed: int = 0
+
+
+class UsageDocument(Document):
+    """What was computed, how fast and how well; running attempts count when they end."""
+
+    steps: int
+    tokens: int
+    """Trained on, padding left out."""
+    tokens_per_second: float | None
+    """While training and waiting for batches; null if nothing was trained."""
+    mfu: float | None
+    """Model FLOPs of training per peak of the devices; null if the peak of any is unknown."""
+    hfu: float | None
+    """As `mfu`, with what activation checkpointing computes again."""
+    energy_joules: float | None
+    """null if any attempt could not read a counter."""
+    peak_memory_bytes: int
+    load_seconds: float
+    data_seconds: float
+    train_seconds: float
+    evaluate_seconds: float
+    snapshot_seconds: float
 
 
 class SpentDocument(Document):
@@ -90,6 +113,7 @@ class StudySummary(Document):
     trials: TrialCounts
     best: BestDocument | None
     spent: SpentDocument
+    usage: UsageDocument
     savings: SavingsDocument
     created_at: datetime
     started_at: datetime | None
@@ -140,6 +164,7 @@ class TrialSummary(Document):
     attempts: int
     seconds: float
     cost_usd: float
+    usage: UsageDocument
     progress: dict[str, Any] | None
     """The last sign of life of its running slice."""
     started_at: datetime | None
@@ -160,7 +185,16 @@ class AttemptDocument(Document):
     seconds: float
     cost_usd: float
     flops: float
-    peak_memory_bytes: int
+    usage: UsageDocument
+    devices: int
+    device: str
+    """Model of the accelerator, or cpu."""
+    attention: str
+    """The kernel that was chosen."""
+    micro_batch: int | None
+    """Examples that one device took at once."""
+    predicted_memory_bytes: int | None
+    """What the peak of memory was expected to be."""
 
 
 class TrialDocument(TrialSummary):
@@ -169,6 +203,21 @@ class TrialDocument(TrialSummary):
     history: list[AttemptDocument]
     adapter_available: bool
     """There is a snapshot to download the adapter from."""
+
+
+class DataCheckDocument(Document):
+    """A check of data, before anything is trained on them."""
+
+    state: CheckState
+    """failed: the report says so, or (`report` is null) the check itself could not be done."""
+    job: int | None
+    """Look at `/v1/data-checks/{job}` for how it goes on; null if it is off."""
+    message: str
+    """Why there is no report, if something went wrong."""
+    report: dict[str, Any] | None
+    """Verdict, findings and statistics; null while it is pending."""
+    seconds: float
+    """What the check took."""
 
 
 class ValidationReport(Document):
@@ -192,6 +241,8 @@ class ValidationReport(Document):
     """Worker seconds at the speed of earlier studies of this model; null if there are none."""
     expected_usd: float | None
     baseline: dict[str, Any] | None
+    data_check: DataCheckDocument
+    """The report on these data if there is one; else it is being made."""
     warnings: list[str]
     resolved: dict[str, Any]
 

@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 from hpo_service.domain import Spent
 from hpo_service.errors import InvalidRequest
 from hpo_service.intents import IntentKind
-from hpo_service.repository import attempts, studies
+from hpo_service.repository import attempts, studies, usage
 from hpo_service.studies.documents import Page, SpentDocument, StudyDocument, StudySummary
+from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import read_facts
 from hpo_service.tables import Intent, Study
+from trainer.spec import UsageSums
 
 _NOTHING = Spent()
+_UNUSED = UsageSums()
 
 
 def list_studies(session: Session, project_id: int, *, page_size: int, page_token: str | None) -> Page[StudySummary]:
@@ -25,10 +28,19 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
     shown = rows[:page_size]
     ids = [study.id for study in shown]
     spent = attempts.spent_by_study(session, project_id, ids)
+    consumed = usage.usage_by_study(session, project_id, ids)
     pending = studies.open_intent_kinds(session, project_id, ids)
     return Page[StudySummary](
         items=[
-            StudySummary(**_summary(session, study, spent.get(study.id, _NOTHING), pending.get(study.id, [])))
+            StudySummary(
+                **_summary(
+                    session,
+                    study,
+                    spent.get(study.id, _NOTHING),
+                    consumed.get(study.id, _UNUSED),
+                    pending.get(study.id, []),
+                )
+            )
             for study in shown
         ],
         next_page_token=str(shown[-1].id) if len(rows) > page_size else None,
@@ -44,8 +56,9 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     """The study with its spec and everything that is known of it now."""
     intents = studies.open_intents(session, study)
     spent = attempts.spent_by_study(session, study.project_id, [study.id]).get(study.id, _NOTHING)
+    consumed = usage.usage_by_study(session, study.project_id, [study.id]).get(study.id, _UNUSED)
     return StudyDocument(
-        **_summary(session, study, spent, [intent.kind for intent in intents]),
+        **_summary(session, study, spent, consumed, [intent.kind for intent in intents]),
         spec=study.spec,
         resolved=study.resolved,
         etag=etag(effective_resolved(study, intents)),
@@ -71,7 +84,7 @@ def read_token(page_token: str) -> int:
     return int(page_token)
 
 
-def _summary(session: Session, study: Study, spent: Spent, pending: list[str]) -> dict[str, Any]:
+def _summary(session: Session, study: Study, spent: Spent, consumed: UsageSums, pending: list[str]) -> dict[str, Any]:
     facts = read_facts(session, study)
     return {
         "name": study.name,
@@ -85,6 +98,7 @@ def _summary(session: Session, study: Study, spent: Spent, pending: list[str]) -
         "spent": SpentDocument(
             trials=spent.trials, examples=spent.examples, seconds=spent.seconds, usd=spent.usd, flops=spent.flops
         ),
+        "usage": usage_document(consumed),
         "savings": facts.savings,
         "created_at": study.created_at,
         "started_at": study.started_at,

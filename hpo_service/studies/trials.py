@@ -6,15 +6,18 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hpo_service.errors import NotFound
-from hpo_service.repository import attempts, optuna_reads, studies
-from hpo_service.repository.attempts import AttemptRow, TrialUsage
+from hpo_service.repository import attempts, optuna_reads, studies, usage
+from hpo_service.repository.attempts import AttemptRow, Dispatched
 from hpo_service.search_space import SearchSpace
 from hpo_service.studies.documents import AttemptDocument, Page, Rung, TrialDocument, TrialSummary
+from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import TrialFacts, finite
 from hpo_service.studies.reading import read_token
 from hpo_service.tables import Study
+from trainer.spec import UsageSums, sum_usage
 
-_UNUSED = TrialUsage(attempts=0, examples=0, seconds=0.0, usd=0.0)
+_NEVER = Dispatched(attempts=0, seconds=0.0, usd=0.0)
+_NOTHING = UsageSums()
 
 
 def list_trials(
@@ -24,13 +27,22 @@ def list_trials(
     study = studies.find(session, project_id, name)
     after = None if page_token is None else read_token(page_token)
     rows = _rows(session, study, after_number=after, limit=page_size + 1)
-    usage = attempts.usage_by_trial(session, project_id, study.id)
+    dispatched = attempts.dispatched_by_trial(session, project_id, study.id)
+    consumed = usage.usage_by_trial(session, project_id, study.id)
     progress = attempts.progress_by_trial(session, project_id, study.id)
     space = SearchSpace.from_json(study.resolved["space"])
     shown = rows[:page_size]
     return Page[TrialSummary](
         items=[
-            TrialSummary(**_summary(trial, usage.get(trial.number, _UNUSED), progress.get(trial.number), space))
+            TrialSummary(
+                **_summary(
+                    trial,
+                    dispatched.get(trial.number, _NEVER),
+                    consumed.get(trial.number, _NOTHING),
+                    progress.get(trial.number),
+                    space,
+                )
+            )
             for trial in shown
         ],
         next_page_token=str(shown[-1].number) if len(rows) > page_size else None,
@@ -41,15 +53,15 @@ def show_trial(session: Session, project_id: int, name: str, number: int) -> Tri
     """One trial with its attempts. Raises NotFound."""
     study, trial = find_trial(session, project_id, name, number)
     history = attempts.attempts_of_trial(session, project_id, study.id, number)
-    usage = TrialUsage(
+    dispatched = Dispatched(
         attempts=len(history),
-        examples=sum(row.examples for row in history),
-        seconds=sum(row.seconds for row in history),
+        seconds=sum(row.usage.total_seconds() for row in history),
         usd=sum(row.usd for row in history),
     )
+    consumed = sum_usage(row.usage for row in history)
     progress = attempts.progress_by_trial(session, project_id, study.id).get(number)
     return TrialDocument(
-        **_summary(trial, usage, progress, SearchSpace.from_json(study.resolved["space"])),
+        **_summary(trial, dispatched, consumed, progress, SearchSpace.from_json(study.resolved["space"])),
         history=[_attempt(row) for row in history],
         adapter_available=bool(attempts.snapshots_of_trial(session, project_id, study.id, number)),
     )
@@ -79,7 +91,11 @@ def _rows(session: Session, study: Study, **selection: int | None) -> list[Trial
 
 
 def _summary(
-    trial: TrialFacts, usage: TrialUsage, progress: dict[str, Any] | None, space: SearchSpace
+    trial: TrialFacts,
+    dispatched: Dispatched,
+    consumed: UsageSums,
+    progress: dict[str, Any] | None,
+    space: SearchSpace,
 ) -> dict[str, Any]:
     attrs = trial.user_attrs
     return {
@@ -94,9 +110,10 @@ def _summary(
         "total_examples": trial.total_examples,
         "outcome": attrs.get("outcome"),
         "message": str(attrs.get("message", "")),
-        "attempts": usage.attempts,
-        "seconds": usage.seconds,
-        "cost_usd": usage.usd,
+        "attempts": dispatched.attempts,
+        "seconds": dispatched.seconds,
+        "cost_usd": dispatched.usd,
+        "usage": usage_document(consumed),
         "progress": progress,
         "started_at": trial.started_at,
         "finished_at": trial.finished_at,
@@ -120,9 +137,14 @@ def _attempt(row: AttemptRow) -> AttemptDocument:
         message=row.message,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        examples=row.examples,
-        seconds=row.seconds,
+        examples=row.usage.examples,
+        seconds=row.usage.total_seconds(),
         cost_usd=row.usd,
-        flops=row.flops,
-        peak_memory_bytes=row.peak_memory_bytes,
+        flops=row.usage.flops,
+        usage=usage_document(row.usage.sums()),
+        devices=row.usage.devices,
+        device=row.device,
+        attention=row.attention,
+        micro_batch=row.micro_batch,
+        predicted_memory_bytes=row.predicted_memory_bytes,
     )

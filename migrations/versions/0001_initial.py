@@ -19,13 +19,15 @@ def upgrade() -> None:
     _projects_and_access()
     _studies()
     _dispatch()
+    _attempts()
+    _jobs()
     op.execute("INSERT INTO hpo.projects (id, name) VALUES (1, 'default')")
     op.execute("SELECT setval(pg_get_serial_sequence('hpo.projects', 'id'), 1)")
 
 
 def downgrade() -> None:
     """Undo."""
-    for table in ("attempts", "slices", "intents", "events", "workers", "studies", "leases"):
+    for table in ("jobs", "attempts", "slices", "intents", "events", "workers", "studies", "leases"):
         op.drop_table(table, schema=_SCHEMA)
     for table in ("idempotency_keys", "browser_tokens", "api_keys", "projects"):
         op.drop_table(table, schema=_SCHEMA)
@@ -78,6 +80,7 @@ def _studies() -> None:
         _text("state"),
         _text("message", default=""),
         _number("optuna_study_id", nullable=True),
+        _number("check_job_id", nullable=True),
         _number("decision_number", default=0),
         _created(),
         _time("started_at", nullable=True),
@@ -103,7 +106,7 @@ def _studies() -> None:
         "intents",
         _id(),
         _project("intents"),
-        _number("study_id"),
+        _number("study_id", nullable=True),
         _text("kind"),
         _json("payload", default="{}"),
         _created(),
@@ -150,6 +153,9 @@ def _dispatch() -> None:
         sa.UniqueConstraint(*unique, name="uq_slices_study_id_trial_number_until_examples"),
     )
     _index("ix_slices_open", "slices", ["study_id"], where=sa.text("state IN ('waiting', 'running')"))
+
+
+def _attempts() -> None:
     _table(
         "attempts",
         _number("slice_id"),
@@ -161,17 +167,56 @@ def _dispatch() -> None:
         _time("started_at", now=True),
         _time("finished_at", nullable=True),
         _number("examples", default=0),
+        _number("steps", default=0),
         _number("tokens", default=0),
         _real("flops"),
+        _real("train_flops"),
+        _real("train_hardware_flops"),
         _real("load_seconds"),
+        _real("data_seconds"),
         _real("train_seconds"),
         _real("evaluate_seconds"),
         _real("snapshot_seconds"),
         _real("cost_usd"),
         _number("peak_memory_bytes", default=0),
+        _number("predicted_memory_bytes", nullable=True),
+        _real("energy_joules", nullable=True),
+        _number("devices", default=1),
+        _real("peak_flops_per_second", nullable=True),
+        _text("device", default=""),
+        _text("attention", default=""),
+        _number("micro_batch", nullable=True),
         _within_project("attempts", "slice_id", "slices"),
         key=("slice_id", "attempt"),
     )
+
+
+def _jobs() -> None:
+    """Ids are given by the caller, from the sequence of the slices."""
+    _table(
+        "jobs",
+        _id(autoincrement=False),
+        _project("jobs"),
+        _number("study_id", nullable=True),
+        _text("kind"),
+        _json("task"),
+        _text("fingerprint"),
+        _text("state"),
+        _number("attempt", default=0),
+        _number("failures", default=0),
+        _text("outcome", nullable=True),
+        _text("message", default=""),
+        _json("report", nullable=True),
+        _number("worker_id", nullable=True),
+        _real("seconds"),
+        _real("cost_usd"),
+        _created(),
+        _time("started_at", nullable=True),
+        _time("finished_at", nullable=True),
+        _of_study("jobs"),
+    )
+    _index("ix_jobs_project_id_kind_fingerprint", "jobs", ["project_id", "kind", "fingerprint"])
+    _index("ix_jobs_open", "jobs", ["id"], where=sa.text("state IN ('waiting', 'running')"))
 
 
 def _table(name: str, *parts: sa.schema.SchemaItem, key: Sequence[str] = ("id",)) -> None:
@@ -197,8 +242,8 @@ def _of_study(table: str) -> sa.ForeignKeyConstraint:
     return _within_project(table, "study_id", "studies")
 
 
-def _id() -> sa.Column[int]:
-    return sa.Column("id", sa.BigInteger, nullable=False)
+def _id(*, autoincrement: bool = True) -> sa.Column[int]:
+    return sa.Column("id", sa.BigInteger, nullable=False, autoincrement=autoincrement)
 
 
 def _project(table: str) -> sa.Column[int]:
@@ -215,12 +260,12 @@ def _number(name: str, *, nullable: bool = False, default: int | None = None) ->
     )
 
 
-def _real(name: str) -> sa.Column[float]:
-    return sa.Column(name, sa.Double, nullable=False, server_default=sa.text("0"))
+def _real(name: str, *, nullable: bool = False) -> sa.Column[float]:
+    return sa.Column(name, sa.Double, nullable=nullable, server_default=None if nullable else sa.text("0"))
 
 
-def _json(name: str, *, default: str | None = None) -> sa.Column[object]:
-    return sa.Column(name, JSONB, nullable=False, server_default=default and sa.text(f"'{default}'::jsonb"))
+def _json(name: str, *, nullable: bool = False, default: str | None = None) -> sa.Column[object]:
+    return sa.Column(name, JSONB, nullable=nullable, server_default=default and sa.text(f"'{default}'::jsonb"))
 
 
 def _time(name: str, *, nullable: bool = False, now: bool = False) -> sa.Column[object]:

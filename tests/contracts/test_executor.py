@@ -14,8 +14,8 @@ import pytest
 from hpo_service.executors.base import Executor, WorkerGone, WorkerReady
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from tests.slices import TIMEOUT_SECONDS, a_slice, ended, long_slice, submit, wait_for, wait_ready
-from trainer.spec import Outcome
+from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
+from trainer.spec import Outcome, QualityReport
 
 
 class Rig(Protocol):
@@ -41,7 +41,9 @@ class LocalRig:
     """Two real workers."""
 
     def __init__(self, folder: Path) -> None:
-        config = LocalWorkers(snapshots=folder / "snapshots", logs=folder / "logs", count=2, threads=1)
+        config = LocalWorkers(
+            snapshots=folder / "snapshots", tokens=folder / "tokens", logs=folder / "logs", count=2, threads=1
+        )
         self.local = LocalExecutor(config)
         self.executor: Executor = self.local
 
@@ -76,6 +78,7 @@ def both_workers_are_ready(rig: Rig) -> None:
 def hold(rig: Rig, held: bool) -> None:
     if isinstance(rig, FakeRig):
         rig.fake.hold = held
+        rig.fake.hold_jobs = held
 
 
 def test_a_slice_ends_once_with_its_token(rig: Rig) -> None:
@@ -99,7 +102,7 @@ def test_slots_are_taken_and_given_back(rig: Rig) -> None:
     assert rig.executor.choose(a_slice(), prefetch=False) is None
     assert rig.executor.free_slots(prefetch=True) == 2
     for work in (first, second):
-        rig.executor.stop_slice(work.token)
+        rig.executor.stop(work.token)
     wait_for(rig.executor, lambda seen: len(ended(seen)) == 2)
     assert rig.executor.free_slots(prefetch=False) == 2
     hold(rig, False)
@@ -109,7 +112,7 @@ def test_a_stopped_slice_is_preempted_with_what_it_reached(rig: Rig) -> None:
     hold(rig, True)
     work = long_slice()
     submit(rig.executor, work)
-    rig.executor.stop_slice(work.token)
+    rig.executor.stop(work.token)
     (result,) = ended(wait_for(rig.executor, lambda seen: bool(ended(seen))))
     assert result.outcome is Outcome.PREEMPTED
     hold(rig, False)
@@ -124,17 +127,68 @@ def test_a_queued_slice_is_preempted_without_having_begun(rig: Rig) -> None:
     worker = rig.executor.choose(queued, prefetch=True)
     assert worker is not None
     rig.executor.submit(queued, worker)
-    rig.executor.stop_slice(queued.token)
+    rig.executor.stop(queued.token)
     (result,) = ended(wait_for(rig.executor, lambda seen: bool(ended(seen))))
     assert (result.slice_id, result.outcome, result.examples_seen) == (queued.slice_id, Outcome.PREEMPTED, 0)
     for work in running:
-        rig.executor.stop_slice(work.token)
+        rig.executor.stop(work.token)
     wait_for(rig.executor, lambda seen: len(ended(seen)) == 2)
     hold(rig, False)
 
 
+def test_a_job_ends_once_with_its_report_and_takes_no_slot(rig: Rig) -> None:
+    hold(rig, True)
+    slices = [long_slice(1), long_slice(2)]
+    for work in slices:
+        submit(rig.executor, work)
+    job = a_job()
+    submit(rig.executor, job)
+    if isinstance(rig, FakeRig):
+        rig.fake.hold_jobs = False
+    (result,) = ended_jobs(wait_for(rig.executor, lambda seen: bool(ended_jobs(seen))))
+    assert (result.job_id, result.attempt) == job.token
+    assert result.outcome is Outcome.DONE
+    assert QualityReport.model_validate(result.report).train_rows > 0
+    for work in slices:
+        rig.executor.stop(work.token)
+    seen = wait_for(rig.executor, lambda seen: len(ended(seen)) == 2)
+    assert {outcome.outcome for outcome in ended(seen)} == {Outcome.PREEMPTED}
+    assert not ended_jobs(seen)
+    hold(rig, False)
+
+
+def test_a_worker_does_one_job_at_a_time_and_a_stopped_one_is_preempted(rig: Rig) -> None:
+    hold(rig, True)
+    jobs = [a_job(), a_job()]
+    assert len({submit(rig.executor, job) for job in jobs}) == 2
+    assert rig.executor.choose(a_job(), prefetch=True) is None
+    assert rig.executor.free_slots(prefetch=False) == 2
+    for job in jobs:
+        rig.executor.stop(job.token)
+    results = ended_jobs(wait_for(rig.executor, lambda seen: len(ended_jobs(seen)) == 2))
+    assert {result.outcome for result in results} == {Outcome.PREEMPTED}
+    assert rig.executor.choose(a_job(), prefetch=True) is not None
+    hold(rig, False)
+
+
+def test_the_job_of_a_dead_worker_ends_with_it(rig: Rig) -> None:
+    hold(rig, True)
+    worker = submit(rig.executor, a_job())
+    rig.kill(worker)
+    seen = wait_for(
+        rig.executor,
+        lambda seen: (
+            any(isinstance(event, WorkerGone) for event in seen)
+            and any(isinstance(event, WorkerReady) for event in seen)
+        ),
+    )
+    assert [event.worker for event in seen if isinstance(event, WorkerGone)] == [worker]
+    assert ended_jobs(seen) == []
+    hold(rig, False)
+
+
 def test_stopping_an_unknown_token_is_ignored(rig: Rig) -> None:
-    rig.executor.stop_slice((999_999, 1))
+    rig.executor.stop((999_999, 1))
     assert list(rig.executor.poll(0.1)) == []
 
 
@@ -161,3 +215,34 @@ def test_wake_ends_a_wait(rig: Rig) -> None:
     began = time.monotonic()
     rig.executor.poll(10.0)
     assert time.monotonic() - began < 5.0
+
+
+def test_devices_go_to_groups_that_are_wanted_and_come_back(rig: Rig) -> None:
+    """Last, since it replaces the workers of all other tests."""
+    assert rig.executor.largest_group == 2
+    assert rig.executor.free_slots(prefetch=True, ranks=2) == 0
+    assert rig.executor.choose(a_slice(ranks=2), prefetch=True) is None
+    hold(rig, True)
+    busy = long_slice()
+    submit(rig.executor, busy)
+    rig.executor.demand([2])
+    assert rig.executor.free_slots(prefetch=False, ranks=2) == 0
+    rig.executor.stop(busy.token)
+    (result,) = ended(wait_for(rig.executor, lambda seen: bool(ended(seen))))
+    assert result.outcome is Outcome.PREEMPTED
+    hold(rig, False)
+    until_free(rig, ranks=2, demand=[2, 2])
+    assert rig.executor.free_slots(prefetch=False) == 0
+    submit(rig.executor, a_slice(ranks=2))
+    (result,) = ended(wait_for(rig.executor, lambda seen: bool(ended(seen))))
+    assert result.outcome is Outcome.DONE, result.message
+    until_free(rig, ranks=1, demand=[1])
+    assert rig.executor.free_slots(prefetch=False, ranks=2) == 0
+
+
+def until_free(rig: Rig, *, ranks: int, demand: list[int]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while rig.executor.free_slots(prefetch=False, ranks=ranks) < 2 // ranks:
+        assert time.monotonic() < deadline
+        rig.executor.demand(demand)
+        rig.executor.poll(0.05)

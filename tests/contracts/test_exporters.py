@@ -7,21 +7,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
 from ruamel.yaml import YAML
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments, get_scheduler
 
 from hpo_service.best import Best, Improvement
 from hpo_service.errors import InvalidRequest
 from hpo_service.exporters import FORMATS, render
 from hpo_service.exporters.document import StudyFacts, best_document
 from hpo_service.spec import parse_spec, resolve
-from trainer.adapter import target_modules
+from trainer.schedule import learning_rate
 from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
+from trainer.target_modules import target_modules
 
 
 def document(**parameters: Any) -> TrialFile:
@@ -82,7 +84,58 @@ def test_transformers_reads_the_training_arguments(tmp_path: Any) -> None:
     assert arguments.num_train_epochs == parameters.epochs
     assert (arguments.adam_beta2, arguments.adam_epsilon) == (parameters.adam_beta2, parameters.adam_epsilon)
     assert arguments.max_grad_norm == parameters.max_grad_norm
-    assert rendered.dropped == ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "max_length")
+    assert rendered.dropped == (
+        "lora_r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "use_rslora",
+        "use_dora",
+        "init_lora_weights",
+        "loraplus_lr_ratio",
+        "max_length",
+    )
+
+
+def test_transformers_reads_noise_and_optimizer(tmp_path: Any) -> None:
+    written = json.loads(render("hf", document(neftune_noise_alpha=5.0, optimizer="paged_adamw_8bit")).text)
+    arguments = TrainingArguments(**written, output_dir=str(tmp_path), use_cpu=True)
+    assert (arguments.neftune_noise_alpha, arguments.optim) == (5.0, "paged_adamw_8bit")
+    assert "neftune_noise_alpha" not in json.loads(render("hf", document()).text)
+
+
+def test_a_schedule_that_needs_steps_is_exported_where_the_rows_are_known(tmp_path: Any) -> None:
+    parameters = Parameters(lr_scheduler="wsd", decay_ratio=0.2, warmup_ratio=0.1, effective_batch=10, epochs=2.0)
+    made = document(**parameters.model_dump())
+    unknown = render("hf", made)
+    assert "lr_scheduler_type" not in json.loads(unknown.text)
+    assert {"lr_scheduler", "decay_ratio"} <= set(unknown.dropped)
+    known = render("hf", made.model_copy(update={"provenance": {"train_rows": 100}}))
+    assert "lr_scheduler" not in known.dropped
+    arguments = TrainingArguments(**json.loads(known.text), output_dir=str(tmp_path), use_cpu=True)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=parameters.learning_rate)
+    schedule = get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=arguments.get_warmup_steps(20),
+        num_training_steps=20,
+        scheduler_specific_kwargs=json.loads(known.text)["lr_scheduler_kwargs"],
+    )
+    for step in range(20):
+        assert schedule.get_last_lr()[0] == pytest.approx(learning_rate(parameters, step, 20), abs=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+def test_what_belongs_to_model_and_data_is_named() -> None:
+    made = document().model_copy(
+        update={
+            "model": ModelSpec(path="m", quantization="nf4"),
+            "data": DataSpec(train="t", packing=True, learn="all"),
+        }
+    )
+    for format in ("hf", "peft"):
+        assert render(format, made).dropped[-4:] == ("max_length", "quantization", "packing", "learn")
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 12, 17, 4096])
@@ -117,6 +170,16 @@ def test_peft_reads_the_adapter_config(alpha: float) -> None:
     assert (config.r, config.lora_alpha, config.lora_dropout) == (8, alpha, 0.05)
     assert set(config.target_modules or ()) == {"q_proj", "v_proj"}
     assert config.base_model_name_or_path == "models/base"
+
+
+@pytest.mark.parametrize("init", ["default", "pissa", "olora"])
+def test_peft_reads_the_variants(init: Any) -> None:
+    rendered = render("peft", document(use_rslora=True, use_dora=True, init_lora_weights=init))
+    config = LoraConfig(**json.loads(rendered.text))
+    assert (config.use_rslora, config.use_dora) == (True, True)
+    assert config.init_lora_weights == (True if init == "default" else init)
+    assert not {"use_rslora", "use_dora", "init_lora_weights"} & set(rendered.dropped)
+    assert {"loraplus_lr_ratio", "neftune_noise_alpha"} <= set(rendered.dropped)
 
 
 @pytest.mark.parametrize("targets", ["all-linear", "attention", "mlp", "q_proj,down_proj"])

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "no such rows": ({"data": {"train": "none.jsonl"}}, "/data/train", "does not exist"),
     "absolute elsewhere": ({"data": {"train": "/etc/passwd"}}, "/data/train", "outside"),
     "traversal": ({"data": {"train": "../../../../etc/passwd"}}, "/data/train", "outside"),
-    "rows are a folder": ({"data": {"train": "model"}}, "/data/train", "not a file"),
+    "rows are a folder": ({"data": {"train": "model"}}, "/data/train", "holds no shards"),
     "enqueued point outside": ({"enqueue": [{"lora_r": 5}]}, "/enqueue/0/lora_r", "4, 8, 16"),
     "more points than trials": ({"budget": {"max_trials": 1}, "enqueue": [{"lora_r": 4}]}, "/budget/max_trials", "2"),
 }

@@ -47,7 +47,7 @@ def test_create_answers_the_study_and_its_place(client: TestClient, sessions: Se
     assert study["dashboard"] is None
     assert client.get("/v1/studies/first").json() == study
     with sessions() as session:
-        assert session.scalars(select(Intent.kind)).all() == ["create"]
+        assert session.scalars(select(Intent.kind)).all() == ["check_data", "create"]
 
 
 def test_a_study_from_post_to_best(client: TestClient, sessions: Sessions) -> None:
@@ -126,7 +126,7 @@ def test_equal_requests_at_the_same_time_make_one_study(client: TestClient, sess
     assert len(answers) == 1
     assert answers.pop()[0] == 201
     with sessions() as session:
-        assert session.scalar(select(func.count()).select_from(Intent)) == 1
+        assert session.scalars(select(Intent.kind)).all() == ["check_data", "create"]
 
 
 def test_equal_names_at_the_same_time_make_one_study(client: TestClient) -> None:

@@ -89,8 +89,10 @@ def hpo(capsys: pytest.CaptureFixture[str]) -> Hpo:
 
 @pytest.mark.usefixtures("_dispatching")
 def test_a_study_from_file_to_config(hpo: Hpo, study_file: str, tmp_path: Path) -> None:
+    assert "passed" in hpo("study", "validate", "-f", study_file, "--wait")
     out = hpo("study", "create", "-f", study_file, "--watch", "--set", "budget.max_trials=4")
     assert out == ""
+    assert "data check: pass" in hpo.err
     assert "trial 0 has loss" in hpo.err
     assert "Study first is completed" in hpo.err
 
@@ -100,6 +102,9 @@ def test_a_study_from_file_to_config(hpo: Hpo, study_file: str, tmp_path: Path) 
     assert [row["name"] for row in hpo.json("study", "list")] == ["first"]
     assert "completed" in hpo("study", "list")
     assert "learning_rate" in hpo("study", "show", "first")
+    assert "100% train" in hpo("study", "show", "first")
+    assert hpo.json("study", "data-check", "first", "--wait")["state"] == "passed"
+    assert hpo("study", "data-check", "first").startswith("# Data quality: PASS")
 
     trials = hpo.json("trial", "list", "first")
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
@@ -139,6 +144,7 @@ def test_steering_and_refusals(hpo: Hpo, study_file: str) -> None:
 @pytest.mark.usefixtures("_service")
 def test_an_invalid_spec_is_explained_field_by_field(hpo: Hpo, study_file: str) -> None:
     report = hpo.json("study", "validate", "-f", study_file)
+    assert report["data_check"]["state"] == "pending"
     assert report["dimensions"] == 2
     assert "rungs" in hpo("study", "validate", "-f", study_file)
     hpo("study", "create", "-f", study_file, "--set", "budgett.max_trials=4", code=4)

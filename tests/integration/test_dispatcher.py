@@ -315,3 +315,23 @@ def test_a_second_dispatcher_stands_by_and_takes_over(sessions: Sessions) -> Non
     with pytest.raises(LeaseLost):
         turn_until(leader, lambda: False, turns=60)
     turn_until(standby, lambda: state_of(sessions, study_id) == "completed")
+
+
+def test_studies_on_several_devices_and_on_one_share_the_workers(sessions: Sessions) -> None:
+    pair = post_study(sessions, resources={"gpus_per_trial": 2}, budget__max_trials=3)
+    single = post_study(sessions, metadata={"name": "single"}, budget__max_trials=3)
+    dispatcher, fake = make(sessions, FakeExecutor(loss_of, workers=2))
+    turn_until(dispatcher, lambda: {state_of(sessions, study) for study in (pair, single)} == {"completed"})
+    ranks = [work.trial.training.ranks for work in fake.submitted]
+    assert ranks == sorted(ranks, reverse=True)
+    assert set(ranks) == {1, 2}
+
+
+def test_a_study_that_needs_more_devices_than_there_are_fails_and_says_so(sessions: Sessions) -> None:
+    study_id = post_study(sessions, resources={"gpus_per_trial": 4})
+    dispatcher, fake = make(sessions, FakeExecutor(loss_of, workers=2))
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "failed")
+    assert not fake.submitted
+    with sessions() as session:
+        message = session.execute(select(Study.message).where(Study.id == study_id)).scalar_one()
+    assert "gpus_per_trial is 4 and the fake executor has 2 device(s)" in message

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hpo_service import preflight
@@ -91,6 +93,26 @@ def test_a_changed_file_is_counted_again(root: Path) -> None:
     with (root / "train.jsonl").open("a") as file:
         file.write('{"instruction": "a", "output": "b"}\n')
     assert inspect(root).train_rows == serving.ROWS + 1
+
+
+def test_folders_and_other_formats(root: Path, tmp_path: Path) -> None:
+    shards = root / "shards"
+    shards.mkdir()
+    for name in ("a", "b"):
+        (shards / f"{name}.jsonl").write_text('{"prompt": "x", "completion": "y"}\n' * 5)
+    pq.write_table(pa.Table.from_pylist([{"text": "x"}] * 30), root / "eval.parquet")
+    inputs = inspect(root, data={"train": "shards", "eval": "eval.parquet"})
+    assert (inputs.train, inputs.train_rows, inputs.eval_rows) == (str(shards), 10, 30)
+    with pytest.raises(InvalidSpec, match=r"a\.jsonl, line 1: `text` is missing"):
+        inspect(root, data={"train": "shards", "eval": "eval.parquet", "format": "text"})
+    (shards / "b.jsonl").unlink()
+    outside = tmp_path / "outside.jsonl"
+    outside.write_text('{"prompt": "x", "completion": "y"}\n')
+    (shards / "b.jsonl").symlink_to(outside)
+    with pytest.raises(InvalidSpec, match="link out of the folders"):
+        inspect(root, data={"train": "shards"})
+    with pytest.raises(InvalidSpec, match="holds no shards"):
+        inspect(root, data={"train": "model"})
 
 
 @pytest.mark.parametrize(

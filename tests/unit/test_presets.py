@@ -14,11 +14,13 @@ from trainer.spec import Parameters
 def test_every_preset_can_be_sampled(name: str) -> None:
     study = resolved(preset=name, train_rows=10_000)
     space, source = study.search_space(), random.Random(0)
+    feasible = 0
     for _ in range(200):
         assignment = space.sample(lambda name, _distribution: space.spread(name, source.random()))
-        assert space.feasible(assignment) is None
+        feasible += space.feasible(assignment) is None
         assert space.decode(assignment.sampled) == assignment
         assert study.trial_rungs(assignment.parameters)[-1] == round(assignment.parameters.epochs * 10_000)
+    assert feasible >= (170 if space.constraints else 200)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -37,7 +39,7 @@ def test_every_preset_explains_itself(name: str) -> None:
     assert preset.title
     assert preset.source.startswith(f"# {name}: ")
     assert "# Why" in preset.source or "# The paper" in preset.source
-    assert set(preset.document) <= {"space", "constraints", "training", "search", "budget", "model"}
+    assert set(preset.document) <= {"space", "constraints", "training", "search", "budget", "model", "resources"}
     assert "learning_rate" in preset.document["space"]
 
 
@@ -46,9 +48,38 @@ def test_presets_follow_our_own_advice(name: str) -> None:
     assert estimate(resolved(preset=name, train_rows=10_000)).warnings == ()
 
 
-def test_the_wide_preset_meets_the_published_alpha_at_rank_16() -> None:
+def wide_point(**values: object) -> Parameters:
     space = resolved(preset="wide").search_space()
-    point = dict(space.encode({"lora_r": 256, "alpha_power": 0.5}))
+    point = space.encode(values)
     others = {name: space.spread(name, 0.0) for name in space.dimensions}
-    assert space.decode(others | point).parameters.lora_alpha == 128
-    assert Parameters().lora_alpha == 32
+    return space.decode(others | point).parameters
+
+
+@pytest.mark.parametrize(("variant", "alpha"), [("lora", 32), ("rslora", 8), ("dora", 32), ("pissa", 32)])
+def test_the_variants_of_the_wide_preset_are_one_choice(variant: str, alpha: float) -> None:
+    parameters = wide_point(variant=variant, lora_r=16)
+    assert parameters.lora_alpha == alpha
+    assert alpha / (4 if parameters.use_rslora else 16) == 2
+    assert (parameters.use_rslora, parameters.use_dora) == (variant == "rslora", variant == "dora")
+    assert parameters.init_lora_weights == ("pissa" if variant == "pissa" else "default")
+
+
+def test_the_wide_preset_bounds_the_learning_rate_of_pissa_and_the_use_of_loraplus() -> None:
+    space = resolved(preset="wide").search_space()
+    assert {probe.sampled["variant"]: "loraplus_lr_ratio" in probe.sampled for probe in space.probes} == {
+        "lora": True,
+        "rslora": True,
+        "dora": False,
+        "pissa": False,
+    }
+    fast = space.decode({**space.encode(resolved(preset="wide").baseline or {}), "variant": "pissa"} | {
+        "learning_rate": 1e-3
+    })  # fmt: skip
+    assert "does not hold" in (space.feasible(fast) or "")
+
+
+def test_what_the_presets_of_large_models_ask_of_the_hardware() -> None:
+    qlora, large = resolved(preset="qlora"), resolved(preset="large-zero3")
+    assert qlora.model.quantization == "nf4"
+    assert qlora.search_space().probes[0].parameters.optimizer == "paged_adamw_8bit"
+    assert (large.training.ranks, large.training.zero.max_lora_r) == (8, 32)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from trainer.accounting import ModelShape
-from trainer.evaluate import Evaluation
+from trainer.admission import MemoryPlan
+from trainer.divergence import DivergenceWatch
+from trainer.evaluate import BatchWork, Evaluation
 from trainer.snapshot import Snapshot, TrialState
 from trainer.spec import TrialSpec
-from trainer.tokens import Batch
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Step:
     """One optimizer step that was taken.
 
     `step` counts from 1, `loss` is the mean over the response tokens of the effective batch, `gradient_norm` is
-    before clipping, `tokens` leaves padding out.
+    before clipping, `tokens` leaves padding out, `flops` are model FLOPs and `recomputed_flops` what activation
+    checkpointing added to them; `data_seconds` of the step were spent on building batches.
     """
 
     step: int
@@ -27,6 +29,8 @@ class Step:
     examples: int
     tokens: int
     flops: float
+    recomputed_flops: float
+    data_seconds: float
 
 
 class AdmittedTrial(Protocol):
@@ -35,6 +39,10 @@ class AdmittedTrial(Protocol):
     @property
     def spec(self) -> TrialSpec:
         """What is trained."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of `spec`."""
 
     @property
     def examples_seen(self) -> int:
@@ -56,6 +64,14 @@ class AdmittedTrial(Protocol):
     def recent_loss(self) -> float | None:
         """Mean training loss of the last 10 steps."""
 
+    @property
+    def plan(self) -> MemoryPlan:
+        """The micro-batch it is run with, and its predicted peak memory."""
+
+    @property
+    def watch(self) -> DivergenceWatch:
+        """What looks after its losses."""
+
 
 Trial = TypeVar("Trial", bound=AdmittedTrial)
 
@@ -70,6 +86,24 @@ class Engine(Protocol[Trial]):
     @property
     def shape(self) -> ModelShape:
         """What FLOP formulas need to know of the base."""
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation that was chosen."""
+
+    @property
+    def usable_bytes(self) -> int:
+        """Device memory that trials may use, base included."""
+
+    def fits(self, spec: TrialSpec) -> bool:
+        """Whether a trial of `spec` runs on the base as this engine holds it."""
+
+    def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
+        """How `admit` would run the trial. Allocates nothing on the device; raises what `admit` raises for the data.
+
+        Raises:
+            MemoryShortage: the trial does not fit the device, even with one example at a time.
+        """
 
     def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> Trial:
         """Take a trial in, from its start or from a verified snapshot of it.
@@ -86,11 +120,20 @@ class Engine(Protocol[Trial]):
         The trial is at a step boundary whenever this yields. Raises Diverged before the step's update is applied.
         """
 
-    def evaluate(self, trial: Trial) -> Generator[Batch, None, Evaluation]:
+    def evaluate(self, trial: Trial) -> Generator[BatchWork, None, Evaluation]:
         """Evaluate on the trial's evaluation examples, one batch a `next`; training is not influenced."""
 
     def snapshot(self, trial: Trial, evaluation: Evaluation | None) -> TrialState:
         """Copy the trial's state to the host, with the evaluation that was made of exactly this state."""
 
+    def halve(self, trial: Trial) -> bool:
+        """After memory ran out: go on with half the micro-batch and the same effective batch; False if that was done.
+
+        The trial is at the step boundary before.
+        """
+
     def evict(self, trial: Trial) -> None:
         """Forget the trial and free its memory. Raises BaseChangedError if the base was written to."""
+
+    def close(self) -> None:
+        """Let go of the base; the engine cannot be used again."""

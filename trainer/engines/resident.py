@@ -1,5 +1,6 @@
 """Many trials on one warm base in one process: each a named adapter with its own optimizer, cursor and streams."""
 
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import count
@@ -8,17 +9,27 @@ import torch
 
 from trainer.accounting import ModelShape
 from trainer.adapter import Adapter, activate_adapter, add_adapter, deactivate_adapter, remove_adapter
+from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
 from trainer.data import DataCache, DataOrder, TrialData
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
 from trainer.errors import SnapshotError
-from trainer.evaluate import Evaluation, evaluate
+from trainer.evaluate import BatchWork, Evaluation, evaluate
+from trainer.keyed_bits import token_keys
 from trainer.model import BaseModel
-from trainer.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from trainer.optimizer import (
+    check_optimizer,
+    make_optimizer,
+    optimizer_state,
+    release_optimizer,
+    restore_optimizer,
+    set_learning_rate,
+)
 from trainer.rows import total_examples
 from trainer.schedule import learning_rate, total_steps
 from trainer.snapshot import Snapshot, TrialState
 from trainer.spec import TrialSpec
+from trainer.token_cache import TokenCache
 from trainer.tokens import Batch
 
 
@@ -31,8 +42,9 @@ class ResidentTrial:
     data: TrialData
     order: DataOrder
     adapter: Adapter
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     watch: DivergenceWatch
+    plan: MemoryPlan
     total_examples: int
     examples_seen: int = 0
     step: int = 0
@@ -51,9 +63,10 @@ class ResidentTrial:
 class ResidentEngine:
     """The engine for one device. Trials take turns, step by step; the same kernels run alone and in company."""
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: BaseModel, token_cache: TokenCache) -> None:
         self._base = base
-        self._data = DataCache(base.tokenizer)
+        self._data = DataCache(base.tokenizer, token_cache)
+        self._admission = Admission(architecture_of(base), base.attention, usable_memory_bytes(base.device))
         self._names = count()
         self._active: Adapter | None = None
 
@@ -67,26 +80,51 @@ class ResidentEngine:
         """What FLOP formulas need to know of the base."""
         return self._base.shape
 
+    @property
+    def attention(self) -> str:
+        """The attention implementation that was chosen."""
+        return self._base.attention
+
+    @property
+    def usable_bytes(self) -> int:
+        """Device memory that trials may use, base included."""
+        return self._admission.usable_bytes
+
+    def fits(self, spec: TrialSpec) -> bool:
+        """See `Engine.fits`."""
+        return spec.model == self._base.spec
+
+    def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
+        """See `Engine.plan`."""
+        return self._admission.plan(spec, self._load(spec), snapshot.state.micro_batch if snapshot else None)
+
     def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> ResidentTrial:
         """See `Engine.admit`."""
-        limit = self._base.max_positions or spec.data.max_length
-        data = self._data.load(spec.data, min(spec.data.max_length, limit))
+        if snapshot is not None and snapshot.state.trial_digest != spec.digest():
+            raise SnapshotError("the snapshot belongs to another trial")
+        data = self._load(spec)
+        plan = self._admission.plan(spec, data, snapshot.state.micro_batch if snapshot else None)
         self._deactivate()
-        adapter = add_adapter(self._base, f"t{next(self._names)}", spec.parameters, spec.training.seed)
+        if spec.data.packing:
+            self._base.check_packing()
+        check_optimizer(spec.parameters, self._base.device)
+        saved = snapshot.state.adapter if snapshot is not None else None
+        adapter = add_adapter(self._base, f"t{next(self._names)}", spec.parameters, spec.training.seed, saved)
         trial = ResidentTrial(
             spec=spec,
             digest=spec.digest(),
             data=data,
             order=DataOrder(spec.training.seed, len(data.train)),
             adapter=adapter,
-            optimizer=make_optimizer(adapter.parameters, spec.parameters),
+            optimizer=make_optimizer(adapter.weights, spec.parameters),
             watch=DivergenceWatch(),
+            plan=plan,
             total_examples=total_examples(data.train_rows, spec.parameters.epochs),
         )
         if snapshot is not None:
             try:
                 _restore(trial, snapshot.state)
-            except SnapshotError:
+            except Exception:
                 self.evict(trial)
                 raise
         return trial
@@ -95,51 +133,67 @@ class ResidentEngine:
         """See `Engine.advance`."""
         until = min(until_examples, trial.total_examples)
         while trial.examples_seen < until:
-            yield self._take_step(trial)
+            watched = trial.watch.state()
+            try:
+                step = self._take_step(trial)
+            except BaseException:
+                # Back to the boundary before: nothing of the failed step stays.
+                trial.optimizer.zero_grad(set_to_none=True)
+                trial.watch = DivergenceWatch.restore(watched)
+                raise
+            yield step
 
-    def evaluate(self, trial: ResidentTrial) -> Generator[Batch, None, Evaluation]:
+    def evaluate(self, trial: ResidentTrial) -> Generator[BatchWork, None, Evaluation]:
         """See `Engine.evaluate`."""
-        batches = evaluate(self._base, trial.data.evaluation, trial.spec.training.eval_batch)
+        batches = evaluate(self._base, trial.data.evaluation, trial.plan.eval_batch)
         while True:
             self._activate(trial)
             try:
-                batch = next(batches)
+                work = next(batches)
             except StopIteration as end:
                 evaluation: Evaluation = end.value
                 return evaluation
-            yield batch
+            yield work
 
     def snapshot(self, trial: ResidentTrial, evaluation: Evaluation | None) -> TrialState:
         """See `Engine.snapshot`."""
-        losses = None
-        if evaluation is not None:
-            losses = {
-                "loss": torch.from_numpy(evaluation.example_losses),
-                "tokens": torch.from_numpy(evaluation.example_tokens),
-            }
         return TrialState(
             trial_digest=trial.digest,
             base_digest=self._base.digest,
             examples_seen=trial.examples_seen,
             step=trial.step,
             total_examples=trial.total_examples,
-            micro_batch=trial.spec.training.micro_batch,
+            micro_batch=trial.plan.micro_batch,
             divergence=trial.watch.state(),
-            adapter={name: weight.detach().to("cpu", copy=True) for name, weight in trial.adapter.weights.items()},
+            adapter=trial.adapter.export(),
             adapter_config=trial.adapter.config_json,
             optimizer=optimizer_state(trial.optimizer, trial.adapter.weights),
             eval_loss=evaluation.loss if evaluation else None,
             eval_tokens=evaluation.tokens if evaluation else None,
-            eval_losses=losses,
+            eval_losses=evaluation.tensors() if evaluation else None,
         )
+
+    def halve(self, trial: ResidentTrial) -> bool:
+        """See `Engine.halve`."""
+        plan = self._admission.halved(trial.plan, trial.spec, trial.data)
+        if plan is None:
+            return False
+        trial.plan = plan
+        return True
 
     def evict(self, trial: ResidentTrial) -> None:
         """See `Engine.evict`."""
         if self._active is trial.adapter:
             self._deactivate()
         remove_adapter(trial.adapter)
-        trial.optimizer.state.clear()
+        release_optimizer(trial.optimizer)
         self._base.check_unchanged()
+
+    def close(self) -> None:
+        """See `Engine.close`: the base goes with the engine."""
+
+    def _load(self, spec: TrialSpec) -> TrialData:
+        return self._data.load(spec.data, min(spec.data.max_length, self._base.max_positions or spec.data.max_length))
 
     def _activate(self, trial: ResidentTrial) -> None:
         if self._active is not trial.adapter:
@@ -153,26 +207,31 @@ class ResidentEngine:
             self._active = None
 
     def _take_step(self, trial: ResidentTrial) -> Step:
-        parameters, micro_batch = trial.spec.parameters, trial.spec.training.micro_batch
+        parameters, micro_batch = trial.spec.parameters, trial.plan.micro_batch
         start = trial.examples_seen
         stop = min(start + parameters.effective_batch, trial.total_examples)
+        started_at = time.perf_counter()
         batches = {
             first: trial.data.train.batch(trial.order.indices(first, min(first + micro_batch, stop)), self._base.device)
             for first in range(start, stop, micro_batch)
         }
+        data_seconds = time.perf_counter() - started_at
         self._activate(trial)
-        self._base.use_activation_checkpointing(trial.spec.training.activation_checkpointing)
+        recomputing = trial.spec.training.activation_checkpointing
+        self._base.use_activation_checkpointing(recomputing)
         loss = self._backward(trial, batches)
         norm = torch.nn.utils.clip_grad_norm_(trial.adapter.parameters, parameters.max_grad_norm)
         rate = learning_rate(parameters, trial.step, total_steps(trial.total_examples, parameters.effective_batch))
         trial.watch.observe(loss, float(norm))
-        trial.optimizer.param_groups[0]["lr"] = rate
+        set_learning_rate(trial.optimizer, rate)
         trial.optimizer.step()
         trial.optimizer.zero_grad(set_to_none=True)
         trial.step += 1
         trial.examples_seen = stop
         tokens = sum(batch.tokens for batch in batches.values())
+        learned_tokens = sum(batch.response_tokens for batch in batches.values())
         squared_tokens = sum(batch.squared_tokens for batch in batches.values())
+        trained, shape = trial.adapter_parameters, self.shape
         return Step(
             step=trial.step,
             examples_seen=stop,
@@ -181,7 +240,13 @@ class ResidentEngine:
             learning_rate=rate,
             examples=stop - start,
             tokens=tokens,
-            flops=self.shape.train_flops(trial.adapter_parameters, tokens, squared_tokens),
+            flops=shape.train_flops(
+                trained, tokens=tokens, learned_tokens=learned_tokens, squared_tokens=squared_tokens
+            ),
+            recomputed_flops=(
+                shape.recomputed_flops(trained, tokens=tokens, squared_tokens=squared_tokens) if recomputing else 0.0
+            ),
+            data_seconds=data_seconds,
         )
 
     def _backward(self, trial: ResidentTrial, batches: dict[int, Batch]) -> float:
@@ -190,22 +255,17 @@ class ResidentEngine:
         total = torch.zeros((), dtype=torch.float64, device=self._base.device)
         try:
             for position, batch in batches.items():
-                trial.adapter.clock.position = position
+                trial.adapter.clock.tokens = token_keys(trial.spec.training.seed, position, batch)
                 nll = self._base.nll(batch).sum()
                 (nll / response_tokens).backward()  # type: ignore[no-untyped-call]
                 total += nll.detach()
         finally:
-            trial.adapter.clock.position = None
+            trial.adapter.clock.tokens = None
         return total.item() / response_tokens
 
 
 def _restore(trial: ResidentTrial, state: TrialState) -> None:
-    """Continue from `state`. Raises SnapshotError if it is not of this trial."""
-    if state.trial_digest != trial.digest or state.adapter.keys() != trial.adapter.weights.keys():
-        raise SnapshotError("the snapshot belongs to another trial")
-    with torch.no_grad():
-        for name, weight in trial.adapter.weights.items():
-            weight.copy_(state.adapter[name])
+    """Continue from `state`, whose adapter `trial` has already. Raises SnapshotError if its optimizer does not fit."""
     restore_optimizer(trial.optimizer, trial.adapter.weights, state.optimizer, state.step)
     trial.watch = DivergenceWatch.restore(state.divergence)
     trial.step, trial.examples_seen = state.step, state.examples_seen

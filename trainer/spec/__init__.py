@@ -6,6 +6,8 @@ Pydantic only. Nothing here imports torch, so the API image does not need it.
 from trainer.spec.base import API_VERSION as API_VERSION
 from trainer.spec.base import Frozen as Frozen
 from trainer.spec.base import Outcome as Outcome
+from trainer.spec.health import DeviceHealth as DeviceHealth
+from trainer.spec.health import worsened as worsened
 from trainer.spec.jobs import CheckData as CheckData
 from trainer.spec.jobs import Job as Job
 from trainer.spec.jobs import JobResult as JobResult
@@ -33,6 +35,9 @@ from trainer.spec.trial import Parameters as Parameters
 from trainer.spec.trial import TrainingSettings as TrainingSettings
 from trainer.spec.trial import TrialFile as TrialFile
 from trainer.spec.trial import TrialSpec as TrialSpec
-from trainer.spec.trial import ZeroSettings as ZeroSettings
 from trainer.spec.usage import Notice as Notice
 from trainer.spec.usage import Usage as Usage
+from trainer.spec.usage import UsageSums as UsageSums
+from trainer.spec.usage import sum_usage as sum_usage
+from trainer.spec.zero import ZeroConfig as ZeroConfig
+from trainer.spec.zero import ZeroSettings as ZeroSettings

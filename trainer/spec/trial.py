@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from trainer.spec.base import API_VERSION, Frozen, PositiveFloat, Text, UnitFloat
+from trainer.spec.zero import ZeroSettings
 
 LrScheduler = Literal["cosine", "linear", "constant", "wsd"]
 DataFormat = Literal["auto", "alpaca", "prompt_completion", "chat", "sharegpt", "text"]
@@ -69,20 +70,6 @@ class Parameters(Frozen):
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     adam_epsilon: PositiveFloat = 1e-8
-
-
-class ZeroSettings(Frozen):
-    """How a trial on several ranks is sharded. `config` is merged over our DeepSpeed configuration.
-
-    Adapters are allocated at `max_lora_r` on `target_modules` (None: the trial's own), so that all trials of a study
-    fit into one engine; the service fills both from the search space.
-    """
-
-    offload_optimizer: bool = False
-    offload_parameters: bool = False
-    max_lora_r: Annotated[int, Field(ge=1, le=1024)] | None = None
-    target_modules: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,-]{1,256}$")] | None = None
-    config: dict[str, Any] = Field(default_factory=dict)
 
 
 class TrainingSettings(Frozen):

@@ -1,5 +1,6 @@
-"""What an attempt consumed, and what was noticed on the way."""
+"""What an attempt consumed, its sums over a trial or a study, and what was noticed on the way."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,10 +11,11 @@ from trainer.spec.base import Frozen
 class Usage(Frozen):
     """What an attempt consumed. Seconds are wall-clock seconds of the worker for this slice alone.
 
-    `flops` are model FLOPs of training and evaluation together; `train_flops` those of training alone, and
-    `train_hardware_flops` with what activation checkpointing computes again. `train_seconds` leaves out
-    `data_seconds` (waiting for batches). `peak_flops_per_second` is one device's dense peak at the trial's dtype, None
-    if the device is not in our table; `energy_joules` is None where no counter can be read.
+    `tokens` leaves padding out. `flops` are model FLOPs of training and evaluation together; `train_flops` those of
+    training alone, and `train_hardware_flops` with what activation checkpointing computes again. `train_seconds`
+    leaves out `data_seconds` (waiting for batches). `peak_memory_bytes` is the most that was in use while this slice
+    had the device. `energy_joules` is that of all its devices, None where no counter can be read.
+    `peak_flops_per_second` is one device's dense peak at the trial's dtype, None if the device is not in our table.
     """
 
     examples: int = 0
@@ -37,6 +39,93 @@ class Usage(Frozen):
         return (
             self.load_seconds + self.data_seconds + self.train_seconds + self.evaluate_seconds + self.snapshot_seconds
         )
+
+    def sums(self) -> "UsageSums":
+        """This attempt as a sum of one."""
+        trained_seconds = self.train_seconds + self.data_seconds
+        peak = self.peak_flops_per_second
+        return UsageSums(
+            examples=self.examples,
+            steps=self.steps,
+            tokens=self.tokens,
+            flops=self.flops,
+            train_flops=self.train_flops,
+            train_hardware_flops=self.train_hardware_flops,
+            load_seconds=self.load_seconds,
+            data_seconds=self.data_seconds,
+            train_seconds=self.train_seconds,
+            evaluate_seconds=self.evaluate_seconds,
+            snapshot_seconds=self.snapshot_seconds,
+            device_seconds=self.total_seconds() * self.devices,
+            peak_memory_bytes=self.peak_memory_bytes,
+            energy_joules=self.energy_joules if self.total_seconds() else 0.0,
+            available_flops=trained_seconds * self.devices * (peak or 0.0) if peak or not trained_seconds else None,
+        )
+
+
+class UsageSums(Frozen):
+    """What several attempts consumed: those of a slice, a trial or a study. Adds up with `+`; the empty sum is zero.
+
+    `device_seconds` are seconds times devices. `available_flops` is what the devices could have computed at their
+    peaks while the trials trained or waited for batches. Where any attempt that took time does not know its energy or
+    its peak, the sum does not either: it is None. `peak_memory_bytes` is the largest of them.
+    """
+
+    examples: int = 0
+    steps: int = 0
+    tokens: int = 0
+    flops: float = 0.0
+    train_flops: float = 0.0
+    train_hardware_flops: float = 0.0
+    load_seconds: float = 0.0
+    data_seconds: float = 0.0
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    snapshot_seconds: float = 0.0
+    device_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    energy_joules: float | None = 0.0
+    available_flops: float | None = 0.0
+
+    def __add__(self, other: "UsageSums") -> "UsageSums":
+        added = {
+            name: _plus(getattr(self, name), getattr(other, name))
+            for name in UsageSums.model_fields
+            if name != "peak_memory_bytes"
+        }
+        return UsageSums(**added, peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes))
+
+    def tokens_per_second(self) -> float | None:
+        """Training tokens per second of training and of waiting for batches; None if nothing was trained."""
+        seconds = self.train_seconds + self.data_seconds
+        return self.tokens / seconds if seconds else None
+
+    def mfu(self) -> float | None:
+        """Model FLOPs utilization: `train_flops` over `available_flops`; None if a peak is unknown."""
+        return _share(self.train_flops, self.available_flops)
+
+    def hfu(self) -> float | None:
+        """Hardware FLOPs utilization: `train_hardware_flops` over `available_flops`; None if a peak is unknown."""
+        return _share(self.train_hardware_flops, self.available_flops)
+
+    def compute_share(self) -> float | None:
+        """Share of the time in which a model was computed (train and evaluate); None if no time passed."""
+        compute_seconds = self.train_seconds + self.evaluate_seconds
+        seconds = compute_seconds + self.load_seconds + self.data_seconds + self.snapshot_seconds
+        return _share(compute_seconds, seconds)
+
+
+def sum_usage(usages: Iterable[Usage]) -> UsageSums:
+    """The sum over any attempts, whatever their devices."""
+    return sum((usage.sums() for usage in usages), UsageSums())
+
+
+def _plus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _share(part: float, whole: float | None) -> float | None:
+    return part / whole if whole else None
 
 
 class Notice(Frozen):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hpo_service.cli.figures import check_sentence, efficiency, ran_as
 from hpo_service.cli.output import make_table, text
 from hpo_service.cli.views import best_sentence, duration, gain_sentence, searched_names, standing
 from hpo_service.cli.watch import describe
@@ -59,6 +60,45 @@ def test_events_become_lines() -> None:
     )
     assert describe(event) == "trial 2 has loss 1.5 after 10 examples"
     assert describe(StudyEvent(id=2, kind="something.new", data={})) is None
+
+
+def test_notices_and_data_checks_become_lines() -> None:
+    notice = {"kind": "oom_halved", "step": 3, "values": {}, "message": "the micro-batch is 4 now"}
+    event = StudyEvent(id=1, kind="trial.notice", data={"trial_number": 2, "payload": notice})
+    assert describe(event) == "trial 2: the micro-batch is 4 now"
+    found = [{"check": "secrets", "verdict": "warn", "message": "1 row"}]
+    checked = StudyEvent(id=2, kind="data.checked", data={"payload": {"verdict": "warn", "findings": found}})
+    assert describe(checked) == "data check: warn (secrets: 1 row)"
+
+
+def test_a_data_check_is_one_line() -> None:
+    findings = [
+        {"check": "secrets", "verdict": "pass", "message": "0 rows"},
+        {"check": "leakage_exact", "verdict": "fail", "message": "9 rows"},
+    ]
+    check: dict[str, Any] = {"state": "failed", "job": 7, "message": "", "report": {"findings": findings}}
+    assert check_sentence(check) == "failed: fail leakage_exact: 9 rows"
+    assert check_sentence({**check, "state": "pending", "report": None}).startswith("pending (job 7)")
+    assert check_sentence({**check, "report": None, "message": "no such file"}) == "failed (no such file)"
+
+
+def test_what_is_not_known_of_the_speed_is_left_out() -> None:
+    usage: dict[str, Any] = {f"{phase}_seconds": 0.0 for phase in ("load", "data", "train", "evaluate", "snapshot")}
+    usage |= {"tokens": 0, "tokens_per_second": None, "mfu": None, "hfu": None, "energy_joules": None}
+    usage |= {"peak_memory_bytes": 0}
+    assert efficiency(usage) == {}
+    usage |= {"train_seconds": 9.0, "data_seconds": 1.0, "tokens": 100, "tokens_per_second": 10.0}
+    usage |= {"mfu": 0.25, "hfu": 0.3, "energy_joules": 3.6e6, "peak_memory_bytes": 3 << 29}
+    assert efficiency(usage) == {
+        "tokens": "100 (10 a second)",
+        "MFU, HFU": "25.0%, 30.0%",
+        "energy": "1 kWh",
+        "time went to": "0% load, 10% data, 90% train, 0% evaluate, 0% snapshot",
+        "peak memory": "1.50 GiB",
+    }
+    attempt = {"devices": 2, "device": "H100", "attention": "sdpa", "micro_batch": 4}
+    assert ran_as(attempt) == "2 x H100, sdpa, micro-batch 4"
+    assert ran_as({"devices": 1, "device": "cpu", "attention": "", "micro_batch": None}) == "cpu"
 
 
 def test_tables_do_not_read_markup() -> None:

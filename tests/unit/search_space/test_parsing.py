@@ -34,6 +34,7 @@ def the_problem(*constraints: str, **parameters: Any) -> Problem:
         ("lora_dropout", {"choices": ["0", 0.05]}, IntDistribution(0, 1)),
         ("lora_r", {"choices": [8, 16], "type": "categorical"}, CategoricalDistribution((8, 16))),
         ("lr_scheduler", {"choices": ["cosine", "linear"]}, CategoricalDistribution(("cosine", "linear"))),
+        ("use_dora", {"choices": [False, True]}, CategoricalDistribution((False, True))),
     ],
 )
 def test_forms(name: str, form: dict[str, Any], distribution: Any) -> None:
@@ -65,7 +66,11 @@ def test_forms(name: str, form: dict[str, Any], distribution: Any) -> None:
         ({"lora_r": None}, "/space/lora_r", "no value"),
         ({"lora_alpha": "2 * lora_r", "lora_r": {"choices": [8, 16]}}, "/space/lora_alpha", "write {expr"),
         ({"lr_scheduler": {"low": 0, "high": 1}}, "/space/lr_scheduler", "takes words"),
-        ({"lr_scheduler": {"choices": ["cosine", "step"]}}, "/space/lr_scheduler/choices", "'cosine', 'linear' or"),
+        ({"lr_scheduler": {"choices": ["cosine", "step"]}}, "/space/lr_scheduler/choices", "'constant' or 'wsd'"),
+        ({"use_dora": {"choices": ["yes", False]}}, "/space/use_dora/choices", "neither true nor false"),
+        ({"use_dora": {"choices": [0, 1]}}, "/space/use_dora/choices", "neither true nor false"),
+        ({"use_dora": {"low": 0, "high": 1}}, "/space/use_dora", "takes true or false"),
+        ({"use_dora": {"value": True, "low": 1}}, "/space/use_dora/low", "Unknown key"),
         ({"lora_r": {"expr": "2 *"}}, "/space/lora_r/expr", "invalid syntax"),
         ({"lora_r": {"expr": "2 * rank"}}, "/space/lora_r/expr", "reads 'rank', which does not exist"),
         ({"learning_rate": 1e-4}, "/space", "nothing varies"),

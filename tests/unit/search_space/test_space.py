@@ -203,3 +203,21 @@ def test_no_advice_for_an_ordinary_space() -> None:
 def test_advice_when_little_of_the_space_can_be_trained() -> None:
     space = space_of("warmup_ratio < 0.1", warmup_ratio={"low": 0, "high": 1})
     assert any("of the space can be trained" in sentence for sentence in advice(space, 8))
+
+
+def test_true_and_false_are_categories_and_conditions() -> None:
+    space = space_of(
+        "not use_dora or lora_r <= 8",
+        lora_r={"choices": [8, 16]},
+        use_dora={"choices": [False, True]},
+        init_lora_weights={"value": "pissa", "when": {"use_dora": [False]}},
+        use_rslora={"expr": "lora_r > 8"},
+    )
+    stored = SearchSpace.from_json(json.loads(json.dumps(space.to_json())))
+    assert stored == space
+    dora, plain = stored.decode({"lora_r": 0, "use_dora": True}), stored.decode({"lora_r": 1, "use_dora": False})
+    assert (dora.parameters.use_dora, dora.parameters.init_lora_weights) == (True, "default")
+    assert (plain.parameters.init_lora_weights, plain.parameters.use_rslora) == ("pissa", True)
+    assert space.encode({"use_dora": True, "lora_r": 8}) == {"lora_r": 0, "use_dora": True}
+    assert "does not hold" in str(space.feasible(space.decode({"lora_r": 1, "use_dora": True})))
+    assert space.values("use_dora") == {True, False}

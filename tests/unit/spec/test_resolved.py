@@ -146,6 +146,53 @@ def test_the_estimate_resembles_a_simulation(strategy: str) -> None:
     assert estimate(study).expected_examples == pytest.approx(simulation.spent, rel=0.35)
 
 
+def test_data_checks_reach_the_resolved_study() -> None:
+    study = resolved(data_checks={"near_duplicates": {"fail": 0.9}, "secrets": "off"})
+    assert (study.data_checks.near_duplicates.warn, study.data_checks.near_duplicates.fail) == (0.02, 0.9)
+    assert study.data_checks.secrets.off
+    assert not resolved(data_checks={"enabled": False}).data_checks.enabled
+
+
+def test_several_gpus_share_adapters_of_the_largest_size() -> None:
+    space = {
+        "learning_rate": RATE,
+        "lora_r": {"choices": [8, 16, 64]},
+        "target_modules": {"choices": ["q_proj,v_proj", "o_proj,q_proj"]},
+    }
+    study = resolved(space=space, resources={"gpus_per_trial": 4}, training={"zero": {"offload_optimizer": True}})
+    trial = study.trial_spec(Parameters(lora_r=8))
+    assert (trial.training.ranks, trial.training.zero.max_lora_r) == (4, 64)
+    assert trial.training.zero.target_modules == "o_proj,q_proj,v_proj"
+    assert trial.training.zero.offload_optimizer
+    with pytest.raises(InvalidSpec, match="share adapters of rank 64"):
+        study.extend({"lora_r": {"choices": [8, 16, 64, 128]}}, {})
+    assert study.extend({"lora_r": {"choices": [4, 8, 16, 64]}}, {}).training == study.training
+    mixed = {**space, "target_modules": {"choices": ["attention", "q_proj"]}}
+    assert resolved(space=mixed, resources={"gpus_per_trial": 2}).training.zero.target_modules == "all-linear"
+    assert resolved(space=space).training.zero.max_lora_r is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "pointer"),
+    [
+        ({"model": {"path": "m", "quantization": "nf4"}}, "/model/quantization"),
+        ({"space": {"learning_rate": RATE, "use_dora": {"choices": [False, True]}}}, "/space/use_dora"),
+        ({"space": {"learning_rate": RATE, "use_dora": True}}, "/space/use_dora"),
+        ({"space": {"learning_rate": RATE, "init_lora_weights": "pissa"}}, "/space/init_lora_weights"),
+        (
+            {"space": {"learning_rate": RATE, "init_lora_weights": {"choices": ["default", "olora"]}}},
+            "/space/init_lora_weights",
+        ),
+        ({"training": {"ranks": 4}}, "/training/ranks"),
+        ({"training": {"zero": {"max_lora_r": 4}}}, "/training/zero/max_lora_r"),
+    ],
+)
+def test_what_several_gpus_cannot_do(sections: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        resolved(**sections, resources={"gpus_per_trial": 2})
+    assert [problem.pointer for problem in caught.value.problems] == [pointer]
+
+
 JUNK = st.recursive(
     st.none()
     | st.booleans()

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.model import BaseModel
 from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec
+from trainer.token_cache import TokenCache
+from trainer.token_options import default_cache_dir
 
 WORDS = ["a", "b", "c", "cat", "dog", "tree", "river", "stone", "light", "small", "runs", "under", "over", "of"]
 
@@ -92,10 +94,19 @@ def make_spec(base_folder: Path, row_files: tuple[Path, Path]) -> MakeSpec:
     return make
 
 
+@pytest.fixture(scope="session", autouse=True)
+def token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCache]:
+    """Where everything in these tests, commands included, keeps tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield TokenCache(default_cache_dir(), 1)
+
+
 @pytest.fixture
-def make_engine(base_folder: Path) -> Callable[..., ResidentEngine]:
+def make_engine(base_folder: Path, token_cache: TokenCache) -> Callable[..., ResidentEngine]:
     def make(**model: Any) -> ResidentEngine:
-        return ResidentEngine(BaseModel(ModelSpec(**{"path": str(base_folder), **model}), torch.device("cpu")))
+        base = BaseModel(ModelSpec(**{"path": str(base_folder), **model}), torch.device("cpu"))
+        return ResidentEngine(base, token_cache)
 
     return make
 

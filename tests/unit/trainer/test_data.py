@@ -1,4 +1,4 @@
-"""Tokens, labels, split and order."""
+"""Split, order and labels of a trial's data."""
 
 import json
 from collections.abc import Callable
@@ -10,10 +10,12 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.data import DataCache, DataOrder
+from trainer.encoding import Encoded, Encoder, EncoderSettings
 from trainer.errors import DataError
 from trainer.rows import read_rows
 from trainer.spec import TrialSpec
-from trainer.tokens import tokenize_file
+from trainer.token_cache import TokenCache
+from trainer.tokens import collate
 
 MakeSpec = Callable[..., TrialSpec]
 CPU = torch.device("cpu")
@@ -25,24 +27,36 @@ def tokenizer(base_folder: Path) -> PreTrainedTokenizerBase:
     return loaded
 
 
+@pytest.fixture
+def cache(tokenizer: PreTrainedTokenizerBase, token_cache: TokenCache) -> DataCache:
+    return DataCache(tokenizer, token_cache)
+
+
+def encode(path: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+    return list(Encoder(tokenizer, EncoderSettings("response", max_length)).encode(read_rows(path)))
+
+
 def test_only_response_and_end_are_learned(tokenizer: PreTrainedTokenizerBase, row_files: tuple[Path, Path]) -> None:
-    file = tokenize_file(row_files[0], tokenizer, 128)
+    encoded = encode(row_files[0], tokenizer, 128)
     rows = list(read_rows(row_files[0]))
     chosen = [0, 5, 9]
-    batch = file.batch(chosen, CPU)
+    batch = collate([encoded[index] for index in chosen], CPU)
     for number, index in enumerate(chosen):
         learned = batch.targets[torch.from_numpy(batch.row_of) == number].tolist()
         assert learned[-1] == tokenizer.eos_token_id
-        assert tokenizer.decode(learned[:-1]) == rows[index].output
-        seen = batch.input_ids[number].tolist()[: file.lengths[index]]
-        assert tokenizer.decode(seen[:-1]) == rows[index].prompt() + rows[index].output
+        assert tokenizer.decode(learned[:-1]) == rows[index].response()
+        seen = batch.input_ids[number].tolist()[: len(encoded[index].ids)]
+        assert tokenizer.decode(seen[:-1]) == rows[index].prompt() + rows[index].response()
 
 
 def test_a_target_follows_its_position(tokenizer: PreTrainedTokenizerBase, row_files: tuple[Path, Path]) -> None:
-    batch = tokenize_file(row_files[0], tokenizer, 128).batch([3, 1], CPU)
+    encoded = encode(row_files[0], tokenizer, 128)
+    batch = collate([encoded[3], encoded[1]], CPU)
     flat = batch.input_ids.flatten()
     assert torch.equal(flat[batch.positions + 1], batch.targets)
-    assert batch.input_ids.shape[1] == max(tokenize_file(row_files[0], tokenizer, 128).lengths[[3, 1]])
+    assert batch.input_ids.shape == (2, max(len(encoded[3].ids), len(encoded[1].ids)))
+    assert batch.tokens == len(encoded[3].ids) + len(encoded[1].ids) == int((batch.example_of >= 0).sum())
+    assert batch.offset_of[0, : len(encoded[3].ids)].tolist() == list(range(len(encoded[3].ids)))
 
 
 def test_an_end_token_inside_padding_is_not_confused(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -51,7 +65,7 @@ def test_an_end_token_inside_padding_is_not_confused(tmp_path: Path, tokenizer: 
     path.write_text(
         json.dumps({"instruction": "a", "output": "<s> <s>"}) + "\n" + json.dumps({"instruction": "a", "output": ""})
     )
-    batch = tokenize_file(path, tokenizer, 64).batch([0, 1], CPU)
+    batch = collate(encode(path, tokenizer, 64), CPU)
     assert batch.targets[batch.row_of == 0].tolist().count(0) == 2
     assert batch.targets[batch.row_of == 1].tolist() == [tokenizer.eos_token_id]
 
@@ -59,41 +73,42 @@ def test_an_end_token_inside_padding_is_not_confused(tmp_path: Path, tokenizer: 
 def test_the_prompt_alone_has_the_tokens_it_is_trained_with(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"instruction": "a", "output": out}) + "\n" for out in ("\n\nx", " y", "z")))
-    file = tokenize_file(path, tokenizer, 64)
     prompt = tokenizer(next(iter(read_rows(path))).prompt())["input_ids"]
-    for row in range(3):
-        start = file.starts[row]
-        assert file.ids[start : start + file.prompt_lengths[row]].tolist() == prompt
+    for row in encode(path, tokenizer, 64):
+        assert row.ids[: row.spans[0]].tolist() == prompt
+        assert row.spans.tolist() == [len(prompt), len(row.ids)]
 
 
 def test_rows_without_a_response_left_are_dropped_and_counted(
-    base_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, make_spec: MakeSpec
+    cache: DataCache, tmp_path: Path, make_spec: MakeSpec
 ) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [{"instruction": "a", "output": "b"}] * 4 + [{"instruction": "tree " * 50, "output": "b"}] * 2
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = DataCache(tokenizer).load(make_spec(train=str(path)).data, 60)
+    data = cache.load(make_spec(train=str(path)).data, 60)
     assert (len(data.train), data.dropped_train, data.train_rows) == (4, 2, 6)
     with pytest.raises(DataError, match="nothing is left to train on"):
-        DataCache(tokenizer).load(make_spec(train=str(path)).data, 8)
+        cache.load(make_spec(train=str(path)).data, 8)
+    everything = cache.load(make_spec(train=str(path), learn="all").data, 8)
+    assert (len(everything.train), everything.dropped_train) == (6, 0)
+    assert everything.train.batch([0, 1], CPU).response_tokens == 14
 
 
-def test_a_split_holds_out_other_rows(tokenizer: PreTrainedTokenizerBase, make_spec: MakeSpec) -> None:
+def test_a_split_holds_out_other_rows(
+    tokenizer: PreTrainedTokenizerBase, token_cache: TokenCache, make_spec: MakeSpec
+) -> None:
     spec = make_spec(eval=None, eval_fraction=0.25)
-    first, second = (DataCache(tokenizer).load(spec.data, 128) for _ in range(2))
+    first, second = (DataCache(tokenizer, token_cache).load(spec.data, 128) for _ in range(2))
     assert (len(first.train), len(first.evaluation)) == (28, 9)
     assert sorted([*first.train.rows, *first.evaluation.rows]) == list(range(37))
     assert np.array_equal(first.train.rows, second.train.rows)
-    other = DataCache(tokenizer).load(make_spec(eval=None, eval_fraction=0.25, split_seed=1).data, 128)
+    other = DataCache(tokenizer, token_cache).load(make_spec(eval=None, eval_fraction=0.25, split_seed=1).data, 128)
     assert not np.array_equal(first.train.rows, other.train.rows)
 
 
-def test_a_file_is_tokenized_once_until_it_changes(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, make_spec: MakeSpec
-) -> None:
+def test_a_file_is_opened_once_until_it_changes(cache: DataCache, tmp_path: Path, make_spec: MakeSpec) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"instruction": "a", "output": "b"}\n' * 3)
-    cache = DataCache(tokenizer)
     first = cache.load(make_spec(train=str(path)).data, 64)
     again = cache.load(make_spec(train=str(path)).data, 64)
     assert again.train.source is first.train.source

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from trainer.rows import MAX_LINE_BYTES, RowError, count_rows, example_counts, read_rows, split_sizes, total_examples
+from trainer.rows import (
+    MAX_LINE_BYTES,
+    Row,
+    RowError,
+    count_rows,
+    example_counts,
+    read_rows,
+    scan_rows,
+    split_sizes,
+    total_examples,
+)
 from trainer.spec import DataSpec
 
 GOOD = b'{"instruction": "say", "input": "x", "output": "y"}\n'
@@ -14,7 +24,10 @@ GOOD = b'{"instruction": "say", "input": "x", "output": "y"}\n'
 def test_rows_are_streamed_with_their_line_numbers(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD + b"\n" + b'{"instruction": "go", "input": null, "output": "", "id": 4}')
-    assert [tuple(row) for row in read_rows(path)] == [(1, "say", "x", "y"), (3, "go", "", "")]
+    assert [(row.line_number, *(message.content for message in row.messages)) for row in read_rows(path)] == [
+        (1, "say", "x", "y"),
+        (3, "go", ""),
+    ]
     assert count_rows(path) == 2
 
 
@@ -59,10 +72,16 @@ def test_a_blank_file_is_refused(tmp_path: Path, content: bytes) -> None:
         count_rows(path)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere.jsonl", tmp_path):
-        with pytest.raises(RowError, match="cannot be read"):
-            count_rows(path)
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RowError, match="cannot be read"):
+        count_rows(tmp_path / "nowhere.jsonl")
+
+
+def test_a_scan_goes_on_after_bad_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"{nope\n" + GOOD + b"x" * (MAX_LINE_BYTES + 5) + b"\n" + GOOD + b'{"instruction": "a"}\n')
+    found = [(type(row), row.line_number) for row in scan_rows(path)]
+    assert found == [(RowError, 1), (Row, 2), (RowError, 3), (Row, 4), (RowError, 5)]
 
 
 @pytest.mark.parametrize(("rows", "sizes"), [(1, (1, 0)), (2, (1, 1)), (10, (9, 1)), (1000, (950, 50))])

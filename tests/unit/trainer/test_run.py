@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trainer.__main__ import main
+from trainer.devices import device_name
 from trainer.engines.resident import ResidentEngine
 from trainer.run import RunError, read_trial_file
 from trainer.spec import TrialSpec
@@ -40,15 +42,20 @@ def test_a_run_gives_what_the_engine_gives_and_resumes(
 ) -> None:
     spec = make_spec(lora_dropout=0.1, checkpoint_every_steps=4)
     trial = engine.admit(spec, None)
+    tokens = 0
     for rung in (16, 40, 74):
-        list(engine.advance(trial, rung))
+        tokens += sum(step.tokens for step in engine.advance(trial, rung))
         evaluate(engine, trial)
     file = write_trial(tmp_path / "trial.yaml", spec, metadata={"name": "x"})
     done = run(file, "--output-dir", "out", "--threads", "1", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["eval_loss"] == evaluate(engine, trial).loss
-    assert (summary["examples"], summary["steps"]) == (74, 10)
+    assert (summary["examples"], summary["steps"], summary["tokens"]) == (74, 10, tokens)
+    phases = summary["phase_seconds"]
+    assert phases.keys() == {"load", "data", "train", "evaluate", "snapshot"}
+    assert 0 < sum(phases.values()) <= summary["seconds"]
+    assert summary["tokens_per_second"] == pytest.approx(tokens / (phases["train"] + phases["data"]), rel=0.05)
     assert {path.name for path in (tmp_path / summary["adapter"]).iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",
@@ -109,3 +116,17 @@ def test_exit_statuses(
     file = write_trial(tmp_path / "trial.yaml", make_spec())
     assert main(["run", str(file), "--model", "no-such-model", "--threads", "1"]) == 1
     assert capsys.readouterr().err == "error: user_error: model no-such-model is not a folder on this machine\n"
+
+
+def test_a_price_table_gives_the_cost(make_spec: MakeSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_trial(tmp_path / "trial.yaml", make_spec(epochs=0.2))
+    name = device_name(torch.device("cpu"))
+    (tmp_path / "prices.csv").write_text(f'AcceleratorName,Price\n"{name}",3600\n')
+    options = ["--threads", str(torch.get_num_threads()), "--prices", str(tmp_path / "prices.csv")]
+    assert main(["run", str(file), "--output-dir", str(tmp_path / "out"), *options]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["cost_usd"] == pytest.approx(sum(summary["phase_seconds"].values()), abs=0.01)
+    (tmp_path / "prices.csv").write_text("AcceleratorName,Prize\nL4,1\n")
+    assert main(["run", str(file), "--output-dir", str(tmp_path / "other"), *options]) == 1
+    assert "prices.csv line 1: column 'Prize' is not known" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

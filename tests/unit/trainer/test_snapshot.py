@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import trainer.snapshot
 from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.errors import SnapshotError
+from trainer.residents import Residents
+from trainer.slices import SliceRun
 from trainer.snapshot import ADAPTER, MANIFEST, OPTIMIZER, SnapshotStore
-from trainer.spec import SnapshotRef, TrialSpec, Usage
+from trainer.spec import FileDigest, Outcome, Slice, SnapshotRef, TrialSpec, Usage
+from trainer.token_cache import TokenCache
 
 Train = Callable[..., list[float]]
 
@@ -101,3 +105,54 @@ def test_paths_do_not_lead_outside(
 def test_snapshots_are_found_by_trial(store: SnapshotStore, two: list[SnapshotRef], trial: ResidentTrial) -> None:
     assert sorted(store.find("s/t", trial.digest), key=lambda ref: ref.examples_seen) == two
     assert store.find("s/t", "0" * 64) == []
+
+
+def test_what_does_not_read_back_leaves_the_one_before(
+    engine: ResidentEngine,
+    trial: ResidentTrial,
+    train: Train,
+    store: SnapshotStore,
+    two: list[SnapshotRef],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disk that loses a bit: found before the older snapshot at the same path is given up."""
+    write = trainer.snapshot._write
+
+    def lossy(path: Path, content: bytes) -> FileDigest:
+        digest = write(path, content)
+        if path.name == OPTIMIZER:
+            flip(path)
+        return digest
+
+    monkeypatch.setattr(trainer.snapshot, "_write", lossy)
+    train(engine, trial, 24)
+    with pytest.raises(SnapshotError, match="does not read back"):
+        store.write("s/t/16", engine.snapshot(trial, None), Usage())
+    assert store.read(two[1]).state.examples_seen == 16
+    assert sorted(path.name for path in (store.root / "s/t").iterdir()) == ["16", "8"]
+
+
+def test_a_snapshot_is_removed_below_the_root_only(
+    store: SnapshotStore, two: list[SnapshotRef], tmp_path: Path
+) -> None:
+    store.remove(two[0])
+    store.remove(two[0])
+    assert [path.name for path in (store.root / "s/t").iterdir()] == ["16"]
+    (store.root / "linked").symlink_to(tmp_path)
+    with pytest.raises(SnapshotError, match="leads outside"):
+        store.remove(SnapshotRef(path="linked/snapshots", digest="0" * 64, examples_seen=0))
+    assert store.read(two[1])
+
+
+def test_a_slice_keeps_two_of_its_checkpoints(
+    make_spec: Callable[..., TrialSpec], token_cache: TokenCache, store: SnapshotStore
+) -> None:
+    slice_ = Slice(
+        slice_id=1, attempt=1, trial=make_spec(checkpoint_every_steps=2), until_examples=74, snapshot_dir="1/1/74/1"
+    )
+    run, result = SliceRun(slice_, Residents(torch.device("cpu"), 1, token_cache), store, lambda _: None), None
+    while result is None:
+        result = run.tick()
+    assert result.outcome is Outcome.DONE
+    names = sorted(path.name for path in (store.root / "1/1/74/1").iterdir())
+    assert names == ["checkpoint-48", "checkpoint-64", "rung-74"]

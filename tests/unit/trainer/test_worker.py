@@ -31,7 +31,7 @@ from trainer.spec import (
 MakeSpec = Callable[..., TrialSpec]
 
 NOISE = """
-import os, threading, time
+import os, threading, time, trainer.worker
 def chatter():
     while True:
         print("printed by a library", flush=True)

@@ -1,0 +1,155 @@
+"""Which snapshots are still needed, and which of the others go first. What is here deletes nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hpo_service.best import best_trial
+from hpo_service.domain import TERMINAL, StudyState
+from hpo_service.repository.optuna_reads import TrialRow, read_trials
+from hpo_service.tables import Slice, Study
+from trainer.spec import SnapshotRef
+
+#: snapshots of an unfinished trial that stay, newest first: as many as a worker is offered to resume from
+_RESUMABLE_SNAPSHOTS = 4
+_OPEN = ("waiting", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """What stays: the adapters of the best `keep_best` trials of a study, and at most `max_bytes` in all (None: any).
+
+    What a live study can resume, and the best trial of any study, stays whatever `max_bytes` says.
+    """
+
+    keep_best: int = 3
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyNeeds:
+    """Paths below the snapshot root that one study needs.
+
+    Snapshots in `open_rungs` (<study>/<trial>/<rung>) are being written. `resumable` may be gone on from. `best` are
+    the newest snapshots of its best trials, best first. `ended_at` orders ended studies by their end; None: live.
+    """
+
+    open_rungs: frozenset[str] = frozenset()
+    resumable: frozenset[str] = frozenset()
+    best: tuple[str, ...] = ()
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSnapshot:
+    """A folder <study>/<trial>/<rung>/<attempt>/<name> below the root."""
+
+    path: str
+    size_bytes: int
+
+    @property
+    def study_id(self) -> int:
+        """The first part of the path."""
+        return int(self.path.split("/")[0])
+
+    @property
+    def rung(self) -> str:
+        """The folder of its slice."""
+        return "/".join(self.path.split("/")[:3])
+
+
+@dataclass(frozen=True)
+class _Facts:
+    number: int
+    state: str
+    value: float | None
+    intermediate: Mapping[int, float]
+    user_attrs: Mapping[str, Any]
+
+
+def read_needs(session: Session, keep_best: int) -> dict[int, StudyNeeds]:
+    """What every study needs that was not deleted, in one consistent picture if the transaction gives one."""
+    studies = session.scalars(select(Study).where(Study.deleted_at.is_(None))).all()
+    return {study.id: _needs(session, study, keep_best) for study in studies}
+
+
+def superfluous(
+    stored: Sequence[StoredSnapshot], needs: Mapping[int, StudyNeeds], max_bytes: int | None
+) -> list[StoredSnapshot]:
+    """What may go, in the order in which it goes. Studies that `needs` does not know are left alone.
+
+    First what nobody needs. If the rest is more than `max_bytes`: of the ended studies, oldest first, all but the best
+    trial's, worst first.
+    """
+    gone = [snapshot for snapshot in stored if not _is_needed(snapshot, needs.get(snapshot.study_id))]
+    if max_bytes is None:
+        return gone
+    leaving = {snapshot.path for snapshot in gone}
+    left = {snapshot.path: snapshot for snapshot in stored if snapshot.path not in leaving}
+    total = sum(snapshot.size_bytes for snapshot in left.values())
+    ended = [study for study in needs.values() if study.ended_at is not None]
+    for study in sorted(ended, key=lambda study: study.ended_at or 0.0):
+        for path in reversed(study.best[1:]):
+            if total > max_bytes and path in left:
+                snapshot = left.pop(path)
+                total -= snapshot.size_bytes
+                gone.append(snapshot)
+    return gone
+
+
+def _is_needed(snapshot: StoredSnapshot, study: StudyNeeds | None) -> bool:
+    if study is None:
+        return True
+    return snapshot.rung in study.open_rungs or snapshot.path in study.resumable or snapshot.path in study.best
+
+
+def _needs(session: Session, study: Study, keep_best: int) -> StudyNeeds:
+    slices = session.scalars(
+        select(Slice).where(Slice.study_id == study.id).order_by(Slice.until_examples.desc(), Slice.id)
+    ).all()
+    trials: list[TrialRow] = []
+    if study.optuna_study_id is not None:
+        trials = read_trials(session.connection(), study.optuna_study_id)
+    best = [path for number in _ranking(trials, keep_best) for path in _snapshots(slices, number)[:1]]
+    needs = StudyNeeds(best=tuple(best))
+    if StudyState(study.state) in TERMINAL:
+        return replace(needs, ended_at=study.finished_at.timestamp() if study.finished_at else 0.0)
+    unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
+    return replace(
+        needs,
+        open_rungs=frozenset(
+            f"{study.id}/{row.optuna_trial_id}/{row.until_examples}" for row in slices if row.state in _OPEN
+        ),
+        resumable=frozenset(
+            path for number in unfinished for path in _snapshots(slices, number)[:_RESUMABLE_SNAPSHOTS]
+        ),
+    )
+
+
+def _snapshots(slices: Iterable[Slice], trial_number: int) -> list[str]:
+    """Of the trial, newest first; `slices` are sorted so."""
+    return [
+        SnapshotRef.model_validate(snapshot).path
+        for row in slices
+        if row.trial_number == trial_number
+        for snapshot in row.snapshots
+    ]
+
+
+def _ranking(trials: Iterable[TrialRow], count: int) -> list[int]:
+    """Numbers of the best trials, best first: the best, then the best without it, and so on."""
+    rest = [
+        _Facts(trial.number, trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs)
+        for trial in trials
+    ]
+    ranked: list[int] = []
+    while len(ranked) < count:
+        found = best_trial(rest)
+        if found is None:
+            break
+        ranked.append(found.trial_number)
+        rest = [trial for trial in rest if trial.number != found.trial_number]
+    return ranked

@@ -1,0 +1,113 @@
+"""Jobs in schema `hpo`: what the API reads of them, and what the dispatcher writes in its fenced transactions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from hpo_service.intents import IntentKind
+from hpo_service.tables import Intent, Job
+from trainer.spec import CheckData, JobResult
+
+_NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('hpo.slices', 'id'))")
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:fingerprint, :project))")
+
+
+def lock(session: Session, project_id: int, fingerprint: str) -> None:
+    """Make those who ask for the same job wait for each other until the transaction ends."""
+    session.execute(_LOCK, {"fingerprint": fingerprint, "project": project_id})
+
+
+def reserve_id(session: Session) -> int:
+    """The id of a job that is to be written; no slice will ever have it."""
+    return int(session.execute(_NEXT_ID).scalar_one())
+
+
+def find(session: Session, project_id: int, job_id: int) -> Job | None:
+    """The job with this id."""
+    return session.scalars(select(Job).where(Job.project_id == project_id, Job.id == job_id)).one_or_none()
+
+
+def answering(session: Session, project_id: int, fingerprint: str) -> Job | None:
+    """The newest job of this fingerprint that has a report or is to have one."""
+    query = select(Job).where(Job.project_id == project_id, Job.kind == "check_data", Job.fingerprint == fingerprint)
+    return session.scalars(query.where(Job.state != "failed").order_by(Job.id.desc()).limit(1)).one_or_none()
+
+
+def asked_for(session: Session, project_id: int, **payload: object) -> Intent | None:
+    """The open intent for a data check whose payload has these values."""
+    query = select(Intent).where(
+        Intent.project_id == project_id,
+        Intent.kind == str(IntentKind.CHECK_DATA),
+        Intent.done_at.is_(None),
+        Intent.payload.contains(payload),
+    )
+    return session.scalars(query.order_by(Intent.id).limit(1)).one_or_none()
+
+
+def ask(session: Session, project_id: int, payload: dict[str, Any]) -> None:
+    """Ask the dispatcher for a data check."""
+    session.add(Intent(project_id=project_id, kind=str(IntentKind.CHECK_DATA), payload=payload))
+    session.flush()
+
+
+def add(
+    session: Session, project_id: int, *, job_id: int, study_id: int | None, fingerprint: str, task: CheckData
+) -> Job:
+    """Write a job that waits for its first attempt."""
+    job = Job(
+        id=job_id,
+        project_id=project_id,
+        study_id=study_id,
+        kind=task.kind,
+        task=task.model_dump(mode="json"),
+        fingerprint=fingerprint,
+        state="waiting",
+        attempt=0,
+        failures=0,
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def open_jobs(session: Session) -> Sequence[Job]:
+    """Jobs that wait or run, oldest first."""
+    return session.scalars(select(Job).where(Job.state.in_(["waiting", "running"])).order_by(Job.id)).all()
+
+
+def start(session: Session, job_id: int, attempt: int, worker_id: int) -> None:
+    """Begin an attempt."""
+    values = {"state": "running", "attempt": attempt, "worker_id": worker_id, "started_at": func.clock_timestamp()}
+    session.execute(update(Job).where(Job.id == job_id).values(**values))
+
+
+def end(session: Session, result: JobResult, cost_usd: float, *, state: str, failed: bool) -> bool:
+    """Compare-and-set on `(job, attempt)`: close the attempt, or change nothing and answer False if it is stale."""
+    values: dict[str, Any] = {
+        "state": state,
+        "outcome": str(result.outcome),
+        "message": result.message,
+        "failures": Job.failures + int(failed),
+        "seconds": Job.seconds + result.seconds,
+        "cost_usd": Job.cost_usd + cost_usd,
+        "finished_at": None if state == "waiting" else func.clock_timestamp(),
+    }
+    if result.report is not None:
+        values["report"] = result.report
+    closed = session.execute(
+        update(Job)
+        .where(Job.id == result.job_id, Job.attempt == result.attempt, Job.state == "running")
+        .values(**values)
+        .returning(Job.id)
+    )
+    return closed.scalar_one_or_none() is not None
+
+
+def lose_running(session: Session) -> int:
+    """At take-over: jobs of an earlier dispatcher, whose workers are gone, wait for another attempt. How many."""
+    lost = session.execute(
+        update(Job).where(Job.state == "running").values(state="waiting", outcome="lost").returning(Job.id)
+    )
+    return len(lost.all())

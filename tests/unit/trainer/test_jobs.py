@@ -1,0 +1,134 @@
+"""Jobs as child processes: what counts as done, what is lost, and that none outlives its worker."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from trainer import jobs
+from trainer.jobs import JobRun, JobRuns
+from trainer.spec import CheckData, DataSpec, Job, JobResult, Outcome, QualityReport
+
+Answer = TypeVar("Answer")
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+TIMEOUT_SECONDS = 60.0
+WAITS = "import sys; sys.stdin.buffer.read()"
+
+
+def a_job(train: str = "train.jsonl", *, attempt: int = 1) -> Job:
+    return Job(job_id=7, attempt=attempt, task=CheckData(model="model", data=DataSpec(train=train)))
+
+
+def child(code: str, job: Job | None = None) -> JobRun:
+    return JobRun(job or a_job(), [sys.executable, "-c", code])
+
+
+def until(answer: Callable[[], Answer | None]) -> Answer:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not (known := answer()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return known
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def result_of(code: str) -> JobResult:
+    return until(child(code).poll)
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_last_line_is_the_report(status: int) -> None:
+    code = f"import sys, json; line = sys.stdin.readline(); print('talk'); print(line); sys.exit({status})"
+    result = result_of(code)
+    assert (result.job_id, result.attempt, result.outcome) == (7, 1, Outcome.DONE)
+    assert result.report is not None
+    assert CheckData.model_validate(result.report) == a_job().task
+    assert result.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "words"),
+    [
+        ("import sys; print('error: no such file', file=sys.stderr); sys.exit(1)", Outcome.DATA_ERROR, "no such file"),
+        ("raise SystemExit(1)", Outcome.DATA_ERROR, "without a reason"),
+        ("import sys; print('x'); sys.exit(2)", Outcome.INFRA_ERROR, "exit code 2"),
+        ("import os; os.kill(os.getpid(), 9)", Outcome.INFRA_ERROR, "signal SIGKILL"),
+        ("print('all is well')", Outcome.INFRA_ERROR, "no report"),
+        ("print('3')", Outcome.INFRA_ERROR, "no report"),
+        ("", Outcome.INFRA_ERROR, "no report"),
+    ],
+)
+def test_how_a_job_can_fail(code: str, outcome: Outcome, words: str) -> None:
+    result = result_of(code)
+    assert result.outcome is outcome
+    assert words in result.message
+    assert result.report is None
+
+
+def test_much_output_does_not_block_it() -> None:
+    code = """import sys; sys.stderr.write('x' * 10_000_000); print('{"text": "' + 'y' * 1_000_000 + '"}')"""
+    assert result_of(code).report == {"text": "y" * 1_000_000}
+
+
+def test_a_stopped_job_is_killed_with_its_children() -> None:
+    run = child("import subprocess; subprocess.run(['sleep', '60'])")
+    children = until(lambda: psutil.Process(run._process.pid).children())
+    assert run.stop().outcome is Outcome.PREEMPTED
+    until(lambda: not any(alive(one.pid) for one in children))
+
+
+def test_it_ends_when_its_worker_does() -> None:
+    worker = (
+        "import sys; sys.path.insert(0, '.'); from tests.unit.trainer.test_jobs import child, WAITS;"
+        "run = child(WAITS); print(run._process.pid, flush=True); import time; time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", worker], stdout=subprocess.PIPE, cwd=EXAMPLES.parent, text=True
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert psutil.pid_exists(pid)
+        process.kill()
+    until(lambda: not alive(pid))
+
+
+def test_a_worker_keeps_its_jobs_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(jobs.COMMANDS, "check_data", (sys.executable, "-c", WAITS))
+    runs = JobRuns()
+    assert not runs
+    assert runs.start(a_job()) is None
+    assert runs.start(a_job()) is None
+    assert runs
+    assert runs.ended() == []
+    assert runs.stop((7, 2)) is None
+    stopped = runs.stop((7, 1))
+    assert stopped is not None
+    assert stopped.outcome is Outcome.PREEMPTED
+    assert not runs
+    monkeypatch.setitem(jobs.COMMANDS, "check_data", ("/nowhere/python",))
+    refused = runs.start(a_job(attempt=2))
+    assert refused is not None
+    assert refused.outcome is Outcome.INFRA_ERROR
+
+
+def test_the_real_check() -> None:
+    data = DataSpec(train=str(EXAMPLES / "wordnet-instruct" / "eval.jsonl"), max_length=96)
+    run = JobRun(Job(job_id=1, attempt=1, task=CheckData(model=str(EXAMPLES / "tiny-llama"), data=data)))
+    result = until(run.poll)
+    assert result.outcome is Outcome.DONE, result.message
+    assert QualityReport.model_validate(result.report).train_rows == 380
+    missing = until(JobRun(a_job()).poll)
+    assert missing.outcome is Outcome.DATA_ERROR
+    assert "is not a folder" in missing.message

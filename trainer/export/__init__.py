@@ -1,0 +1,1 @@
+"""Delivering a model: merging an adapter into its base, and quantized variants of the result."""

@@ -1,0 +1,145 @@
+"""`python -m trainer check-data`: from options to a report and an exit status."""
+
+import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from trainer.errors import TrainerError, UserError
+from trainer.quality import render
+from trainer.quality.gate import check_data
+from trainer.spec import CheckData, DataSpec, QualityReport, QualityThresholds
+
+PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED = 0, 1, 2, 3
+
+
+def main(options: argparse.Namespace) -> int:
+    """Check, print, return the exit status."""
+    try:
+        if options.task is not None:
+            return _run_task(options.task, options.processes)
+        data, model, thresholds = _asked(options)
+        report = check_data(data, model, thresholds, options.processes)
+        _write(report, options)
+    except _UsageError as error:
+        return _said(error, WRONG_USAGE)
+    except TrainerError as error:
+        return _said(error, COULD_NOT_RUN)
+    except OSError as error:
+        return _said(f"{error.filename or 'a temporary file'}: {error.strerror or error}", COULD_NOT_RUN)
+    return _status(report)
+
+
+class _UsageError(Exception):
+    """Options that contradict each other or that no data can have."""
+
+
+def _said(error: Exception | str, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return status
+
+
+def _status(report: QualityReport) -> int:
+    return FAILED if report.verdict == "fail" else PASSED
+
+
+def _run_task(source: str, processes: int) -> int:
+    """What the service asks for: the report is the only line of stdout, and its reader's death is ours."""
+    if source == "-":
+        text = _first_line(sys.stdin.fileno())
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    else:
+        text = Path(source).read_bytes()
+    try:
+        task = CheckData.model_validate_json(text)
+    except ValidationError as error:
+        raise _UsageError(f"the task is no CheckData: {_first_problem(error)}") from error
+    report = check_data(task.data, task.model, task.thresholds, processes)
+    sys.stderr.write(render.terminal(report))
+    sys.stdout.write(report.model_dump_json() + "\n")
+    return _status(report)
+
+
+def _first_line(descriptor: int) -> bytes:
+    """Up to the first line end, without a buffer that would keep what follows."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
+        line += byte
+    return line
+
+
+def _end_with_stdin() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(COULD_NOT_RUN)
+
+
+def _asked(options: argparse.Namespace) -> tuple[DataSpec, str | None, QualityThresholds]:
+    """Data, model and thresholds of FILE or --spec, each option on top."""
+    if (options.file is None) == (options.spec is None):
+        raise _UsageError("give FILE, --spec or --task")
+    study = _mapping(options.spec) if options.spec else {}
+    data = _described(study, "data", options.spec)
+    for name, value in (("train", options.file), ("eval", options.eval), ("format", options.format)):
+        data |= {name: value} if value is not None else {}
+    data |= {"max_length": options.max_length} if options.max_length is not None else {}
+    data |= {"eval_fraction": options.eval_fraction} if options.eval_fraction is not None else {}
+    model = options.model or _described(study, "model", options.spec).get("path")
+    try:
+        spec = DataSpec.model_validate({name: value for name, value in data.items() if name in DataSpec.model_fields})
+    except ValidationError as error:
+        raise _UsageError(_first_problem(error)) from error
+    thresholds = _thresholds(options.thresholds) if options.thresholds else QualityThresholds()
+    return spec, model, thresholds
+
+
+def _described(study: dict[str, Any], section: str, file: Path | None) -> dict[str, Any]:
+    """A section of a study, its paths looked up from the current folder, then from the file's."""
+    values = study.get(section)
+    if file is None or not isinstance(values, dict):
+        return {}
+    paths = {name: values[name] for name in ("train", "eval", "path") if isinstance(values.get(name), str)}
+    return {**values, **{name: _found(path, file.parent) for name, path in paths.items()}}
+
+
+def _found(name: str, folder: Path) -> str:
+    beside = folder / name
+    return str(beside) if not Path(name).exists() and beside.exists() else name
+
+
+def _thresholds(path: Path) -> QualityThresholds:
+    try:
+        return QualityThresholds.model_validate(_mapping(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_problem(error)}") from error
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no mapping of names to values")
+    return content
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+
+
+def _write(report: QualityReport, options: argparse.Namespace) -> None:
+    """Files first. What goes to - replaces the text on stdout."""
+    texts = {options.json: report.model_dump_json(indent=2) + "\n", options.markdown: render.markdown(report)}
+    for target, text in texts.items():
+        if target not in (None, "-"):
+            Path(target).write_text(text, encoding="utf-8")
+    sys.stdout.write(texts.get("-", render.terminal(report)))

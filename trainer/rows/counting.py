@@ -1,0 +1,71 @@
+"""How many rows there are, and how many of them a trial sees. Service and trainer both count with this."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from trainer.rows.files import count_lines, data_files, file_kind, parquet_rows
+from trainer.rows.reading import read_rows
+from trainer.rows.row import RowError
+from trainer.spec import DataSpec
+from trainer.spec.trial import DataFormat
+
+#: JSON lines above this size are counted without looking at every row (gzipped ones above a quarter of it)
+_COUNT_BYTES = 256 * 1024 * 1024
+_GZIP_RATIO = 4
+_CHECKED_ROWS = 1000
+
+
+def count_rows(path: str | Path, format: DataFormat = "auto") -> int:
+    """Number of rows, each of them checked. Raises RowError as `read_rows` does."""
+    return sum(1 for _ in read_rows(path, format))
+
+
+def count_rows_quickly(path: str | Path, format: DataFormat = "auto") -> int:
+    """Number of rows; of Parquet and of large JSON lines only the first 1000 are checked.
+
+    Raises:
+        RowError: as `read_rows` for the rows that were looked at.
+    """
+    files = data_files(path)
+    if file_kind(files[0]) != "parquet" and _unpacked_bytes(files) <= _COUNT_BYTES:
+        return count_rows(path, format)
+    for _ in islice(read_rows(path, format), _CHECKED_ROWS):
+        pass
+    return sum(parquet_rows(file) if file_kind(file) == "parquet" else count_lines(file) for file in files)
+
+
+def split_sizes(rows: int, eval_fraction: float) -> tuple[int, int]:
+    """Rows for (training, evaluation); both are at least 1 if there are two rows or more."""
+    evaluation = min(max(1, round(rows * eval_fraction)), max(0, rows - 1))
+    return rows - evaluation, evaluation
+
+
+def example_counts(data: DataSpec, train_file_rows: int, eval_file_rows: int | None = None) -> tuple[int, int]:
+    """Examples a trial sees as (training per epoch, evaluation) after split and limits.
+
+    `eval_file_rows` is the number of rows of `data.eval`, None where the training file is split.
+    """
+    if eval_file_rows is None:
+        train, evaluation = split_sizes(train_file_rows, data.eval_fraction)
+    else:
+        train, evaluation = train_file_rows, eval_file_rows
+    return min(train, data.max_train_examples or train), min(evaluation, data.max_eval_examples or evaluation)
+
+
+def total_examples(train_rows: int, epochs: float) -> int:
+    """Examples that a trial of `epochs` sees in all."""
+    return max(1, round(epochs * train_rows))
+
+
+def _unpacked_bytes(files: list[Path]) -> int:
+    return sum(_sizes(files))
+
+
+def _sizes(files: list[Path]) -> Iterator[int]:
+    for file in files:
+        try:
+            size_bytes = file.stat().st_size
+        except OSError as error:
+            raise RowError(file, 0, f"cannot be read: {error.strerror or error}") from error
+        yield size_bytes * (_GZIP_RATIO if file_kind(file) == "jsonl.gz" else 1)

@@ -1,0 +1,33 @@
+"""The start of a worker once its streams are guarded: its device, its ranks, its warm base to be."""
+
+import argparse
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from pydantic import BaseModel
+
+from trainer import turns
+from trainer.devices import prepare_device
+from trainer.group import WorkerGroup
+from trainer.ranks import Ranks, start_ranks
+from trainer.residents import Residents
+from trainer.spec import WorkerCommand
+from trainer.token_cache import TokenCache
+
+
+def serve(
+    options: argparse.Namespace,
+    commands: SimpleQueue[WorkerCommand],
+    send: Callable[[BaseModel], None],
+    group: WorkerGroup | None,
+) -> None:
+    """Serve slices for ever; `options` are the worker's. `group` is given to rank 0 of several."""
+    if group is not None:
+        group.watch(send)
+    device = prepare_device(options.threads)
+    ranks = Ranks()
+    if options.ranks > 1:
+        ranks = start_ranks(options.rank_timeout_seconds, group.listener if group is not None else None)
+    token_cache = TokenCache(options.token_cache, options.tokenize_processes)
+    residents = Residents(device, options.resident, token_cache, ranks=ranks)
+    turns.serve(options.snapshots, residents, commands, send, group)
