@@ -5,4 +5,6 @@ PROCESS_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     # OpenMP threads that wait by spinning made steps 5 to 10 times slower wherever another process wanted a core.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Without it flash-attn's backward adds in any order, and a resumed trial would differ in its last bits.
+    "FLASH_ATTENTION_DETERMINISTIC": "1",
 }
