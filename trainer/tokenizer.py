@@ -9,19 +9,7 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.errors import UserError
-
-_FILES = (
-    "config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "additional_chat_templates/*",
-)
+from trainer.model_files import TOKENIZER_FILES
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -43,7 +31,7 @@ def tokenizer_digest(folder: str) -> str:
         UserError: a file cannot be read.
     """
     root = Path(folder)
-    found = {path for pattern in _FILES for path in root.glob(pattern) if path.is_file()}
+    found = {path for pattern in TOKENIZER_FILES for path in root.glob(pattern) if path.is_file()}
     try:
         files = [(str(path.relative_to(root)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(found)]
     except OSError as error:

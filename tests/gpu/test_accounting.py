@@ -8,7 +8,7 @@ import torch
 
 from tests.slices import a_slice
 from trainer.accounting import DeviceUse, Meter
-from trainer.devices import device_name, device_uuids, prepare_device
+from trainer.devices import device_name, device_uuids
 from trainer.nvml import Gpus
 from trainer.peaks import peak_flops_per_second
 from trainer.residents import Residents
@@ -17,15 +17,12 @@ from trainer.snapshot import SnapshotStore
 from trainer.spec import Outcome, SliceResult, Usage
 from trainer.token_cache import TokenCache
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
 
 
 @pytest.fixture(scope="module")
-def device() -> torch.device:
-    return prepare_device(1)
+def device(cuda: torch.device) -> torch.device:
+    return cuda
 
 
 @pytest.fixture(scope="module")

@@ -11,27 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import UserError
+from trainer.model_files import TOKENIZER_FILES
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _CONFIG = "config.json"
 #: files that belong to a model beside its weights; anything else, code above all, stays where it is
-_COMPANIONS = (
-    _CONFIG,
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "additional_chat_templates/*",
-    "LICENSE*",
-    "NOTICE*",
-    "USE_POLICY*",
-)
+_COMPANIONS = (*TOKENIZER_FILES, "generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
 
 
 def check_model_folder(folder: Path) -> dict[str, Any]:

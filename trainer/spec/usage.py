@@ -8,15 +8,8 @@ from pydantic import Field
 from trainer.spec.base import Frozen
 
 
-class Usage(Frozen):
-    """What an attempt consumed. Seconds are wall-clock seconds of the worker for this slice alone.
-
-    `tokens` leaves padding out. `flops` are model FLOPs of training and evaluation together; `train_flops` those of
-    training alone, and `train_hardware_flops` with what activation checkpointing computes again. `train_seconds`
-    leaves out `data_seconds` (waiting for batches). `peak_memory_bytes` is the most that was in use while this slice
-    had the device. `energy_joules` is that of all its devices, None where no counter can be read.
-    `peak_flops_per_second` is one device's dense peak at the trial's dtype, None if the device is not in our table.
-    """
+class _Amounts(Frozen):
+    """What simply adds up."""
 
     examples: int = 0
     steps: int = 0
@@ -29,6 +22,18 @@ class Usage(Frozen):
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     snapshot_seconds: float = 0.0
+
+
+class Usage(_Amounts):
+    """What an attempt consumed. Seconds are wall-clock seconds of the worker for this slice alone.
+
+    `tokens` leaves padding out. `flops` are model FLOPs of training and evaluation together; `train_flops` those of
+    training alone, and `train_hardware_flops` with what activation checkpointing computes again. `train_seconds`
+    leaves out `data_seconds` (waiting for batches). `peak_memory_bytes` is the most that was in use while this slice
+    had the device. `energy_joules` is that of all its devices, None where no counter can be read.
+    `peak_flops_per_second` is one device's dense peak at the trial's dtype, None if the device is not in our table.
+    """
+
     peak_memory_bytes: int = 0
     energy_joules: float | None = None
     devices: Annotated[int, Field(ge=1)] = 1
@@ -45,17 +50,7 @@ class Usage(Frozen):
         trained_seconds = self.train_seconds + self.data_seconds
         peak = self.peak_flops_per_second
         return UsageSums(
-            examples=self.examples,
-            steps=self.steps,
-            tokens=self.tokens,
-            flops=self.flops,
-            train_flops=self.train_flops,
-            train_hardware_flops=self.train_hardware_flops,
-            load_seconds=self.load_seconds,
-            data_seconds=self.data_seconds,
-            train_seconds=self.train_seconds,
-            evaluate_seconds=self.evaluate_seconds,
-            snapshot_seconds=self.snapshot_seconds,
+            **self.model_dump(include=set(_Amounts.model_fields)),
             device_seconds=self.total_seconds() * self.devices,
             peak_memory_bytes=self.peak_memory_bytes,
             energy_joules=self.energy_joules if self.total_seconds() else 0.0,
@@ -63,7 +58,7 @@ class Usage(Frozen):
         )
 
 
-class UsageSums(Frozen):
+class UsageSums(_Amounts):
     """What several attempts consumed: those of a slice, a trial or a study. Adds up with `+`; the empty sum is zero.
 
     `device_seconds` are seconds times devices. `available_flops` is what the devices could have computed at their
@@ -71,17 +66,6 @@ class UsageSums(Frozen):
     its peak, the sum does not either: it is None. `peak_memory_bytes` is the largest of them.
     """
 
-    examples: int = 0
-    steps: int = 0
-    tokens: int = 0
-    flops: float = 0.0
-    train_flops: float = 0.0
-    train_hardware_flops: float = 0.0
-    load_seconds: float = 0.0
-    data_seconds: float = 0.0
-    train_seconds: float = 0.0
-    evaluate_seconds: float = 0.0
-    snapshot_seconds: float = 0.0
     device_seconds: float = 0.0
     peak_memory_bytes: int = 0
     energy_joules: float | None = 0.0
