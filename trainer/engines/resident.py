@@ -7,12 +7,12 @@ from itertools import count
 
 import torch
 
-from trainer.accounting import ModelShape
 from trainer.adapter import Adapter, activate_adapter, add_adapter, deactivate_adapter, remove_adapter
 from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
 from trainer.data import DataCache, DataOrder, TrialData
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
+from trainer.engines.warm_base import WarmBase
 from trainer.errors import SnapshotError
 from trainer.evaluate import BatchWork, Evaluation, evaluate
 from trainer.keyed_bits import token_keys
@@ -60,7 +60,7 @@ class ResidentTrial:
         return self.watch.recent_mean()
 
 
-class ResidentEngine:
+class ResidentEngine(WarmBase):
     """The engine for one device. Trials take turns, step by step; the same kernels run alone and in company."""
 
     def __init__(self, base: BaseModel, token_cache: TokenCache) -> None:
@@ -69,26 +69,6 @@ class ResidentEngine:
         self._admission = Admission(architecture_of(base), base.attention, usable_memory_bytes(base.device))
         self._names = count()
         self._active: Adapter | None = None
-
-    @property
-    def base_digest(self) -> str:
-        """Identity of the base's weights."""
-        return self._base.digest
-
-    @property
-    def shape(self) -> ModelShape:
-        """What FLOP formulas need to know of the base."""
-        return self._base.shape
-
-    @property
-    def attention(self) -> str:
-        """The attention implementation that was chosen."""
-        return self._base.attention
-
-    @property
-    def usable_bytes(self) -> int:
-        """Device memory that trials may use, base included."""
-        return self._admission.usable_bytes
 
     def fits(self, spec: TrialSpec) -> bool:
         """See `Engine.fits`."""

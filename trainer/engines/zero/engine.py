@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from trainer.accounting import ModelShape
 from trainer.adapter import exported_config_json, lora_config
 from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
 from trainer.data import DataCache, DataOrder, TrialData
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
+from trainer.engines.warm_base import WarmBase
 from trainer.engines.zero.base import PartitionedBase
 from trainer.engines.zero.config import deepspeed_config
 from trainer.engines.zero.deepspeed import ZeroModule, load_deepspeed, wrap
@@ -53,12 +53,14 @@ class ZeroTrial:
         return self.watch.recent_mean()
 
 
-class ZeroEngine:
+class ZeroEngine(WarmBase):
     """The engine of a worker group. Every method is called by all ranks together, with the same arguments.
 
     An exception other than `Diverged` that `advance` or `evaluate` raises on one rank may leave the others waiting:
     the group must end then.
     """
+
+    _base: PartitionedBase
 
     def __init__(self, spec: TrialSpec, device: torch.device, ranks: Ranks, token_cache: TokenCache) -> None:
         """Load and partition the base of `spec`, with room for its adapters and for those of its study.
@@ -84,29 +86,9 @@ class ZeroEngine:
         self._key = (spec.model, zero)
         self._active: ZeroTrial | None = None
 
-    @property
-    def base_digest(self) -> str:
-        """Identity of the base's weights, whatever the number of ranks."""
-        return self._base.digest
-
-    @property
-    def shape(self) -> ModelShape:
-        """What FLOP formulas need to know of the base."""
-        return self._base.shape
-
-    @property
-    def attention(self) -> str:
-        """The attention implementation that was chosen."""
-        return self._base.attention
-
     def fits(self, spec: TrialSpec) -> bool:
         """Whether a trial of `spec` can use this engine as it was made."""
         return self._key == (spec.model, spec.training.zero) and self._room(spec) == self._slots.room
-
-    @property
-    def usable_bytes(self) -> int:
-        """Device memory of a rank that trials may use, its part of the base included."""
-        return self._admission.usable_bytes
 
     def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
         """See `Engine.plan`."""
