@@ -5,6 +5,7 @@ LoRA without dropout, float32, AdamW, a constant rate after the same warm-up, cl
 step for divergence and counts tokens and FLOPs; Trainer logs every tenth step; accelerate's loop reads every loss.
 """
 
+import math
 import os
 import sys
 import tempfile
@@ -82,7 +83,7 @@ def accelerate(work: Work) -> Measured:
     )
     collate = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
     loader: Any = torch.utils.data.DataLoader(rows, batch_size=work.batch, collate_fn=collate)  # type: ignore[arg-type]
-    schedule = get_scheduler("constant_with_warmup", optimizer, round(parameters.warmup_ratio * steps), steps)
+    schedule = get_scheduler("constant_with_warmup", optimizer, math.ceil(parameters.warmup_ratio * steps), steps)
     model, optimizer, loader, schedule = accelerator.prepare(model, optimizer, loader, schedule)
     model.train()
     losses, start = [], 0.0
@@ -157,7 +158,7 @@ def _arguments(work: Work) -> Any:  # noqa: ANN401
         warmup_steps=parameters.warmup_ratio,  # below 1 it is a share of all steps
         weight_decay=0.0,
         max_grad_norm=parameters.max_grad_norm,
-        logging_steps=10,
+        logging_steps=min(10, work.warmup_steps + work.steps),
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",

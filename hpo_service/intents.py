@@ -24,7 +24,8 @@ class EventKind(StrEnum):
     STUDY_CHANGED = "study.changed"  #: budget or ranges were extended [`budget`, `space`]
     INTENT_REFUSED = "intent.refused"  #: [`intent`, `error`]
     TRIAL_QUEUED = "trial.queued"  #: an enqueued point waits for a slot [`parameters`]
-    SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`]
+    SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`,
+    #: and for the first attempt the `decision_number` and the `numbers` behind it]
     SLICE_PROGRESS = "slice.progress"  #: at a checkpoint only [`slice_id`, `attempt`, `examples_seen`]
     SLICE_RETRIED = "slice.retried"  #: [`slice_id`, `attempt`, `outcome`, `message`]
     SNAPSHOT_DISCARDED = "snapshot.discarded"  #: did not verify [`snapshots`, `resumed_from_examples`]

@@ -67,6 +67,7 @@ class Study(Base):
     optuna_study_id: Mapped[int | None]
     check_job_id: Mapped[int | None]  #: the data check that its first slice waits for; None: it goes without
     decision_number: Mapped[int] = mapped_column(server_default=text("0"))
+    memory: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: what the strategy keeps
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -118,6 +119,7 @@ class Slice(Base):
     failures: Mapped[int] = mapped_column(server_default=text("0"))  #: attempts lost to dead workers, infra errors
     snapshots: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))  #: SnapshotRef, newest first
     progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: the last sign of life
+    fold_losses: Mapped[list[Any] | None]  #: mean evaluation loss of each fold at the rung; None before it is reached
     created_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
 

@@ -14,6 +14,8 @@ from trainer.model import BaseModel
 from trainer.ranks import Ranks
 from trainer.tokens import Batch
 
+MAX_FOLDS = 32
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -23,6 +25,20 @@ class Evaluation:
     tokens: int
     example_losses: NDArray[np.float32]
     example_tokens: NDArray[np.int32]
+
+    def fold_losses(self) -> tuple[float, ...]:
+        """Means over the tokens of up to 32 folds of at least two examples: example i belongs to fold i modulo folds.
+
+        Two trials of a study are compared fold by fold: the spread of their differences says how sure the difference
+        of their losses is, whatever hard and easy examples have in common.
+        """
+        folds = min(MAX_FOLDS, len(self.example_losses) // 2)
+        if folds < 2:
+            return ()
+        fold_of = np.arange(len(self.example_losses)) % folds
+        sums = np.bincount(fold_of, self.example_losses.astype(np.float64) * self.example_tokens, folds)
+        losses: list[float] = (sums / np.bincount(fold_of, self.example_tokens, folds)).tolist()
+        return tuple(losses)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """`loss` and `tokens` of every example, as a snapshot keeps them."""

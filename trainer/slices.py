@@ -63,6 +63,7 @@ class SliceRun:
         self._checkpoints: list[SnapshotRef] = []
         self._resumed_from_examples = 0
         self._discarded: tuple[str, ...] = ()
+        self._evaluated_flops = 0.0
         self._sent_at = -math.inf
         self._pieces = self._run()
 
@@ -165,6 +166,7 @@ class SliceRun:
     def _evaluate(self, engine: Engine[Any], trial: AdmittedTrial) -> Generator[None, None, Evaluation | None]:
         """The evaluation, or None if a stop came first."""
         batches = engine.evaluate(trial)
+        self._evaluated_flops = 0.0
         while not self._stopping:
             try:
                 with self._meter.timed("evaluate"):
@@ -174,14 +176,15 @@ class SliceRun:
                 return evaluation
             except Exception as error:
                 self._halve(engine, trial, error)
-                batches = engine.evaluate(trial)
+                batches, self._evaluated_flops = engine.evaluate(trial), 0.0
                 continue
-            self._meter.evaluate_flops += engine.shape.forward_flops(
-                trial.adapter_parameters,
-                tokens=batch.tokens,
-                learned_tokens=batch.response_tokens,
-                squared_tokens=batch.squared_tokens,
-            )
+            work = {
+                "tokens": batch.tokens,
+                "learned_tokens": batch.response_tokens,
+                "squared_tokens": batch.squared_tokens,
+            }
+            self._meter.evaluate_flops += engine.shape.forward_flops(trial.adapter_parameters, **work)
+            self._evaluated_flops += engine.shape.train_flops(trial.adapter_parameters, **work)
             self._report(trial)
             yield
         return None
@@ -246,6 +249,8 @@ class SliceRun:
             finished=trial.examples_seen >= trial.total_examples,
             eval_loss=evaluation.loss if evaluation else None,
             eval_tokens=evaluation.tokens if evaluation else None,
+            fold_losses=evaluation.fold_losses() if evaluation else (),
+            flops_per_example=self._evaluated_flops / len(evaluation.example_losses) if evaluation else None,
             snapshot=ref,
         )
 

@@ -246,7 +246,7 @@ class Dispatcher:
         prefetch = not study.deterministic
         for piece in study.waiting():
             if self._free(study, prefetch):
-                self._begin(study, piece, "resumed from the newest snapshot", prefetch)
+                self._begin(study, piece, prefetch)
         try:
             proposal = self._proposals.take(study.id)
         except Exception as error:
@@ -258,7 +258,7 @@ class Dispatcher:
             self._follow(study, proposal, prefetch)
         wants_more = study.state in _ACTIVE and not study.idle and not study.waiting()
         if wants_more and self._free(study, prefetch) and self._within_budget(study):
-            self._proposals.request(study)
+            self._proposals.request(study, self._slots(study))
 
     def _follow(self, study: LiveStudy, proposal: placing.Proposal, prefetch: bool) -> None:
         step = proposal.step
@@ -277,6 +277,14 @@ class Dispatcher:
             return False
         free = self._executor.free_slots(prefetch, study.resolved.training.ranks)
         return free > self._proposals.pending_of_others(study.id)
+
+    def _slots(self, study: LiveStudy) -> int:
+        """How many slices the study may have running; of a deterministic study it depends on the spec alone."""
+        most = study.resolved.budget.max_parallel
+        if study.deterministic:
+            return most
+        running = len(study.running())
+        return max(1, min(most, running + self._executor.free_slots(False, study.resolved.training.ranks)))
 
     def _within_budget(self, study: LiveStudy) -> bool:
         """Whether more may be dispatched; the study stops once its budget is spent."""
@@ -301,22 +309,22 @@ class Dispatcher:
         assert isinstance(step, Advance | Start)
         with self._writing() as session:
             piece = placing.accept(session, study, proposal)
-            placement = self._begin_in(session, study, piece, step.reason, prefetch)
+            placement = self._begin_in(session, study, piece, step, prefetch)
         self._submit(placement)
 
-    def _begin(self, study: LiveStudy, piece: LiveSlice, reason: str, prefetch: bool) -> None:
+    def _begin(self, study: LiveStudy, piece: LiveSlice, prefetch: bool) -> None:
         with self._writing() as session:
-            placement = self._begin_in(session, study, piece, reason, prefetch)
+            placement = self._begin_in(session, study, piece, None, prefetch)
         self._submit(placement)
 
     def _begin_in(
-        self, session: Session, study: LiveStudy, piece: LiveSlice, reason: str, prefetch: bool
+        self, session: Session, study: LiveStudy, piece: LiveSlice, decision: Advance | Start | None, prefetch: bool
     ) -> placing.Placement:
         worker = self._executor.choose(placing.describe(session, study, piece), prefetch)
         if worker is None:
             raise RuntimeError(f"{self._executor.name} had a free slot and then none for slice {piece.id}")
         worker_id = self._fleet.worker_ids[worker]
-        return placing.begin(session, study, piece, worker=worker, worker_id=worker_id, reason=reason)
+        return placing.begin(session, study, piece, worker=worker, worker_id=worker_id, decision=decision)
 
     def _submit(self, placement: placing.Placement) -> None:
         self._fleet.assign(placement.work.token, placement.worker)

@@ -1,6 +1,8 @@
 """What the dispatcher keeps in memory: a cache of live studies, thrown away and read again after any failed commit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
@@ -54,6 +56,8 @@ class LiveStudy:
     spent: Spent
     storage: StudyStorage
     optuna_study_id: int | None
+    memory: dict[str, Any] = field(default_factory=dict)
+    fold_losses: dict[int, dict[int, tuple[float, ...]]] = field(default_factory=dict)  #: by trial and rung
     check_job_id: int | None = None
     awaits_check: bool = False  #: nothing is placed before the data check has ended
     slices: dict[int, LiveSlice] = field(default_factory=dict)
@@ -91,7 +95,7 @@ class LiveStudy:
             return []
         return self.storage.get_all_trials(self.optuna_study_id, deepcopy=False)
 
-    def view(self) -> StudyView:
+    def view(self, slots: int = 1) -> StudyView:
         """What the strategy sees. Immutable, so that a proposal may read it on another thread."""
         rungs = {piece.trial_number: piece.until_examples for piece in self.running()}
         return StudyView(
@@ -100,16 +104,38 @@ class LiveStudy:
             max_trials=self.resolved.budget.max_trials,
             trials=tuple(self._trial_view(trial, rungs.get(trial.number)) for trial in self.trials()),
             ladder=self.resolved.ladder,
+            slots=slots,
+            memory=self.memory,
         )
 
     def _trial_view(self, trial: FrozenTrial, running_to: int | None) -> TrialView:
         known = self._views.get(trial.number)
         if known is not None:
             return known
-        view = _trial_view(trial, self._ladder(trial), running_to)
+        view = TrialView(
+            number=trial.number,
+            standing=_standing(trial),
+            sampled=_sampled(trial),
+            parameters=trial.user_attrs.get("parameters", {}),
+            losses=dict(trial.intermediate_values),
+            ladder=self._ladder(trial),
+            baseline=bool(trial.user_attrs.get("baseline", False)),
+            outcome=_outcome(trial),
+            running_to=running_to,
+            cost_per_example=self._cost_per_example(trial.user_attrs),
+            fold_losses=dict(self.fold_losses.get(trial.number, {})),
+        )
         if trial.state.is_finished():
             self._views[trial.number] = view
         return view
+
+    def _cost_per_example(self, attrs: Mapping[str, Any]) -> float | None:
+        """Measured in seconds; in a deterministic study predicted in FLOPs, which no clock and no kill can change."""
+        if self.deterministic:
+            flops = attrs.get("flops_per_example")
+            return None if flops is None else float(flops)
+        examples = attrs.get("examples", 0)
+        return float(attrs["seconds"]) * self.resolved.training.ranks / examples if examples else None
 
     def _ladder(self, trial: FrozenTrial) -> tuple[int, ...]:
         """Rungs follow from the epochs alone, so trials share them."""
@@ -134,20 +160,17 @@ def _standing(trial: FrozenTrial) -> TrialStanding:
     return standings[trial.state]
 
 
-def _trial_view(trial: FrozenTrial, ladder: tuple[int, ...], running_to: int | None) -> TrialView:
+def _sampled(trial: FrozenTrial) -> Mapping[str, Any]:
+    """What is fixed of its parameters: of a waiting trial perhaps only some."""
+    if trial.state is TrialState.WAITING:
+        fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+        return fixed
+    return dict(trial.params)
+
+
+def _outcome(trial: FrozenTrial) -> Outcome | None:
     outcome = trial.user_attrs.get("outcome")
-    waiting = trial.state is TrialState.WAITING
-    return TrialView(
-        number=trial.number,
-        standing=_standing(trial),
-        sampled=trial.system_attrs.get("fixed_params", {}) if waiting else dict(trial.params),
-        parameters=trial.user_attrs.get("parameters", {}),
-        losses=dict(trial.intermediate_values),
-        ladder=ladder,
-        baseline=bool(trial.user_attrs.get("baseline", False)),
-        outcome=None if outcome is None else Outcome(outcome),
-        running_to=running_to,
-    )
+    return None if outcome is None else Outcome(outcome)
 
 
 def open_slice(row: Slice) -> LiveSlice:
@@ -180,9 +203,12 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         spent=dispatch.spent(session, row.id),
         storage=StudyStorage.load(connection, study_ids),
         optuna_study_id=row.optuna_study_id,
+        memory=dict(row.memory),
         check_job_id=row.check_job_id,
         awaits_check=row.check_job_id is not None and not _is_checked(session, row.project_id, row.check_job_id),
     )
+    for number, rung, folds in dispatch.fold_losses(session, row.id):
+        study.fold_losses.setdefault(number, {})[rung] = tuple(folds)
     study.slices = {piece.id: open_slice(piece) for piece in dispatch.open_slices(session, [row.id])}
     return study
 

@@ -48,6 +48,8 @@ def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, vie
     step = strategy.propose(view)
     if not isinstance(step, Start):
         return Proposal(decision_number=view.decision_number, step=step)
+    if step.assignment is not None:
+        return Proposal(decision_number=view.decision_number, step=step, assignment=step.assignment)
     fixed: Mapping[str, Any] = {} if step.trial_number is None else view.trials[step.trial_number].sampled
     assignment, resampled = propose_assignment(space, view, resolved.search.sampler, fixed)
     return Proposal(decision_number=view.decision_number, step=step, assignment=assignment, resampled=resampled)
@@ -84,7 +86,10 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal) -> LiveSlice:
     else:
         number, until = step.trial_number, step.until_examples
     study.decision_number += 1
-    dispatch.update_study(session, study.id, decision_number=study.decision_number)
+    changed: dict[str, Any] = {"decision_number": study.decision_number}
+    if step.memory is not None:
+        study.memory = changed["memory"] = dict(step.memory)
+    dispatch.update_study(session, study.id, **changed)
     row = dispatch.add_slice(session, study.project_id, study.id, study.trials()[number]._trial_id, number, until)
     piece = open_slice(row)
     study.slices[piece.id] = piece
@@ -92,9 +97,15 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal) -> LiveSlice:
 
 
 def begin(
-    session: Session, study: LiveStudy, piece: LiveSlice, *, worker: str, worker_id: int, reason: str
+    session: Session,
+    study: LiveStudy,
+    piece: LiveSlice,
+    *,
+    worker: str,
+    worker_id: int,
+    decision: Advance | Start | None,
 ) -> Placement:
-    """Write the next attempt of a waiting slice on `worker`."""
+    """Write the next attempt of a waiting slice on `worker`, with the decision that it follows from if it is fresh."""
     if piece.running:
         raise RuntimeError(f"slice {piece.id} is running already under attempt {piece.attempt}")
     piece.attempt += 1
@@ -106,10 +117,12 @@ def begin(
         "slice_id": piece.id,
         "attempt": piece.attempt,
         "until_examples": piece.until_examples,
-        "reason": reason,
+        "reason": "resumed from the newest snapshot" if decision is None else decision.reason,
         "parameters": work.trial.parameters.model_dump(),
         "worker": worker,
     }
+    if decision is not None:
+        payload |= {"decision_number": study.decision_number, "numbers": dict(decision.numbers)}
     dispatch.add_event(session, study.project_id, study.id, EventKind.SLICE_STARTED, payload, piece.trial_number)
     return Placement(work=work, worker=worker)
 

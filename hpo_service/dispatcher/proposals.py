@@ -15,11 +15,11 @@ class Proposals:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="proposals")
         self._futures: dict[int, Future[Proposal]] = {}
 
-    def request(self, study: LiveStudy) -> None:
+    def request(self, study: LiveStudy, slots: int) -> None:
         """Start computing the study's next step from what is committed now, unless one is being computed."""
         if study.id in self._futures:
             return
-        view = study.view()
+        view = study.view(slots)
         future = self._pool.submit(propose, study.strategy, study.space, study.resolved, view)
         future.add_done_callback(lambda _: self._wake())
         self._futures[study.id] = future

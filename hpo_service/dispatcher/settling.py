@@ -101,6 +101,11 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
     loss, trial_id = result.eval_loss, piece.optuna_trial_id
     dispatch.set_snapshots(session, piece.id, [result.snapshot.model_dump()])
     study.storage.set_trial_intermediate_value(trial_id, piece.until_examples, loss)
+    if result.fold_losses:
+        dispatch.set_fold_losses(session, piece.id, result.fold_losses)
+        study.fold_losses.setdefault(piece.trial_number, {})[piece.until_examples] = result.fold_losses
+    if result.flops_per_example is not None:
+        study.storage.set_trial_user_attr(trial_id, "flops_per_example", result.flops_per_example)
     payload = {"examples": piece.until_examples, "loss": loss, "seconds": result.usage.total_seconds()}
     _event(session, study, EventKind.TRIAL_REPORTED, payload, piece.trial_number)
     if result.finished:

@@ -58,6 +58,19 @@ class FloatRange(_Conditional):
         count = round((self.high - self.low) / self.step)
         return min(self.high, self.low + min(count, int(share * (count + 1))) * self.step)
 
+    def share(self, coded: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `coded`."""
+        value = float(coded)
+        if self.log:
+            return _part(math.log(self.low), math.log(self.high), math.log(value))
+        if self.step is None:
+            return _part(self.low, self.high, value)
+        return _cell(round((value - self.low) / self.step), round((self.high - self.low) / self.step) + 1)
+
+    def levels(self) -> int | None:
+        """How many values there are; None if it is continuous."""
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest real value."""
         return self.low, self.high
@@ -97,6 +110,16 @@ class IntRange(_Conditional):
         count = (self.high - self.low) // self.step
         return self.low + min(count, int(share * (count + 1))) * self.step
 
+    def share(self, coded: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `coded`."""
+        if self.log:
+            return _part(math.log(self.low - 0.5), math.log(self.high + 0.5), math.log(int(coded)))
+        return _cell((int(coded) - self.low) // self.step, (self.high - self.low) // self.step + 1)
+
+    def levels(self) -> int | None:
+        """How many values there are."""
+        return (self.high - self.low) // self.step + 1
+
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest real value."""
         return self.low, self.high
@@ -133,6 +156,14 @@ class NumberChoices(_Conditional):
         """The coded value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
         return self.first_index + min(len(self.values) - 1, int(share * len(self.values)))
 
+    def share(self, coded: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `coded`."""
+        return _cell(int(coded) - self.first_index, len(self.values))
+
+    def levels(self) -> int | None:
+        """How many values there are."""
+        return len(self.values)
+
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest real value."""
         return self.values[0], self.values[-1]
@@ -161,6 +192,14 @@ class Categories(_Conditional):
     def spread(self, share: float) -> Scalar:
         """The coded value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
         return self.values[min(len(self.values) - 1, int(share * len(self.values)))]
+
+    def share(self, coded: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `coded`."""
+        return _cell(self.values.index(coded), len(self.values))
+
+    def levels(self) -> int | None:
+        """How many values there are."""
+        return len(self.values)
 
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest real value; zeros if the values are words."""
@@ -194,6 +233,14 @@ def _within(value: Scalar, low: float, high: float) -> Number:
 
 def _between(low: float, high: float, share: float) -> float:
     return low + (high - low) * share
+
+
+def _part(low: float, high: float, value: float) -> float:
+    return min(1.0, max(0.0, (value - low) / (high - low)))
+
+
+def _cell(position: int, count: int) -> float:
+    return (position + 0.5) / count
 
 
 def _listed(values: tuple[Scalar, ...]) -> str:

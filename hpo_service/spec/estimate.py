@@ -9,6 +9,8 @@ from trainer.spec import Frozen
 
 ASHA_SURPLUS = 1.5
 """Promotions per place of a rung: trials improve during a search, so later ones displace earlier ones (simulated)."""
+FREEZE_THAW_SURVIVORS = 0.65
+"""Share of trials that are resumed from a rung of freeze-thaw search (simulated)."""
 MEDIAN_SURVIVORS = 0.75
 """Share of trials that pass a rung: early trials have too few peers to be pruned (simulated)."""
 
@@ -72,6 +74,8 @@ def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:
     match resolved.search.strategy:
         case "asha":
             survivors = ASHA_SURPLUS / resolved.search.reduction_factor
+        case "freeze_thaw":
+            survivors = FREEZE_THAW_SURVIVORS
         case "median":
             survivors = MEDIAN_SURVIVORS
         case "none":

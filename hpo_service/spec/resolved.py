@@ -21,6 +21,8 @@ from trainer.rows import total_examples
 from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
 
 _UNLIMITED_PARALLEL = 1024
+_FREEZE_THAW_RUNG_FACTOR = 1.7
+_LATEST_FIRST_RUNG = 0.5
 
 
 class ResolvedBudget(BudgetSettings):
@@ -109,6 +111,7 @@ def resolve(
     space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
     training = study_training(merged, space)
     baseline = _baseline(merged, space)
+    longest = total_examples(train_rows, space.largest("epochs"))
     enqueue = tuple(_point(space, point, f"/enqueue/{index}") for index, point in enumerate(merged.enqueue))
     _require_room(merged, len(enqueue) + (baseline is not None))
     return ResolvedStudy(
@@ -126,7 +129,7 @@ def resolve(
         enqueue=enqueue,
         train_rows=train_rows,
         eval_rows=eval_rows,
-        ladder=_ladder(merged.search, total_examples(train_rows, space.largest("epochs"))),
+        ladder=_ladder(merged.search, longest, space.largest("warmup_ratio")),
     )
 
 
@@ -207,8 +210,12 @@ def _budget(spec: StudySpec) -> ResolvedBudget:
     return ResolvedBudget.model_validate({**spec.budget.model_dump(), "max_parallel": parallel})
 
 
-def _ladder(search: SearchSettings, most_examples: int) -> tuple[int, ...]:
+def _ladder(search: SearchSettings, most_examples: int, longest_warmup: float) -> tuple[int, ...]:
     if search.strategy == "none":
         count = min(search.evaluations, most_examples)
         return tuple(round(most_examples * (index + 1) / count) for index in range(count))
+    if search.strategy == "freeze_thaw":
+        # Inside the warmup losses say nothing about the end.
+        first = min(_LATEST_FIRST_RUNG, max(search.first_rung_fraction, longest_warmup))
+        return domain.ladder(most_examples, first, _FREEZE_THAW_RUNG_FACTOR)
     return domain.ladder(most_examples, search.first_rung_fraction, search.reduction_factor)

@@ -13,7 +13,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000
 MAX_ENQUEUED = 1000
 
-StrategyName = Literal["asha", "median", "none"]
+StrategyName = Literal["freeze_thaw", "asha", "median", "none"]
 SamplerName = Literal["tpe", "random"]
 Label = Annotated[str, Field(max_length=256)]
 Point = Annotated[dict[str, Any], Field(max_length=64)]
@@ -38,7 +38,8 @@ class SearchSettings(_Section):
     """How the space is searched."""
 
     strategy: StrategyName = "asha"
-    """asha advances the best third from rung to rung, median drops what is worse than the median of its peers,
+    """freeze_thaw models all curves and resumes or starts what promises most per cost (it needs no sampler),
+    asha advances the best third from rung to rung, median drops what is worse than the median of its peers,
     none trains every trial to its end."""
     sampler: SamplerName = "tpe"
     """Where new trials come from."""

@@ -1,18 +1,24 @@
 """Strategies: one file each. `build` picks the one that a study asks for."""
 
+from functools import partial
+
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies.asha import Asha
 from hpo_service.strategies.base import Strategy
+from hpo_service.strategies.freeze_thaw import FreezeThaw
 from hpo_service.strategies.median import Median
 from hpo_service.strategies.none import NoPruning
+from trainer.rows import total_examples
 
-__all__ = ["Asha", "Median", "NoPruning", "build"]
+__all__ = ["Asha", "FreezeThaw", "Median", "NoPruning", "build"]
 
 
 def build(resolved: ResolvedStudy) -> Strategy:
     """The strategy of a study."""
     search = resolved.search
     match search.strategy:
+        case "freeze_thaw":
+            return FreezeThaw(resolved.search_space(), partial(total_examples, resolved.train_rows))
         case "asha":
             return Asha(search.reduction_factor)
         case "median":

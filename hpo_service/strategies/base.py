@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from hpo_service.search_space import Assignment
 from trainer.spec import Outcome
+
+Numbers = Mapping[str, float | int | str | None]
 
 TrialStanding = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
 
@@ -15,7 +18,10 @@ class TrialView:
 
     `sampled` are the values in Optuna's coding (numeric choices as an index), `parameters` the resolved ones.
     `losses` maps nominal rungs (examples) to evaluation losses. `ladder` ends with the trial's own total.
-    A running trial's `running_to` is the rung of its slice.
+    A running trial's `running_to` is the rung of its slice. `cost_per_example` is what a training example of this
+    trial costs, evaluation included: worker seconds times devices, in a deterministic study predicted FLOPs; None
+    before its first rung. `fold_losses` maps rungs to the mean losses of fixed folds of the evaluation examples, the
+    same examples for every trial; empty where they are not known.
     """
 
     number: int
@@ -27,6 +33,8 @@ class TrialView:
     baseline: bool = False
     outcome: Outcome | None = None
     running_to: int | None = None
+    cost_per_example: float | None = None
+    fold_losses: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def rung(self) -> int:
@@ -43,7 +51,9 @@ class TrialView:
 class StudyView:
     """All that a proposal may depend on.
 
-    `decision_number` counts accepted proposals; with `seed` it keys all randomness.
+    `decision_number` counts accepted proposals; with `seed` it keys all randomness. `slots` is how many slices the
+    study may have running. `memory` is what the last accepted proposal asked to be remembered (JSON), committed with
+    that decision: a strategy that learns keeps here what it does not want to learn anew each time.
     """
 
     seed: int
@@ -51,6 +61,8 @@ class StudyView:
     max_trials: int
     trials: tuple[TrialView, ...]
     ladder: tuple[int, ...]
+    slots: int = 1
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
     def standing(self, *standings: TrialStanding) -> list[TrialView]:
         """Trials in any of the standings, by number."""
@@ -59,19 +71,27 @@ class StudyView:
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
-    """Take a paused trial to its next rung."""
+    """Take a paused trial to its next rung. `numbers` are behind the decision, for people; `memory` as in the view."""
 
     trial_number: int
     until_examples: int
     reason: str
+    numbers: Numbers = field(default_factory=dict)
+    memory: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Begin a trial: the enqueued one with this number, or (None) a new assignment to be sampled."""
+    """Begin a trial: the enqueued one with this number, or (None) a new one.
+
+    A new one has this `assignment`, or one that the study's sampler proposes. `numbers` and `memory` as in `Advance`.
+    """
 
     trial_number: int | None
     reason: str
+    assignment: Assignment | None = None
+    numbers: Numbers = field(default_factory=dict)
+    memory: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,8 @@ class Slice(Frozen):
 class SliceResult(Frozen):
     """How an attempt ended and what it leaves behind. `finished` says that the trial has seen all its examples.
 
+    `fold_losses` are the mean losses of fixed folds of the evaluation examples, the same for every trial of a study.
+    `flops_per_example` are predicted model FLOPs of training on an example as long as the evaluation examples are.
     `attention` and `micro_batch` are what was chosen at run time.
     """
 
@@ -75,6 +77,8 @@ class SliceResult(Frozen):
     finished: bool = False
     eval_loss: float | None = None
     eval_tokens: int | None = None
+    fold_losses: tuple[float, ...] = ()
+    flops_per_example: float | None = None
     train_loss: float | None = None
     snapshot: SnapshotRef | None = None
     resumed_from_examples: int = 0

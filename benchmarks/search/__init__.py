@@ -1,0 +1,1 @@
+"""The proof: strategies and peers replay real learning curves in simulated time."""

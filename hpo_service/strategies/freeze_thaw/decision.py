@@ -1,0 +1,228 @@
+"""One decision of freeze-thaw search on one view."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.stats import qmc
+
+from hpo_service.strategies import ranking
+from hpo_service.strategies.base import Advance, Numbers, Start, Step, StudyView, TrialView
+from hpo_service.strategies.freeze_thaw import candidates
+from hpo_service.strategies.freeze_thaw.acquisition import LEAST_CHANCE, log_expected_improvement
+from hpo_service.strategies.freeze_thaw.cube import Cube
+from hpo_service.strategies.freeze_thaw.gaussian_process import Array
+from hpo_service.strategies.freeze_thaw.knowledge import Knowledge
+from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
+
+_FEWEST_MEASURED = 4
+_DRAWS = 200
+#: with no new trial to start, paused ones go on while they are expected to improve the loss by this share
+_WORTH_IMPROVING = 1e-3
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A slice that could be next. Losses are logarithms; `score` is log expected improvement per cost."""
+
+    trial: TrialView | None
+    point: Array | None
+    mean: float
+    deviation: float
+    log_improvement: float
+    cost: float
+    score: float
+
+    @property
+    def name(self) -> str:
+        return "a new trial" if self.trial is None else f"trial {self.trial.number}"
+
+
+class Decision:
+    """`ends_of` answers the examples [n] at the end of trials at points [n, dimensions]."""
+
+    def __init__(
+        self, view: StudyView, cube: Cube, settings: FreezeThawSettings, ends_of: Callable[[Array], Array]
+    ) -> None:
+        self._view, self._cube, self._settings, self._ends_of = view, cube, settings, ends_of
+        self._random = np.random.default_rng([view.seed, view.decision_number])
+        self._known = Knowledge(cube, view, settings, self._random)
+
+    @cached_property
+    def _may_start(self) -> bool:
+        return len(self._view.trials) < self._view.max_trials
+
+    def design(self) -> Step | None:
+        """An evenly spread configuration, as long as there is too little to learn from."""
+        wanted = max(self._settings.design_points, self._view.slots)
+        wanted = min(wanted, max(_FEWEST_MEASURED, self._view.max_trials // 2))
+        started = sum(not trial.baseline for trial in self._view.trials)
+        enough = started >= wanted and len(self._known.measured) >= _FEWEST_MEASURED
+        if enough or not self._may_start:
+            return None
+        generator = qmc.Sobol(len(self._cube.names), seed=np.random.default_rng([self._view.seed, 2**31]))
+        count = 1 << max(4, started.bit_length())
+        points = generator.random(count)[started:]
+        return self._start(points, f"point {started + 1} of an even design", {"rule": "design"})
+
+    def by_model(self) -> Step | None:
+        """The mixture; None if there is nothing to resume or to start that is worth it."""
+        if not self._known.measured:
+            return None
+        step = self._by_rank() if self._random.random() < self._settings.advance_share else None
+        if step is None and self._random.random() < self._settings.exploit_share:
+            step = self._most_promising()
+        step = step or self._by_improvement()
+        return None if step is None else replace(step, memory=self._known.memory)
+
+    @cached_property
+    def _paused(self) -> list[int]:
+        """Rows of the measured trials that can be resumed."""
+        return [
+            row
+            for row, trial in enumerate(self._known.measured)
+            if trial.standing == "paused" and trial.next_rung is not None
+        ]
+
+    def _by_rank(self) -> Advance | Start | None:
+        one_in = self._settings.advance_one_in
+        paused = {trial.number: trial for trial in (self._known.measured[row] for row in self._paused)}
+        for rung in sorted({trial.rung for trial in paused.values()}, reverse=True):
+            ranked = ranking.at_rung(self._view, rung)
+            for rank, trial in enumerate(ranked[: len(ranked) // one_in], start=1):
+                if trial.number in paused and trial.rung == rung:
+                    reason = f"rank {rank} of {len(ranked)} at {rung} examples: the best of {one_in} advance"
+                    return self._advance(trial, reason, {"rule": "advance", "rank": rank, "peers": len(ranked)})
+        chance, enough = self._random.random(), len(self._known.measured) >= _FEWEST_MEASURED
+        if not self._may_start or not enough:
+            return None
+        if chance < self._settings.evolve_share:
+            children = np.array([candidates.child(self._known.ranked, self._random) for _ in range(16)])
+            return self._start(children, "a child of the best trials", {"rule": "evolve"})
+        if chance < self._settings.evolve_share + self._settings.draw_share:
+            return self._start(np.zeros((0, len(self._cube.names))), "an even draw", {"rule": "draw"})
+        return None
+
+    def _most_promising(self) -> Advance | None:
+        if not self._paused:
+            return None
+        mean, deviation = self._known.final_of_measured
+        row = min(self._paused, key=lambda row: (mean[row], row))
+        predicted = _loss(mean[row])
+        numbers: Numbers = {
+            "rule": "exploit",
+            "predicted_loss": predicted,
+            "predicted_sd": _spread(mean, deviation, row),
+        }
+        reason = f"the paused trial with the best predicted end, {predicted:.5g}"
+        return self._advance(self._known.measured[row], reason, numbers)
+
+    def _by_improvement(self) -> Advance | Start | None:
+        options = sorted([*self._resumable(), *self._new()], key=lambda option: -option.score)
+        options = [option for option in options if option.score > -np.inf]
+        if not options:
+            return None
+        best = options[0]
+        if not self._may_start and np.exp(best.log_improvement) < _WORTH_IMPROVING:
+            return None
+        runner_up = next((option for option in options[1:] if option.name != best.name or option.trial is None), None)
+        numbers = {**self._numbers(best), **_about(runner_up)}
+        reason = (
+            f"expected to improve the best loss by {numbers['expected_improvement']:.3g}, "
+            f"at {best.cost:.2f} of a full trial"
+        )
+        if best.trial is not None:
+            return self._advance(best.trial, reason, numbers)
+        points = np.array([option.point for option in options if option.point is not None])
+        return self._start(points, reason, numbers)
+
+    def _resumable(self) -> list[_Option]:
+        rows = np.array(self._paused, dtype=np.intp)
+        if not len(rows):
+            return []
+        trials = tuple(self._known.measured[row] for row in rows)
+        mean, deviation = (part[rows] for part in self._known.final_of_measured)
+        left = self._known.ends(trials) - np.array([trial.rung for trial in trials])
+        cost, improvement = self._cost(self._known.features[rows], left), self._improvement(mean, deviation)
+        return [
+            _Option(trial, None, *map(float, numbers))
+            for trial, *numbers in zip(
+                trials, mean, deviation, improvement, cost, improvement - np.log(cost), strict=True
+            )
+        ]
+
+    def _new(self) -> Iterable[_Option]:
+        if not self._may_start or len(self._known.measured) < 2:
+            return []
+        best_first = candidates.proposed(
+            self._known.ranked, lambda points: self._assess(points)[-1], self._settings, self._random
+        )[: self._settings.global_candidates]
+        best_first = self._cube.snap(best_first)
+        return [
+            _Option(None, point, *map(float, numbers))
+            for point, *numbers in zip(best_first, *self._assess(best_first), strict=True)
+        ]
+
+    def _assess(self, points: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Mean, deviation, log improvement, cost and score of new configurations, [n] each."""
+        points = self._cube.snap(points)
+        features, ends = self._cube.features(points), self._ends_of(points)
+        mean, deviation = self._known.final_of_new(features, ends)
+        cost, chance = self._cost(features, ends), self._known.feasibility.chance(features)
+        improvement = self._improvement(mean, deviation) + np.log(chance)
+        return mean, deviation, improvement, cost, np.where(chance < LEAST_CHANCE, -np.inf, improvement - np.log(cost))
+
+    def _improvement(self, mean: Array, deviation: Array) -> Array:
+        return log_expected_improvement(mean, deviation, self._known.curves.best)
+
+    def _cost(self, features: Array, examples: Array) -> Array:
+        """In full trials of middling cost."""
+        share = examples / self._view.ladder[-1] + self._settings.resume_cost
+        return share * self._known.cost.relative(features)
+
+    def _numbers(self, option: _Option) -> Numbers:
+        best = np.exp(self._known.curves.best)
+        return {
+            "rule": "improvement",
+            "expected_improvement": float(best * np.exp(option.log_improvement)),
+            "predicted_loss": _loss(option.mean),
+            "predicted_sd": float(np.exp(option.mean) * option.deviation),
+            "best_loss": float(best),
+            "cost_in_full_trials": option.cost,
+        }
+
+    def _advance(self, trial: TrialView, reason: str, numbers: Numbers) -> Advance:
+        assert trial.next_rung is not None
+        return Advance(trial_number=trial.number, until_examples=trial.next_rung, reason=reason, numbers=numbers)
+
+    def _start(self, points: Array, reason: str, numbers: Numbers) -> Start | None:
+        """The first of `points` that can be trained and is new, else an even draw; None if the space is exhausted."""
+        tried = {_key(trial.sampled) for trial in self._view.trials}
+        for point in (*points, *candidates.even(len(self._cube.names), _DRAWS, self._random)):
+            found = self._cube.assignment(point)
+            if found is not None and _key(found.sampled) not in tried:
+                return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
+        return None
+
+
+def _key(sampled: object) -> str:
+    return repr(sorted(dict(sampled).items()))  # type: ignore[call-overload]
+
+
+def _loss(log_loss: float) -> float:
+    return float(np.exp(log_loss))
+
+
+def _spread(mean: Array, deviation: Array, row: int) -> float:
+    return float(np.exp(mean[row]) * deviation[row])
+
+
+def _about(runner_up: _Option | None) -> Numbers:
+    if runner_up is None:
+        return {"runner_up": None}
+    return {
+        "runner_up": runner_up.name,
+        "runner_up_predicted_loss": _loss(runner_up.mean),
+        "runner_up_score": runner_up.score,
+    }
