@@ -16,6 +16,7 @@ from hpo_service.api import (
     events,
     health,
     home,
+    insight,
     login,
     problems,
     search_spaces,
@@ -34,6 +35,7 @@ _DESCRIPTION = (
 _TAGS = [
     {"name": "studies", "description": "Create studies, look at them, steer them."},
     {"name": "trials", "description": "What was tried, and what it left behind."},
+    {"name": "insight", "description": "Why the search did what it did, and what mattered."},
     {"name": "results", "description": "The best parameters, ready for production."},
     {"name": "events", "description": "What happens, as it happens."},
     {"name": "data checks", "description": "What is wrong with the data, before a GPU is used."},
@@ -71,7 +73,19 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     app.state.stopping = threading.Event()
     problems.install(app)
     app.include_router(studies.validation)
-    for module in (studies, data_checks, trials, events, search_spaces, login, health, home, documentation, dashboard):
+    for module in (
+        studies,
+        insight,
+        data_checks,
+        trials,
+        events,
+        search_spaces,
+        login,
+        health,
+        home,
+        documentation,
+        dashboard,
+    ):
         app.include_router(module.router)
     documentation.complete_openapi(app)
     app.add_middleware(Guard, sessions=sessions)

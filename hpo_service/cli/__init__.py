@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from hpo_service.cli import best, demo, doctor, services, space, study, trial
+from hpo_service.cli import best, demo, doctor, insight, services, space, study, trial
 from hpo_service.cli.output import say
 from hpo_service.client import ApiProblem, ServiceUnreachable
 from hpo_service.errors import HpoError, InvalidSpec
@@ -27,6 +27,7 @@ for command in (services.up, services.serve, services.dispatch, services.migrate
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(best.best)
+study.app.command()(insight.explain)
 for group in (study.app, trial.app, space.app, services.key_app):
     app.add_typer(group)
 

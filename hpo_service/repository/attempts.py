@@ -107,6 +107,12 @@ def progress_by_trial(session: Session, project_id: int, study_id: int) -> dict[
     return {row.trial_number: {"until_examples": row.until_examples, **row.progress} for row in session.execute(query)}
 
 
+def slice_states(session: Session, project_id: int, slice_ids: Sequence[int]) -> dict[int, str]:
+    """State of each slice by its id."""
+    query = select(Slice.id, Slice.state).where(Slice.project_id == project_id, Slice.id.in_(slice_ids))
+    return {row.id: row.state for row in session.execute(query)}
+
+
 def snapshots_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[dict[str, Any]]:
     """Every known snapshot of a trial, newest first."""
     query = select(Slice.snapshots).where(

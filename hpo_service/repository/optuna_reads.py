@@ -1,6 +1,6 @@
 """What the API reads of Optuna's tables. One SQL statement each, so one consistent picture."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +43,12 @@ def read_trials(
     if number is not None:
         conditions.append(trials.c.number == number)
     found = read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit)
+    return [_row(trial) for trial in found]
+
+
+def read_trials_called(connection: Connection, optuna_study_id: int, numbers: Collection[int]) -> list[TrialRow]:
+    """The trials with these numbers."""
+    found = read_frozen_trials(connection, optuna_study_id, trials.c.number.in_(numbers))
     return [_row(trial) for trial in found]
 
 

@@ -127,7 +127,7 @@ class Decision:
         if not self._may_start and np.exp(best.log_improvement) < _WORTH_IMPROVING:
             return None
         runner_up = next((option for option in options[1:] if option.name != best.name or option.trial is None), None)
-        numbers = {**self._numbers(best), **_about(runner_up)}
+        numbers = {**self._numbers(best), **_about(runner_up, self._known.curves.best)}
         reason = (
             f"expected to improve the best loss by {numbers['expected_improvement']:.3g}, "
             f"at {best.cost:.2f} of a full trial"
@@ -218,11 +218,12 @@ def _spread(mean: Array, deviation: Array, row: int) -> float:
     return float(np.exp(mean[row]) * deviation[row])
 
 
-def _about(runner_up: _Option | None) -> Numbers:
+def _about(runner_up: _Option | None, best: float) -> Numbers:
     if runner_up is None:
         return {"runner_up": None}
     return {
         "runner_up": runner_up.name,
         "runner_up_predicted_loss": _loss(runner_up.mean),
-        "runner_up_score": runner_up.score,
+        "runner_up_expected_improvement": float(_loss(best) * np.exp(runner_up.log_improvement)),
+        "runner_up_cost_in_full_trials": runner_up.cost,
     }

@@ -1,0 +1,23 @@
+"""`/v1/studies/{name}/…`: why the search did what it did, and what mattered."""
+
+from fastapi import APIRouter
+
+from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.studies import PageSize, PageToken, StudyName
+from hpo_service.studies import decisions
+from hpo_service.studies.documents import Page
+from hpo_service.studies.insight_documents import DecisionDocument
+
+router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"])
+
+
+@router.get("/decisions", operation_id="list_decisions", summary="Every decision of the search")
+def list_decisions(
+    name: StudyName,
+    session: SessionDependency,
+    project: ProjectDependency,
+    page_size: PageSize = 200,
+    page_token: PageToken = None,
+) -> Page[DecisionDocument]:
+    """A page of decisions in order: what was chosen, the numbers behind it, what came of it."""
+    return decisions.list_decisions(session, project, name, page_size=page_size, page_token=page_token)

@@ -1,0 +1,64 @@
+"""`hpo study explain`, …: why the search did what it did, and what mattered."""
+
+from typing import Annotated, Any
+
+import typer
+
+from hpo_service.cli.connection import connect
+from hpo_service.cli.output import Format, OutputOption, show_json, show_table
+from hpo_service.client import study_path
+
+Json = dict[str, Any]
+Name = Annotated[str, typer.Argument(help="Name of the study.", metavar="NAME")]
+
+DECISION_COLUMNS = (
+    "decision", "trial", "to", "rule", "improves by", "predicted", "cost", "runner-up", "loss", "reason",
+)  # fmt: skip
+
+
+def explain(name: Name, output: OutputOption = Format.TABLE) -> None:
+    """Every decision of the search in order, with its numbers and what came of it.
+
+    `improves by` is the expected improvement of the best loss, `predicted` the final loss that the model expects with
+    its standard deviation, `cost` is in full trials, `loss` is what the slice brought.
+    """
+    with connect() as client:
+        decisions = list(client.pages(f"{study_path(name)}/decisions"))
+    if output is Format.JSON:
+        show_json(decisions)
+    else:
+        show_table(DECISION_COLUMNS, [decision_row(decision) for decision in decisions])
+
+
+def decision_row(decision: Json) -> list[object]:
+    """A decision as a row of DECISION_COLUMNS."""
+    numbers = decision["numbers"]
+    return [
+        decision["number"],
+        f"{decision['trial_number']}{'' if decision['from_examples'] else ' (new)'}",
+        decision["until_examples"],
+        decision["rule"],
+        numbers.get("expected_improvement"),
+        _with_spread(numbers.get("predicted_loss"), numbers.get("predicted_sd")),
+        numbers.get("cost_in_full_trials"),
+        _runner_up(numbers),
+        decision["loss"] if decision["outcome"] == "done" else decision["outcome"],
+        decision["reason"],
+    ]
+
+
+def _runner_up(numbers: Json) -> str | None:
+    name = numbers.get("runner_up")
+    if name is None:
+        return None
+    figures = {
+        "+": numbers.get("runner_up_expected_improvement"),
+        "for": numbers.get("runner_up_cost_in_full_trials"),
+    }
+    return " ".join([str(name), *(f"{sign} {value:.3g}" for sign, value in figures.items() if value is not None)])
+
+
+def _with_spread(loss: float | None, deviation: float | None) -> str | None:
+    if loss is None or deviation is None:
+        return None
+    return f"{loss:.4f} ± {deviation:.2g}"

@@ -1,0 +1,32 @@
+"""What the API answers about the search itself: its decisions, what mattered, what can still be gained."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from hpo_service.studies.documents import Document
+
+DecisionOutcome = Literal["waiting", "running", "done", "failed", "dropped"]
+
+
+class DecisionDocument(Document):
+    """One decision: which slice was chosen, why, and what came of it."""
+
+    number: int
+    """Counts from 1 within the study."""
+    decided_at: datetime
+    trial_number: int
+    from_examples: int
+    """The rung that the trial was on; 0 of a new trial."""
+    until_examples: int
+    """The rung that the slice goes to."""
+    rule: str | None
+    """Which rule of the strategy decided; null if the strategy has only one."""
+    reason: str
+    numbers: dict[str, float | int | str | None]
+    """The figures behind it, such as the expected improvement of the final loss, the predicted loss with its standard
+    deviation, the cost in full trials, and the same of the runner-up."""
+    outcome: DecisionOutcome
+    """What became of the slice."""
+    loss: float | None
+    """The evaluation loss that it brought; null if there is none (yet)."""
+    parameters: dict[str, Any]
