@@ -60,6 +60,7 @@ class Study(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = _project()
     name: Mapped[str]
+    parent_study_id: Mapped[int | None]  #: the study whose best this one confirms; made by the dispatcher
     spec: Mapped[dict[str, Any]]  #: as posted
     resolved: Mapped[dict[str, Any]]  #: preset expanded, paths and row counts resolved; PATCH changes this
     state: Mapped[str]
@@ -79,6 +80,13 @@ class Study(Base):
             "uq_studies_project_id_name_live",
             "project_id",
             "name",
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        ForeignKeyConstraint(["project_id", "parent_study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
+        Index(
+            "uq_studies_parent_study_id_live",
+            "parent_study_id",
             unique=True,
             postgresql_where=text("deleted_at IS NULL"),
         ),
