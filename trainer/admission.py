@@ -86,7 +86,7 @@ class Admission:
         for micro_batch in _halvings(most):
             train = self._size(spec, data.train, "train", micro_batch)
             for eval_batch in _halvings(max(1, spec.training.eval_batch // shrunk)):
-                evaluation = self._size(spec, data.evaluation, "eval", eval_batch)
+                evaluation = self._evaluated(spec, data, eval_batch)
                 smallest = predict_memory(
                     self._architecture, spec, attention=self._attention, train=train, evaluation=evaluation
                 )
@@ -101,6 +101,13 @@ class Admission:
             "parameters.lora_r, set training.activation_checkpointing, or raise training.ranks",
             predicted_bytes=smallest.total,
         )
+
+    def _evaluated(self, spec: TrialSpec, data: TrialData, count: int) -> BatchSize:
+        """The larger of the batches of the `count` longest evaluation and test examples."""
+        sizes = [self._size(spec, data.evaluation, "eval", count)]
+        if data.test is not None:
+            sizes.append(self._size(spec, data.test, "test", count))
+        return max(sizes, key=lambda size: size.rows * size.length)
 
     def _size(self, spec: TrialSpec, examples: Examples, part: str, count: int) -> BatchSize:
         """The batch of the `count` longest examples."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from trainer.spec import DataSpec
 from trainer.split import permutation, split_rows
 from trainer.token_cache import TokenCache
 from trainer.tokens import Batch, collate
+
+Judged = Literal["evaluation", "test"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class TrialData:
     train_rows: int
     dropped_train: int
     dropped_eval: int
+    test: Examples | None = None
+
+    def judged(self, part: Judged) -> Examples:
+        """The examples of a part; `test` must be there."""
+        if part == "evaluation":
+            return self.evaluation
+        assert self.test is not None
+        return self.test
 
 
 class DataCache:
@@ -79,11 +90,20 @@ class DataCache:
         pack_tokens = max_length if spec.packing else None
         train = _learnable(source, train_rows, pack_tokens)
         evaluation = _learnable(held_out, eval_rows, pack_tokens)
-        for name, examples in (("train on", train), ("evaluate", evaluation)):
-            if not len(examples):
-                raise DataError(f"{spec.train}: nothing is left to {name} at max_length {max_length}")
+        test = None if spec.test is None else self._whole(spec.test, spec, max_length, pack_tokens)
+        for name, path, examples in (
+            ("train on", spec.train, train),
+            ("evaluate", spec.eval or spec.train, evaluation),
+            ("test", spec.test, test),
+        ):
+            if examples is not None and not len(examples):
+                raise DataError(f"{path}: nothing is left to {name} at max_length {max_length}")
         dropped = len(train_rows) - len(train), len(eval_rows) - len(evaluation)
-        return TrialData(train, evaluation, len(train_rows), *dropped)
+        return TrialData(train, evaluation, len(train_rows), *dropped, test)
+
+    def _whole(self, path: str, spec: DataSpec, max_length: int, pack_tokens: int | None) -> Examples:
+        table = self._table(path, spec, max_length)
+        return _learnable(table, np.arange(len(table), dtype=np.int64), pack_tokens)
 
     def _table(self, path: str, spec: DataSpec, max_length: int) -> TokenTable:
         fingerprint = self._cache.fingerprint(path, spec, max_length, self._tokenizer)

@@ -88,6 +88,7 @@ def read_trial_file(path: Path) -> TrialSpec:
         update={
             "train": _found(trial.data.train, path.parent),
             "eval": trial.data.eval and _found(trial.data.eval, path.parent),
+            "test": trial.data.test and _found(trial.data.test, path.parent),
         }
     )
     model = trial.model.model_copy(update={"path": _found(trial.model.path, path.parent)})

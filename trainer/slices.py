@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.accounting import Meter, memory_bytes
 from trainer.admission import MemoryPlan, gib
+from trainer.data import Judged
 from trainer.devices import device_name
 from trainer.divergence import divergence_notice
 from trainer.engines.base import AdmittedTrial, Engine
@@ -63,7 +64,8 @@ class SliceRun:
         self._checkpoints: list[SnapshotRef] = []
         self._resumed_from_examples = 0
         self._discarded: tuple[str, ...] = ()
-        self._evaluated_flops = 0.0
+        self._flops_per_example: float | None = None
+        self._test_loss: float | None = None
         self._sent_at = -math.inf
         self._pieces = self._run()
 
@@ -124,7 +126,7 @@ class SliceRun:
                 yield
         if self._stopping:
             return self._preempted(engine, trial)
-        evaluation = yield from self._evaluate(engine, trial)
+        evaluation = yield from self._judge(engine, trial)
         if evaluation is None:
             return self._preempted(engine, trial)
         return self._done(engine, trial, evaluation)
@@ -163,20 +165,35 @@ class SliceRun:
             self._report(trial)
             yield
 
-    def _evaluate(self, engine: Engine[Any], trial: AdmittedTrial) -> Generator[None, None, Evaluation | None]:
-        """The evaluation, or None if a stop came first."""
-        batches = engine.evaluate(trial)
-        self._evaluated_flops = 0.0
+    def _judge(self, engine: Engine[Any], trial: AdmittedTrial) -> Generator[None, None, Evaluation | None]:
+        """The evaluation at the rung, after a trial's last step with its test loss; None if a stop came first."""
+        evaluation = yield from self._evaluate(engine, trial)
+        if self.slice.trial.data.test is None or trial.examples_seen < trial.total_examples:
+            return evaluation
+        test = None if evaluation is None else (yield from self._evaluate(engine, trial, "test"))
+        if test is None:
+            return None
+        self._test_loss = test.loss
+        return evaluation
+
+    def _evaluate(
+        self, engine: Engine[Any], trial: AdmittedTrial, part: Judged = "evaluation"
+    ) -> Generator[None, None, Evaluation | None]:
+        """The evaluation on these examples, or None if a stop came first."""
+        batches = engine.evaluate(trial, part)
+        flops = 0.0
         while not self._stopping:
             try:
                 with self._meter.timed("evaluate"):
                     batch = next(batches)
             except StopIteration as end:
                 evaluation: Evaluation = end.value
+                if part == "evaluation":
+                    self._flops_per_example = flops / len(evaluation.example_losses)
                 return evaluation
             except Exception as error:
                 self._halve(engine, trial, error)
-                batches, self._evaluated_flops = engine.evaluate(trial), 0.0
+                batches, flops = engine.evaluate(trial, part), 0.0
                 continue
             work = {
                 "tokens": batch.tokens,
@@ -184,7 +201,7 @@ class SliceRun:
                 "squared_tokens": batch.squared_tokens,
             }
             self._meter.evaluate_flops += engine.shape.forward_flops(trial.adapter_parameters, **work)
-            self._evaluated_flops += engine.shape.train_flops(trial.adapter_parameters, **work)
+            flops += engine.shape.train_flops(trial.adapter_parameters, **work)
             self._report(trial)
             yield
         return None
@@ -250,7 +267,8 @@ class SliceRun:
             eval_loss=evaluation.loss if evaluation else None,
             eval_tokens=evaluation.tokens if evaluation else None,
             fold_losses=evaluation.fold_losses() if evaluation else (),
-            flops_per_example=self._evaluated_flops / len(evaluation.example_losses) if evaluation else None,
+            flops_per_example=self._flops_per_example if evaluation else None,
+            test_loss=self._test_loss if evaluation else None,
             snapshot=ref,
         )
 

@@ -23,9 +23,11 @@ def summarize(result: SliceResult, prices: PriceTable | None, at: datetime) -> t
             said.append(f"the cost is not known: {quote.reason}")
         else:
             cost_usd = quote.usd_per_device_hour * sums.device_seconds / 3600
+    test = {} if result.test_loss is None else {"test_loss": result.test_loss}
     return {
         "eval_loss": result.eval_loss,
         "perplexity": perplexity(result.eval_loss or 0.0),
+        **test,
         "examples": result.examples_seen,
         "steps": usage.steps,
         "tokens": usage.tokens,

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from trainer.accounting import ModelShape
 from trainer.admission import MemoryPlan
+from trainer.data import Judged
 from trainer.divergence import DivergenceWatch
 from trainer.evaluate import BatchWork, Evaluation
 from trainer.snapshot import Snapshot, TrialState
@@ -120,8 +121,8 @@ class Engine(Protocol[Trial]):
         The trial is at a step boundary whenever this yields. Raises Diverged before the step's update is applied.
         """
 
-    def evaluate(self, trial: Trial) -> Generator[BatchWork, None, Evaluation]:
-        """Evaluate on the trial's evaluation examples, one batch a `next`; training is not influenced."""
+    def evaluate(self, trial: Trial, part: Judged = "evaluation") -> Generator[BatchWork, None, Evaluation]:
+        """Evaluate on these examples of the trial, one batch a `next`; training is not influenced."""
 
     def snapshot(self, trial: Trial, evaluation: Evaluation | None) -> TrialState:
         """Copy the trial's state to the host, with the evaluation that was made of exactly this state."""

@@ -9,7 +9,7 @@ import torch
 
 from trainer.adapter import Adapter, activate_adapter, add_adapter, deactivate_adapter, remove_adapter
 from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
-from trainer.data import DataCache, DataOrder, TrialData
+from trainer.data import DataCache, DataOrder, Judged, TrialData
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
 from trainer.engines.warm_base import WarmBase
@@ -123,9 +123,9 @@ class ResidentEngine(WarmBase):
                 raise
             yield step
 
-    def evaluate(self, trial: ResidentTrial) -> Generator[BatchWork, None, Evaluation]:
+    def evaluate(self, trial: ResidentTrial, part: Judged = "evaluation") -> Generator[BatchWork, None, Evaluation]:
         """See `Engine.evaluate`."""
-        batches = evaluate(self._base, trial.data.evaluation, trial.plan.eval_batch)
+        batches = evaluate(self._base, trial.data.judged(part), trial.plan.eval_batch)
         while True:
             self._activate(trial)
             try:

@@ -66,7 +66,8 @@ class SliceResult(Frozen):
 
     `fold_losses` are the mean losses of fixed folds of the evaluation examples, the same for every trial of a study.
     `flops_per_example` are predicted model FLOPs of training on an example as long as the evaluation examples are.
-    `attention` and `micro_batch` are what was chosen at run time.
+    `test_loss` comes with the last slice of a trial that has test rows. `attention` and `micro_batch` are what was
+    chosen at run time.
     """
 
     type: Literal["result"] = "result"
@@ -79,6 +80,7 @@ class SliceResult(Frozen):
     eval_tokens: int | None = None
     fold_losses: tuple[float, ...] = ()
     flops_per_example: float | None = None
+    test_loss: float | None = None
     train_loss: float | None = None
     snapshot: SnapshotRef | None = None
     resumed_from_examples: int = 0

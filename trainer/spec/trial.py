@@ -26,11 +26,13 @@ class DataSpec(Frozen):
 
     `format` auto is detected from the first row. `learn` response trains on what the assistant says, all on every
     token. With `packing`, the examples of a micro-batch share rows of `max_length` tokens and cannot see each other.
-    Without `eval`, the last `eval_fraction` of a permutation keyed by `split_seed` is held out.
+    Without `eval`, the last `eval_fraction` of a permutation keyed by `split_seed` is held out. `test` rows are looked
+    at once, after a trial's last step; a search never sees them.
     """
 
     train: Text
     eval: Text | None = None
+    test: Text | None = None
     format: DataFormat = "auto"
     learn: Literal["response", "all"] = "response"
     packing: bool = False

@@ -8,7 +8,7 @@ import torch
 
 from trainer.adapter import exported_config_json, lora_config
 from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
-from trainer.data import DataCache, DataOrder, TrialData
+from trainer.data import DataCache, DataOrder, Judged, TrialData
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
 from trainer.engines.warm_base import WarmBase
@@ -116,9 +116,9 @@ class ZeroEngine(WarmBase):
                 raise
             yield step
 
-    def evaluate(self, trial: ZeroTrial) -> Generator[BatchWork, None, Evaluation]:
+    def evaluate(self, trial: ZeroTrial, part: Judged = "evaluation") -> Generator[BatchWork, None, Evaluation]:
         """See `Engine.evaluate`."""
-        batches = evaluate(self._base, trial.data.evaluation, trial.plan.eval_batch, self._ranks)
+        batches = evaluate(self._base, trial.data.judged(part), trial.plan.eval_batch, self._ranks)
         while True:
             self._activate(trial)
             try:
