@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 
 from hpo_service.errors import Conflict
 
@@ -68,6 +69,20 @@ def ladder(max_examples: int, first_fraction: float, factor: float) -> tuple[int
 def trial_ladder(study_ladder: tuple[int, ...], total_examples: int) -> tuple[int, ...]:
     """The rungs of one trial: the study's rungs below its own end, then its end."""
     return (*(rung for rung in study_ladder if rung < total_examples), total_examples)
+
+
+def bracket_shares(ladder: tuple[int, ...], reduction_factor: int) -> tuple[float, ...]:
+    """The share of all trials that begins at each rung if trials of every rung are to see as many examples in total.
+
+    One in `reduction_factor` trials goes on from the rung where it began, and from every later one.
+    """
+    trials = [1 / _examples_per_trial(ladder[first:], reduction_factor) for first in range(len(ladder))]
+    return tuple(count / sum(trials) for count in trials)
+
+
+def _examples_per_trial(rungs: tuple[int, ...], reduction_factor: int) -> float:
+    parts = (end - start for start, end in pairwise((0, *rungs)))
+    return sum(examples / float(reduction_factor) ** index for index, examples in enumerate(parts))
 
 
 @dataclass(frozen=True, kw_only=True)

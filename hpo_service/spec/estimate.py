@@ -2,6 +2,7 @@
 
 from statistics import fmean
 
+from hpo_service import domain
 from hpo_service.search_space import SearchSpace, advice
 from hpo_service.spec.resolved import ResolvedStudy
 from trainer.rows import total_examples
@@ -71,13 +72,28 @@ def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:
     """How many trials are expected to be trained up to each rung; the baseline always goes to the end."""
     baseline = int(resolved.baseline is not None)
     searched = resolved.budget.max_trials - baseline
-    match resolved.search.strategy:
+    return [baseline + max(min(1.0, searched), searched * share) for share in _shares(resolved, rungs)]
+
+
+def _shares(resolved: ResolvedStudy, rungs: int) -> list[float]:
+    """The share of the searched trials that is expected at each rung."""
+    search = resolved.search
+    match search.strategy:
         case "asha":
-            survivors = ASHA_SURPLUS / resolved.search.reduction_factor
+            survivors = ASHA_SURPLUS / search.reduction_factor
+        case "successive_halving":
+            survivors = 1 / search.reduction_factor
+        case "hyperband":
+            begun = domain.bracket_shares(resolved.ladder, search.reduction_factor)
+            survivors = ASHA_SURPLUS / search.reduction_factor
+            return [
+                sum(share * survivors ** max(0, index - first) for first, share in enumerate(begun))
+                for index in range(rungs)
+            ]
         case "freeze_thaw":
             survivors = FREEZE_THAW_SURVIVORS
         case "median":
             survivors = MEDIAN_SURVIVORS
         case "none":
             survivors = 1.0
-    return [baseline + max(min(1.0, searched), searched * survivors**index) for index in range(rungs)]
+    return [survivors**index for index in range(rungs)]

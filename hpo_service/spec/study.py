@@ -13,8 +13,8 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000
 MAX_ENQUEUED = 1000
 
-StrategyName = Literal["freeze_thaw", "asha", "median", "none"]
-SamplerName = Literal["tpe", "random"]
+StrategyName = Literal["freeze_thaw", "asha", "successive_halving", "hyperband", "median", "none"]
+SamplerName = Literal["tpe", "gp", "cmaes", "qmc", "random", "nsgaii"]
 Label = Annotated[str, Field(max_length=256)]
 Point = Annotated[dict[str, Any], Field(max_length=64)]
 
@@ -39,16 +39,19 @@ class SearchSettings(_Section):
 
     strategy: StrategyName = "asha"
     """freeze_thaw models all curves and resumes or starts what promises most per cost (it needs no sampler),
-    asha advances the best third from rung to rung, median drops what is worse than the median of its peers,
-    none trains every trial to its end."""
+    asha advances the best third from rung to rung at once, successive_halving when all trials of a bracket have reached
+    the rung, hyperband is asha in several brackets that begin at later and later rungs, median drops what is worse than
+    the median of its peers, none trains every trial to its end."""
     sampler: SamplerName = "tpe"
-    """Where new trials come from."""
+    """Where new trials come from, except with freeze_thaw: tpe, gp (a Gaussian process, needs torch), cmaes (moves
+    numeric parameters that all trials use, draws the others), nsgaii (a genetic algorithm), qmc (an even Sobol
+    sequence), random."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Same seed, same results in the same order: same proposals."""
     deterministic: bool = False
     """Decide by predicted instead of measured cost, so that a study ends the same however often it was interrupted."""
     reduction_factor: Annotated[int, Field(ge=2, le=10)] = 3
-    """asha: one in this many trials advances; also the distance between rungs."""
+    """asha, successive_halving, hyperband: one in this many trials advances; also the distance between rungs."""
     first_rung_fraction: Annotated[float, Field(ge=0.005, le=0.5)] = 0.06
     """The first rung, as a share of the largest trial."""
     startup_trials: Annotated[int, Field(ge=1, le=1000)] = 3

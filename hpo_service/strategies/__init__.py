@@ -6,11 +6,13 @@ from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies.asha import Asha
 from hpo_service.strategies.base import Strategy
 from hpo_service.strategies.freeze_thaw import FreezeThaw
+from hpo_service.strategies.hyperband import Hyperband
 from hpo_service.strategies.median import Median
 from hpo_service.strategies.none import NoPruning
+from hpo_service.strategies.successive_halving import SuccessiveHalving
 from trainer.rows import total_examples
 
-__all__ = ["Asha", "FreezeThaw", "Median", "NoPruning", "build"]
+__all__ = ["Asha", "FreezeThaw", "Hyperband", "Median", "NoPruning", "SuccessiveHalving", "build"]
 
 
 def build(resolved: ResolvedStudy) -> Strategy:
@@ -21,6 +23,10 @@ def build(resolved: ResolvedStudy) -> Strategy:
             return FreezeThaw(resolved.search_space(), partial(total_examples, resolved.train_rows))
         case "asha":
             return Asha(search.reduction_factor)
+        case "successive_halving":
+            return SuccessiveHalving(search.reduction_factor)
+        case "hyperband":
+            return Hyperband(search.reduction_factor)
         case "median":
             return Median(search.startup_trials)
         case "none":

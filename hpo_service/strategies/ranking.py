@@ -1,20 +1,56 @@
 """What all strategies share: who goes first, who ranks where, when a study is at its end."""
 
 from collections.abc import Iterable, Iterator
+from math import isfinite
 
 from hpo_service.strategies.base import Advance, Finished, Start, Step, StudyView, TrialView, Wait
 
 
 def at_rung(view: StudyView, rung: int) -> list[TrialView]:
     """All trials with a loss at the rung, best first; ties by number."""
-    reached = [trial for trial in view.trials if rung in trial.losses]
-    return sorted(reached, key=lambda trial: (trial.losses[rung], trial.number))
+    return ranked(view.trials, rung)
+
+
+def ranked(trials: Iterable[TrialView], rung: int) -> list[TrialView]:
+    """Those with a loss at the rung, best first; ties by number, a loss that is no number last."""
+    reached = [trial for trial in trials if rung in trial.losses]
+    return sorted(reached, key=lambda trial: (*_rank(trial.losses[rung]), trial.number))
+
+
+def _rank(loss: float) -> tuple[bool, float]:
+    return (False, loss) if isfinite(loss) else (True, 0.0)
 
 
 def advance(trial: TrialView, reason: str) -> Advance | None:
     """Take the trial to its next rung, None at its end."""
     rung = trial.next_rung
     return None if rung is None else Advance(trial_number=trial.number, until_examples=rung, reason=reason)
+
+
+def best_of_a_rung(trials: Iterable[TrialView], reduction_factor: int, prefix: str = "") -> Advance | None:
+    """Advance a paused trial that is among the best one in `reduction_factor` of its rung, the highest rung first."""
+    peers = list(trials)
+    paused = {trial.number: trial for trial in peers if trial.standing == "paused" and trial.losses}
+    for rung in sorted({trial.rung for trial in paused.values()}, reverse=True):
+        order = ranked(peers, rung)
+        for rank, trial in enumerate(order[: len(order) // reduction_factor], start=1):
+            if trial.number in paused and trial.rung == rung:
+                step = advance(trial, prefix + _place(rank, len(order), rung, reduction_factor))
+                if step is not None:
+                    return step
+    return None
+
+
+def standing(trials: Iterable[TrialView], trial: TrialView, reduction_factor: int) -> str:
+    """Where a trial stands among its peers at its rung, as a sentence."""
+    order = ranked(trials, trial.rung)
+    return _place(order.index(trial) + 1, len(order), trial.rung, reduction_factor)
+
+
+def _place(rank: int, count: int, rung: int, reduction_factor: int) -> str:
+    advancing = count // reduction_factor
+    rule = f"the best {advancing} advance" if advancing else f"none advances before {reduction_factor} are there"
+    return f"rank {rank} of {count} at {rung} examples; {rule}"
 
 
 def first_duties(view: StudyView) -> Step | None:
@@ -33,7 +69,7 @@ def next_in_line(view: StudyView) -> Step | None:
     return next(_advances(view.standing("paused"), "it is next in line"), None)
 
 
-def start(view: StudyView) -> Step | None:
+def start(view: StudyView) -> Start | None:
     """Begin an enqueued trial, else a new one while there may be more."""
     for trial in view.standing("waiting"):
         return Start(trial_number=trial.number, reason="it was enqueued")
@@ -49,7 +85,7 @@ def conclude(view: StudyView) -> Step:
     done = [trial for trial in view.standing("complete") if not trial.baseline]
     if not done:
         paused = sorted(
-            view.standing("paused"), key=lambda trial: (-trial.rung, trial.losses[trial.rung], trial.number)
+            view.standing("paused"), key=lambda trial: (-trial.rung, *_rank(trial.losses[trial.rung]), trial.number)
         )
         step = next(_advances(paused, "nothing is trained to the end yet, and it is the best of those furthest"), None)
         if step is not None:

@@ -11,7 +11,7 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from hpo_service.observations import study_from
+from hpo_service.samplers.observations import study_by_rungs
 from hpo_service.samplers import MAX_ASKS, propose_assignment
 from hpo_service.search_space import Infeasible, SearchSpace
 from hpo_service.strategies.base import StudyView, TrialView
@@ -128,7 +128,7 @@ def test_how_trials_are_shown_to_optuna() -> None:
 
     def shown(**more: Any) -> tuple[Any, ...] | None:
         seen = view(TrialView(number=0, sampled={"lora_r": 1}, ladder=(10, 30), **more))
-        trials = study_from(space, seen, RandomSampler(seed=0)).get_trials(deepcopy=False)
+        trials = study_by_rungs(space, seen, RandomSampler(seed=0)).get_trials(deepcopy=False)
         return (trials[0].state, trials[0].value, trials[0].intermediate_values) if trials else None
 
     both = {10: 0.5, 30: 0.4}
@@ -153,7 +153,7 @@ def test_a_baseline_counts_as_far_as_it_would_have_come_by_itself(loss: float, r
         baseline=True,
     )
     paused = [TrialView(number=1 + n, standing="paused", losses={10: 0.5, 30: 0.4}, ladder=(10, 30)) for n in range(3)]
-    study = study_from(space, view(baseline, *paused), RandomSampler(seed=0))
+    study = study_by_rungs(space, view(baseline, *paused), RandomSampler(seed=0))
     shown = study.get_trials(deepcopy=False)[0]
     assert (shown.state, len(shown.intermediate_values)) == (TrialState.PRUNED, rungs)
 

@@ -57,8 +57,9 @@ def test_mistakes(sections: dict[str, Any], pointer: str, words: str) -> None:
 
 
 def test_allowed_values_are_listed() -> None:
-    (problem,) = problems(document(search={"strategy": "hyperband"}))
-    assert problem.allowed == ("asha", "median", "none")
+    (problem,) = problems(document(search={"strategy": "hyperbnad"}))
+    assert problem.allowed == ("freeze_thaw", "asha", "successive_halving", "hyperband", "median", "none")
+    assert "Did you mean 'hyperband'?" in problem.detail
     (problem,) = problems(document(search={"pruner": "asha"}))
     assert "sampler" in problem.allowed
 

@@ -1,0 +1,127 @@
+"""Samplers by name: each an endless stream of points, made anew from the view for every proposal."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import Trial, TrialState
+from scipy.stats import qmc
+
+from hpo_service.samplers.evolution import evolved
+from hpo_service.samplers.expectations import expected_ends
+from hpo_service.samplers.observations import study_by_ends, study_by_rungs
+from hpo_service.search_space import SearchSpace, Suggest
+from hpo_service.spec import SamplerName
+from hpo_service.strategies.base import StudyView
+
+STARTUP_TRIALS = 8
+#: a generation is this share of max_trials, so that a study has several
+_GENERATIONS = 6
+_SMALLEST_GENERATION, _LARGEST_GENERATION = 4, 50
+_SOBOL_BLOCK = 64
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """`study` is the same for all proposals of a study, `proposal` is this one's own."""
+
+    study: int
+    proposal: int
+
+
+def points(name: SamplerName, space: SearchSpace, view: StudyView, seeds: Seeds) -> Iterator[Suggest]:
+    """Points as functions that answer a value for each name; the caller takes what it needs to find a good one."""
+    seed = seeds.proposal
+    match name:
+        case "tpe":
+            tpe = TPESampler(
+                seed=seed,
+                n_startup_trials=STARTUP_TRIALS,
+                multivariate=True,
+                group=space.conditional,
+                constant_liar=True,
+            )
+            return _asked(study_by_rungs(space, view, tpe))
+        case "random":
+            return _asked(study_by_rungs(space, view, RandomSampler(seed=seed)))
+        case "gp":
+            gp = GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False)
+            worst = max(expected_ends(view).values(), default=None)
+            return _asked(study_by_ends(space, view, gp), refused_as=worst)
+        case "nsgaii":
+            return _genetic(space, view, seed)
+        case "cmaes":
+            return evolved(space, view, seed)
+        case "qmc":
+            return _sobol(space, view, seeds.study)
+
+
+def drawn(space: SearchSpace, seed: bytes) -> Iterator[Suggest]:
+    """Points drawn evenly from the whole space."""
+    source = Random(seed)  # noqa: S311
+    while True:
+        yield lambda name, _distribution: space.spread(name, source.random())
+
+
+def _asked(study: optuna.Study, refused_as: float | None = None) -> Iterator[Suggest]:
+    """What a sampler of Optuna proposes; a point that is not taken failed, or has the value `refused_as`."""
+    while True:
+        trial = study.ask()
+        yield partial(_suggest, trial)
+        if refused_as is None:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, refused_as)
+
+
+def _genetic(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest]:
+    """Optuna counts generations in attributes of the trials it asked for; here they follow from the trials' order.
+
+    A trial belongs to a generation by its place among those with a loss, so trials that end out of turn or never do
+    not hold up the next generation.
+    """
+    size = min(_LARGEST_GENERATION, max(_SMALLEST_GENERATION, view.max_trials // _GENERATIONS))
+    sampler = NSGAIISampler(population_size=size, seed=seed)
+    key = f"{NSGAIISampler.__name__}:generation"
+    return _asked(study_by_ends(space, view, sampler, lambda index: {key: index // size}))
+
+
+def _sobol(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest]:
+    """The scrambled Sobol sequence of the study, from the point whose turn it is.
+
+    Unlike Optuna's sampler, which keeps its place in the study, it covers conditional parameters too. Points that were
+    skipped for an earlier trial are met again and are known by then.
+    """
+    engine = qmc.Sobol(len(space.dimensions), seed=seed)
+    begun = sum(not trial.baseline for trial in view.trials if trial.standing != "waiting")
+    engine.fast_forward(begun - begun % _SOBOL_BLOCK)
+    skip = begun % _SOBOL_BLOCK
+    while True:
+        for point in engine.random(_SOBOL_BLOCK)[skip:].tolist():
+            shares = dict(zip(space.dimensions, point, strict=True))
+            yield partial(_at, space, shares)
+        skip = 0
+
+
+def _at(space: SearchSpace, shares: dict[str, float], name: str, _distribution: BaseDistribution) -> Any:  # noqa: ANN401
+    return space.spread(name, shares[name])
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:  # noqa: ANN401
+    match distribution:
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise TypeError(f"no parameter has a {type(distribution).__name__}")
