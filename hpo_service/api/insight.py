@@ -4,9 +4,9 @@ from fastapi import APIRouter
 
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.studies import PageSize, PageToken, StudyName
-from hpo_service.studies import decisions
+from hpo_service.studies import decisions, importances
 from hpo_service.studies.documents import Page
-from hpo_service.studies.insight_documents import DecisionDocument
+from hpo_service.studies.insight_documents import DecisionDocument, ImportancesDocument
 
 router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"])
 
@@ -21,3 +21,9 @@ def list_decisions(
 ) -> Page[DecisionDocument]:
     """A page of decisions in order: what was chosen, the numbers behind it, what came of it."""
     return decisions.list_decisions(session, project, name, page_size=page_size, page_token=page_token)
+
+
+@router.get("/importances", operation_id="get_importances", summary="Which parameters mattered")
+def get_importances(name: StudyName, session: SessionDependency, project: ProjectDependency) -> ImportancesDocument:
+    """Over trials at all rungs, paused and pruned ones too; and ranges that the best trials would leave."""
+    return importances.show_importances(session, project, name)

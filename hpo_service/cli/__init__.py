@@ -27,7 +27,8 @@ for command in (services.up, services.serve, services.dispatch, services.migrate
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(best.best)
-study.app.command()(insight.explain)
+for view in (insight.explain, insight.importances):
+    study.app.command()(view)
 for group in (study.app, trial.app, space.app, services.key_app):
     app.add_typer(group)
 

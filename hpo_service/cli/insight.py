@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.output import Format, OutputOption, show_json, show_table
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
+from hpo_service.cli.views import edge_warnings
 from hpo_service.client import study_path
 
 Json = dict[str, Any]
@@ -28,6 +29,21 @@ def explain(name: Name, output: OutputOption = Format.TABLE) -> None:
         show_json(decisions)
     else:
         show_table(DECISION_COLUMNS, [decision_row(decision) for decision in decisions])
+
+
+def importances(name: Name, output: OutputOption = Format.TABLE) -> None:
+    """Which parameters mattered, over trials at all rungs, paused and pruned ones too."""
+    with connect() as client:
+        found = client.get(f"{study_path(name)}/importances")
+    if output is Format.JSON:
+        show_json(found)
+        return
+    if not found["importances"]:
+        say(f"Too little is known: {found['trials']} trials have a loss, {found['needed']} are needed.")
+    rows = [(row["parameter"], f"{row['share']:.0%}", row["best"]) for row in found["importances"]]
+    show_table(("parameter", "importance", "best trial has"), rows)
+    for warning in edge_warnings(found["edges"]):
+        say(warning)
 
 
 def decision_row(decision: Json) -> list[object]:

@@ -45,6 +45,13 @@ def show_study(study: Json) -> None:
     )
     if study["best"]:
         show_table(("parameter", "value"), list(study["best"]["parameters"].items()))
+    for warning in edge_warnings(study["edges"]):
+        say(warning)
+
+
+def edge_warnings(edges: list[Json]) -> list[str]:
+    """Ranges that the best trials would leave, each with the command that widens it."""
+    return [f"Warning: {edge['message']}; widen it with: {edge['command']}" for edge in edges]
 
 
 def show_report(report: Json) -> None:

@@ -15,6 +15,7 @@ from hpo_service.cli.output import make_table, say, text
 from hpo_service.cli.views import (
     TRIAL_COLUMNS,
     best_sentence,
+    edge_warnings,
     saved,
     searched_names,
     spent,
@@ -29,6 +30,7 @@ Json = dict[str, Any]
 EXIT_STUDY_FAILED = 3
 _REFRESH_SECONDS = 1.0
 _LINES_AROUND_TRIALS = 9
+_LINES_OF_A_WARNING = 3
 
 
 def watch_study(client: Client, name: str) -> int:
@@ -54,7 +56,7 @@ def summary(study: Json) -> list[str]:
     if study["best"]:
         lines.append(f"Best: {best_sentence(study['best'])}.")
     lines.append(f"Spent: {spent(study)}. Saved by stopping early: {saved(study)}.")
-    return lines
+    return lines + edge_warnings(study["edges"])
 
 
 def _lines(client: Client, name: str, follower: Follower, check: Callable[[], None]) -> Json:
@@ -96,8 +98,10 @@ def _screen(study: Json, trials: list[Json], height: int) -> Group:
     }
     for label, value in rows.items():
         header.add_row(label, value)
+    for warning in edge_warnings(study["edges"]):
+        header.add_row("", warning)
     searched = searched_names(trials)
-    room = max(5, height - _LINES_AROUND_TRIALS)
+    room = max(5, height - _LINES_AROUND_TRIALS - _LINES_OF_A_WARNING * len(study["edges"]))
     shown = trials[-room:]
     table = make_table(
         (*TRIAL_COLUMNS, *searched, "note"),

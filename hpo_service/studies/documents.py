@@ -100,6 +100,23 @@ class BestDocument(Document):
     improvement: ImprovementDocument | None
 
 
+class EdgeDocument(Document):
+    """The best trials all have a parameter at one end of its range: better values may lie beyond."""
+
+    parameter: str
+    side: Literal["lower", "upper"]
+    best: float
+    """The value of the best trial."""
+    low: float
+    high: float
+    """The range as it is."""
+    trials: int
+    """How many trials, the best ones, lie there; chance alone would rarely put so many there."""
+    message: str
+    command: str
+    """What widens the range: of the running study, or in a clone of one that has ended."""
+
+
 class StudySummary(Document):
     """A study without its spec."""
 
@@ -129,6 +146,8 @@ class StudyDocument(StudySummary):
     """As posted."""
     resolved: dict[str, Any]
     """The spec with everything expanded: paths, preset, space, rungs."""
+    edges: list[EdgeDocument]
+    """Ranges that the best trials would leave, with the command that widens them."""
     etag: str
     """For `If-Match` of a PATCH; the `ETag` header of the same answer."""
 

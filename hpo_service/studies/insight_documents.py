@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from hpo_service.studies.documents import Document
+from hpo_service.studies.documents import Document, EdgeDocument
 
 DecisionOutcome = Literal["waiting", "running", "done", "failed", "dropped"]
 
@@ -30,3 +30,24 @@ class DecisionDocument(Document):
     loss: float | None
     """The evaluation loss that it brought; null if there is none (yet)."""
     parameters: dict[str, Any]
+
+
+class ImportanceDocument(Document):
+    """How much a parameter mattered."""
+
+    parameter: str
+    share: float
+    """The shares of all parameters sum to 1."""
+    best: Any
+    """The value of the best trial; null if it does not use the parameter."""
+
+
+class ImportancesDocument(Document):
+    """Which parameters mattered (PED-ANOVA), the largest share first."""
+
+    trials: int
+    """Trials that were compared: all with a loss, at their last rung, with the curve of a middling trial taken off."""
+    needed: int
+    """There are no importances before so many trials have a loss."""
+    importances: list[ImportanceDocument]
+    edges: list[EdgeDocument]

@@ -13,7 +13,8 @@ from hpo_service.intents import IntentKind
 from hpo_service.repository import attempts, studies, usage
 from hpo_service.studies.documents import Page, SpentDocument, StudyDocument, StudySummary
 from hpo_service.studies.efficiency import usage_document
-from hpo_service.studies.facts import read_facts
+from hpo_service.studies.facts import StudyFacts, read_facts
+from hpo_service.studies.importances import study_edges
 from hpo_service.tables import Intent, Study
 from trainer.spec import UsageSums
 
@@ -34,8 +35,8 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
         items=[
             StudySummary(
                 **_summary(
-                    session,
                     study,
+                    read_facts(session, study),
                     spent.get(study.id, _NOTHING),
                     consumed.get(study.id, _UNUSED),
                     pending.get(study.id, []),
@@ -57,10 +58,12 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     intents = studies.open_intents(session, study)
     spent = attempts.spent_by_study(session, study.project_id, [study.id]).get(study.id, _NOTHING)
     consumed = usage.usage_by_study(session, study.project_id, [study.id]).get(study.id, _UNUSED)
+    facts = read_facts(session, study)
     return StudyDocument(
-        **_summary(session, study, spent, consumed, [intent.kind for intent in intents]),
+        **_summary(study, facts, spent, consumed, [intent.kind for intent in intents]),
         spec=study.spec,
         resolved=study.resolved,
+        edges=study_edges(study, facts.trials),
         etag=etag(effective_resolved(study, intents)),
     )
 
@@ -84,8 +87,7 @@ def read_token(page_token: str) -> int:
     return int(page_token)
 
 
-def _summary(session: Session, study: Study, spent: Spent, consumed: UsageSums, pending: list[str]) -> dict[str, Any]:
-    facts = read_facts(session, study)
+def _summary(study: Study, facts: StudyFacts, spent: Spent, consumed: UsageSums, pending: list[str]) -> dict[str, Any]:
     return {
         "name": study.name,
         "state": study.state,

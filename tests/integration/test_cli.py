@@ -1,6 +1,7 @@
 """The CLI against a real API, a real database and a dispatcher whose slices end at once."""
 
 import json
+import shlex
 import socket
 import threading
 import time
@@ -163,3 +164,41 @@ def test_spaces_and_login(hpo: Hpo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_API_KEY", "hpo_key_1_wrong")
     hpo("study", "list", code=1)
     assert "not valid" in hpo.err
+
+
+@pytest.mark.usefixtures("_dispatching")
+def test_a_range_that_is_too_narrow_is_widened_by_the_command_that_is_shown(hpo: Hpo, study_file: str) -> None:
+    narrow = ("--set", "space.learning_rate.high=3e-4", "--set", "search.strategy=freeze_thaw")
+    hpo("study", "create", "-f", study_file, *narrow, "--set", "budget.max_trials=300")
+    deadline = time.monotonic() + 60
+    while not (edges := hpo.json("study", "show", "first")["edges"]):
+        assert time.monotonic() < deadline, "no edge was found"
+        time.sleep(0.2)
+    (edge,) = edges
+    assert (edge["parameter"], edge["side"], edge["high"]) == ("learning_rate", "upper", 3e-4)
+    hpo("study", "show", "first")
+    assert edge["command"] in hpo.err
+    program, *arguments = shlex.split(edge["command"])
+    assert program == "hpo"
+    hpo(*arguments)
+    while (study := hpo.json("study", "show", "first"))["pending"]:
+        time.sleep(0.1)
+    assert study["resolved"]["space"]["parameters"]["learning_rate"]["high"] == 9e-4
+    hpo("study", "cancel", "first")
+
+
+@pytest.mark.usefixtures("_dispatching")
+def test_of_an_ended_study_a_wider_clone_is_offered(hpo: Hpo, study_file: str) -> None:
+    narrow = ("--set", "space.learning_rate.high=3e-4", "--set", "search.strategy=freeze_thaw")
+    hpo("study", "create", "-f", study_file, "--watch", *narrow, "--set", "budget.max_trials=25")
+    assert "Warning: the best learning_rate" in hpo.err
+    found = hpo.json("study", "importances", "first")
+    assert found["importances"][0]["parameter"] == "learning_rate"
+    assert "learning_rate" in hpo("study", "importances", "first")
+    _, *arguments = shlex.split(found["edges"][0]["command"])
+    hpo(*arguments)
+    clone = hpo.json("study", "show", "first-wider")
+    assert clone["resolved"]["space"]["parameters"]["learning_rate"] == {
+        **hpo.json("study", "show", "first")["resolved"]["space"]["parameters"]["learning_rate"], "high": 9e-4,
+    }  # fmt: skip
+    assert "an even design" in hpo("study", "explain", "first")
