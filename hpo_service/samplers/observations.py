@@ -5,7 +5,7 @@ The Gaussian process and the genetic algorithm read one number of completed tria
 loss as complete, at the loss at which it is expected to end.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from datetime import UTC, datetime
 from math import isfinite
@@ -18,7 +18,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo_service.samplers.expectations import expected_ends, is_lost
+from hpo_service.samplers.expectations import is_lost
 from hpo_service.search_space import SearchSpace
 from hpo_service.strategies.base import StudyView, TrialView
 
@@ -50,18 +50,19 @@ def study_by_ends(
     space: SearchSpace,
     view: StudyView,
     sampler: BaseSampler,
+    ends: Mapping[int, float],
     attributes: Callable[[int], dict[str, Any]] = lambda _: {},
 ) -> optuna.Study:
-    """The same with one number a trial: complete at its expected end, running without any.
+    """The same with one number a trial: complete at its expected end, which `ends` has, running before its first loss.
 
     `attributes` answers the system attributes of the n-th complete trial, by number.
     """
-    distributions, ends = space.distributions(), expected_ends(view)
+    distributions = space.distributions()
     observations = []
     for index, number in enumerate(sorted(ends)):
         trial, values = view.trials[number], {view.trials[number].rung: ends[number]}
         observations.append(_observation(TrialState.COMPLETE, trial, distributions, values, attributes(index)))
-    unknown = (trial for trial in view.standing("running", "paused") if trial.number not in ends)
+    unknown = (trial for trial in view.standing("running", "paused") if not trial.losses)
     observations += [_observation(TrialState.RUNNING, trial, distributions, {}) for trial in unknown]
     return _study(observations, sampler)
 
