@@ -5,6 +5,7 @@ from statistics import fmean
 from hpo_service import domain
 from hpo_service.search_space import SearchSpace, advice
 from hpo_service.spec.resolved import ResolvedStudy
+from hpo_service.spec.sampling import sampler_advice
 from trainer.rows import total_examples
 from trainer.spec import Frozen
 
@@ -63,6 +64,7 @@ def warnings(resolved: ResolvedStudy, space: SearchSpace) -> list[str]:
             f"deterministic with {resolved.budget.max_parallel} slices in parallel: the order in which they end still "
             "decides; max_parallel: 1 removes that."
         )
+    found += sampler_advice(resolved.search, space, resolved.budget.max_trials)
     if resolved.eval_rows < 50:
         found.append(f"the loss is measured on {resolved.eval_rows} evaluation rows only; differences may be noise.")
     return found

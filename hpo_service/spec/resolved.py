@@ -7,6 +7,7 @@ from hpo_service import domain
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.spec.sampling import require_sampler
 from hpo_service.spec.sharding import require_within, study_training
 from hpo_service.spec.study import (
     BudgetSettings,
@@ -108,6 +109,7 @@ def resolve(
     """
     merged = expand(spec)
     require_consistent(merged)
+    require_sampler(merged.search)
     space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
     training = study_training(merged, space)
     baseline = _baseline(merged, space)
