@@ -3,6 +3,7 @@
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session
 
+from hpo_service.dispatcher import notes
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import StudyState, require_transition
 from hpo_service.intents import EventKind
@@ -17,6 +18,7 @@ def enter(session: Session, study: LiveStudy, state: StudyState, message: str = 
     payload = {"state": str(state), "message": message}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
     study.state, study.message = state, message
+    notes.refresh(study)
 
 
 def fail_study(session: Session, study: LiveStudy, message: str) -> None:

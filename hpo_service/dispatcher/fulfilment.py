@@ -8,7 +8,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings
+from hpo_service.dispatcher import endings, notes
 from hpo_service.dispatcher.jobs import apply_ended_check
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import TERMINAL, StudyState
@@ -49,6 +49,7 @@ def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
         _queue_trial(session, study, study.resolved.baseline, baseline=True)
     for point in study.resolved.enqueue:
         _queue_trial(session, study, point, baseline=False)
+    notes.refresh(study)
     apply_ended_check(session, study)
 
 
@@ -106,6 +107,7 @@ def _extend(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
     _require_live(study, "be extended")
     study.adopt(ResolvedStudy.model_validate(payload["resolved"]))
     dispatch.update_study(session, study.id, resolved=payload["resolved"])
+    notes.refresh(study)
     changed = {"budget": payload["resolved"]["budget"], "space": payload["resolved"]["space"]}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_CHANGED, changed)
 

@@ -61,6 +61,7 @@ class LiveStudy:
     check_job_id: int | None = None
     awaits_check: bool = False  #: nothing is placed before the data check has ended
     slices: dict[int, LiveSlice] = field(default_factory=dict)
+    noted: tuple[object, ...] = ()  #: what the note in optuna-dashboard was last written for
     idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
     _views: dict[int, TrialView] = field(default_factory=dict)
     _ladders: dict[float, tuple[int, ...]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings
+from hpo_service.dispatcher import endings, notes
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import StudyState, cost_usd
 from hpo_service.intents import EventKind
@@ -83,6 +83,7 @@ def _apply(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceRe
         _event(session, study, EventKind.TRIAL_NOTICE, notice.model_dump(mode="json"), piece.trial_number)
     if next_state == "done":
         _reported(session, study, piece, result)
+        notes.refresh(study)
     elif next_state == "failed":
         _failed(session, study, piece, result)
     else:
