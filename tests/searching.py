@@ -1,16 +1,27 @@
 """A study in a test: a spec in a few words, and a simulation that trains on synthetic curves."""
 
 import heapq
+import json
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpo_service.samplers import propose_assignment
-from hpo_service.search_space import SearchSpace
+from hpo_service.search_space import Assignment, SearchSpace
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.strategies import build
-from hpo_service.strategies.base import Advance, Finished, Start, StudyView, TrialView, Wait
+from hpo_service.strategies.base import (
+    Advance,
+    Finished,
+    Start,
+    Step,
+    StudyView,
+    TrialStanding,
+    TrialView,
+    Wait,
+)
 from trainer.spec import Outcome, Parameters
 
 RATE = {"low": 1e-5, "high": 1e-2, "log": True}
@@ -58,15 +69,43 @@ def synthetic_loss(parameters: Parameters, examples: int) -> float:
 
 @dataclass
 class Simulation:
-    """Workers that take as long as a slice has examples. `fails` names trials that diverge in their first slice."""
+    """Workers that take as long as a slice has examples, times the `pace` of its trial.
+
+    `fails` names trials that diverge in their first slice. `mishap` answers how the n-th attempt of a trial to reach a
+    rung ends otherwise: DONE, OOM and DIVERGED as in the service, PREEMPTED without a loss and the trial paused, LOST
+    without one and the trial failed, None with a loss that is no number. `changes` happen before the decision so
+    numbered.
+    A `forgetful` one is stopped and rebuilt from what is committed before every decision.
+    """
 
     study: ResolvedStudy
     workers: int = 1
     fails: frozenset[int] = frozenset()
+    mishap: Callable[[int, int, int], Outcome | None] = lambda number, until, attempt: Outcome.DONE
+    pace: Callable[[int], float] = lambda number: 1.0
+    changes: Mapping[int, Callable[["Simulation"], None]] = field(default_factory=dict)
+    forgetful: bool = False
     trials: list[TrialView] = field(default_factory=list)
     decisions: int = 0
+    memory: Mapping[str, Any] = field(default_factory=dict)
     spent: int = 0
     reasons: list[str] = field(default_factory=list)
+    attempts: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.adopt(self.study)
+        points = [self.study.baseline] if self.study.baseline else []
+        for point in (*points, *self.study.enqueue):
+            self.enqueue(point, baseline=not self.trials and bool(points))
+
+    def adopt(self, study: ResolvedStudy) -> None:
+        """Go on with this spec."""
+        self.study, self.space, self.strategy = study, study.search_space(), build(study)
+
+    def enqueue(self, point: Mapping[str, Any], *, baseline: bool = False) -> None:
+        """Add a waiting trial."""
+        number, sampled = len(self.trials), self.space.encode(point)
+        self.trials.append(TrialView(number=number, standing="waiting", sampled=sampled, baseline=baseline))
 
     def view(self) -> StudyView:
         return StudyView(
@@ -75,74 +114,111 @@ class Simulation:
             max_trials=self.study.budget.max_trials,
             trials=tuple(self.trials),
             ladder=self.study.ladder,
+            slots=self.workers,
+            memory=self.memory,
         )
 
     def run(self) -> Finished:
-        strategy, space = build(self.study), self.study.search_space()
-        points = [self.study.baseline] if self.study.baseline else []
-        for point in (*points, *self.study.enqueue):
-            number = len(self.trials)
-            self.trials.append(
-                TrialView(
-                    number=number,
-                    standing="waiting",
-                    sampled=space.encode(point),
-                    baseline=number == 0 and bool(points),
-                )
-            )
-        clock, running = 0, list[tuple[int, int, int]]()
+        """Until nothing is left to do. Every decision is checked on the way."""
+        clock, running = 0.0, list[tuple[float, int, int]]()
         while True:
             while len(running) < self.workers:
-                step = strategy.propose(self.view())
+                step = self._next()
                 if isinstance(step, Finished):
                     assert not running
                     return step
                 if isinstance(step, Wait):
                     assert running
                     break
-                number, until = self._begin(space, step)
-                self.reasons.append(step.reason)
-                heapq.heappush(running, (clock + until - self.trials[number].rung, number, until))
+                number, until = self._begin(step)
+                seconds = (until - self.trials[number].rung) * self.pace(number)
+                heapq.heappush(running, (clock + seconds, number, until))
             clock, number, until = heapq.heappop(running)
-            self._end(strategy, number, until)
+            self._end(number, until)
 
-    def _begin(self, space: SearchSpace, step: Start | Advance) -> tuple[int, int]:
+    def _next(self) -> Step:
+        assert self.decisions < 40 * self.study.budget.max_trials, "the study does not end"
+        if self.decisions in self.changes:
+            self.changes[self.decisions](self)
+        if self.forgetful:
+            self.memory = json.loads(json.dumps(self.memory))
+            self.adopt(ResolvedStudy.model_validate(json.loads(json.dumps(self.study.model_dump(mode="json")))))
+        return self.strategy.propose(self.view())
+
+    def _begin(self, step: Start | Advance) -> tuple[int, int]:
         if isinstance(step, Advance):
             number, until = step.trial_number, step.until_examples
             assert self.trials[number].standing == "paused"
             assert until in self.trials[number].ladder
+            assert until > self.trials[number].rung
         else:
-            known = None if step.trial_number is None else self.trials[step.trial_number]
-            fixed = {} if known is None else known.sampled
-            assignment, _ = propose_assignment(space, self.view(), self.study.search.sampler, fixed)
-            number = len(self.trials) if known is None else known.number
-            ladder = self.study.trial_rungs(assignment.parameters)
-            started = TrialView(
-                number=number,
-                standing="running",
-                sampled=assignment.sampled,
-                parameters=assignment.parameters.model_dump(),
-                ladder=ladder,
-                baseline=known is not None and known.baseline,
-            )
-            self.trials[number:] = [started, *self.trials[number + 1 :]]
-            until = ladder[0]
+            number, until = self._start(step)
+        self.reasons.append(f"{number} to {until}: {step.reason}")
         self.decisions += 1
+        self.memory = self.memory if step.memory is None else dict(step.memory)
         self.trials[number] = replace(self.trials[number], standing="running", running_to=until)
         return number, until
 
-    def _end(self, strategy: Any, number: int, until: int) -> None:
-        known = self.trials[number]
+    def _start(self, step: Start) -> tuple[int, int]:
+        known = None if step.trial_number is None else self.trials[step.trial_number]
+        assert known is None or known.standing == "waiting"
+        assert known is not None or len(self.trials) < self.study.budget.max_trials
+        fixed = {} if known is None else known.sampled
+        assignment = step.assignment
+        if assignment is None:
+            assignment, _ = propose_assignment(self.space, self.view(), self.study.search.sampler, fixed)
+        self._require_possible(assignment, fixed)
+        number = len(self.trials) if known is None else known.number
+        ladder = self.study.trial_rungs(assignment.parameters)
+        started = TrialView(
+            number=number,
+            standing="running",
+            sampled=assignment.sampled,
+            parameters=assignment.parameters.model_dump(),
+            ladder=ladder,
+            baseline=known is not None and known.baseline,
+        )
+        self.trials[number:] = [started, *self.trials[number + 1 :]]
+        return number, ladder[0]
+
+    def _require_possible(self, assignment: Assignment, fixed: Mapping[str, Any]) -> None:
+        real = {name: self.space.real(name, value) for name, value in assignment.sampled.items()}
+        assert self.space.encode(real) == assignment.sampled
+        assert self.space.decode(assignment.sampled) == assignment
+        assert self.space.feasible(assignment) is None
+        assert assignment.sampled.items() >= dict(fixed).items()
+
+    def _end(self, number: int, until: int) -> None:
+        known = replace(self.trials[number], running_to=None)
+        self.attempts[number, until] += 1
+        attempt = self.attempts[number, until]
+        outcome = Outcome.DIVERGED if number in self.fails else self.mishap(number, until, attempt)
         self.spent += until - known.rung
-        if number in self.fails:
-            self.trials[number] = replace(known, standing="failed", outcome=Outcome.DIVERGED, running_to=None)
+        if outcome in (Outcome.OOM, Outcome.DIVERGED, Outcome.LOST):
+            self.trials[number] = replace(known, standing="failed", outcome=outcome)
             return
-        loss = synthetic_loss(Parameters.model_validate(known.parameters), until)
-        reported = replace(known, losses={**known.losses, until: loss}, running_to=None)
-        self.trials[number] = reported
+        if outcome is Outcome.PREEMPTED:
+            self.trials[number] = replace(known, standing="paused")
+            return
+        self._report(known, until, math.nan if outcome is None else 1.0)
+
+    def _report(self, known: TrialView, until: int, factor: float) -> None:
+        parameters = Parameters.model_validate(known.parameters)
+        loss = factor * synthetic_loss(parameters, until)
+        folds = tuple(
+            loss * (1 + 0.05 * math.sin(fold) + 1e-3 * math.sin(known.number + until * fold)) for fold in range(8)
+        )
+        reported = replace(
+            known,
+            losses={**known.losses, until: loss},
+            fold_losses={**known.fold_losses, until: folds},
+            cost_per_example=1 + parameters.lora_r / 64,
+        )
+        self.trials[known.number] = replace(reported, standing="running")
         if until == known.ladder[-1]:
-            self.trials[number] = replace(reported, standing="complete")
+            self.trials[known.number] = replace(reported, standing="complete", outcome=Outcome.DONE)
             return
-        verdict = strategy.judge(self.view(), number)
+        verdict = self.strategy.judge(self.view(), known.number)
         self.reasons.append(verdict.reason)
-        self.trials[number] = replace(reported, standing="paused" if verdict.verdict == "pause" else "pruned")
+        standing: TrialStanding = "paused" if verdict.verdict == "pause" else "pruned"
+        self.trials[known.number] = replace(reported, standing=standing)
