@@ -20,6 +20,8 @@ _PAUSED = (
     "waits on a rung with a snapshot of all it has learnt, costs nothing, and goes on when the search picks it again. "
     "What is still paused when the study ends becomes *Pruned*."
 )
+#: on the first page of a study, where the note is not
+_ATTRIBUTE = ("paused trials", "are shown as Running; their attribute hpo_state says paused (see the note)")
 _PAGES = (
     (
         "importances",
@@ -43,6 +45,8 @@ def refresh(study: LiveStudy) -> None:
     body = _body(study, best)
     if get_note(shown) != body:
         save_note(shown, body)
+    if _ATTRIBUTE[0] not in shown.user_attrs:
+        shown.set_user_attr(*_ATTRIBUTE)
     study.noted = about
 
 

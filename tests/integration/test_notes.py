@@ -37,6 +37,7 @@ def test_the_note_follows_the_state_and_the_best_trial(sessions: Sessions, datab
     fake.hold = False
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
     study = optuna.load_study(study_name="s", storage=optuna_url(database_url))
+    assert "hpo_state" in study.user_attrs["paused trials"]
     last = note(database_url)
     assert f"Best: trial {study.best_trial.number}, loss {study.best_value:.5g}" in last
     assert "**s** is completed: all 9 trials are decided" in last
