@@ -138,7 +138,7 @@ def test_the_estimate() -> None:
     assert estimate(resolved(budget={"max_trials": 27, "max_examples": 1500})).expected_examples == 1500
 
 
-@pytest.mark.parametrize("strategy", ["asha", "median", "none"])
+@pytest.mark.parametrize("strategy", ["asha", "successive_halving", "hyperband", "median", "none"])
 def test_the_estimate_resembles_a_simulation(strategy: str) -> None:
     study = resolved(budget={"max_trials": 24}, search={"strategy": strategy}, baseline={"learning_rate": 1e-3})
     simulation = Simulation(study)
