@@ -42,16 +42,19 @@ def child(ranked: Array, random: np.random.Generator) -> Array:
     return np.where((moved < 0) | (moved > 1), random.random(len(parent)), moved)
 
 
-def proposed(ranked: Array, score: Score, settings: FreezeThawSettings, random: np.random.Generator) -> Array:
+def proposed(
+    ranked: Array, score: Score, settings: FreezeThawSettings, random: np.random.Generator, remembered: Array
+) -> Array:
     """Candidates, best score first: even draws, moves around the best of `ranked`, and moves around the best of those.
 
-    `score` answers -inf for what must not be proposed.
+    `remembered` [n, dimensions] join them from elsewhere. `score` answers -inf for what must not be proposed.
     """
     parents = ranked[: settings.local_parents]
     points = np.concatenate(
         [
             even(ranked.shape[1], settings.global_candidates, random),
             *(perturbed(parents, scale, settings.local_candidates, random) for scale in settings.local_scales),
+            remembered,
         ]
     )
     scores = score(points)

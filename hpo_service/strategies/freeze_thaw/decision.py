@@ -14,6 +14,7 @@ from hpo_service.strategies.freeze_thaw.acquisition import LEAST_CHANCE, log_exp
 from hpo_service.strategies.freeze_thaw.cube import Cube
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.strategies.freeze_thaw.knowledge import Knowledge
+from hpo_service.strategies.freeze_thaw.past import Past
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
 
 _FEWEST_MEASURED = 4
@@ -43,11 +44,16 @@ class Decision:
     """`ends_of` answers the examples [n] at the end of trials at points [n, dimensions]."""
 
     def __init__(
-        self, view: StudyView, cube: Cube, settings: FreezeThawSettings, ends_of: Callable[[Array], Array]
+        self,
+        view: StudyView,
+        cube: Cube,
+        settings: FreezeThawSettings,
+        ends_of: Callable[[Array], Array],
+        past: Past | None = None,
     ) -> None:
         self._view, self._cube, self._settings, self._ends_of = view, cube, settings, ends_of
         self._random = np.random.default_rng([view.seed, view.decision_number])
-        self._known = Knowledge(cube, view, settings, self._random)
+        self._past, self._known = past or None, Knowledge(cube, view, settings, self._random, past or None)
 
     @cached_property
     def _may_start(self) -> bool:
@@ -58,6 +64,11 @@ class Decision:
         wanted = max(self._settings.design_points, self._view.slots)
         wanted = min(wanted, max(_FEWEST_MEASURED, self._view.max_trials // 2))
         started = sum(not trial.baseline for trial in self._view.trials)
+        remembered = self._from_the_past(started, wanted)
+        if remembered is not None:
+            return remembered
+        if self._past is not None and started >= wanted and self._known.trend is None:
+            wanted += wanted // 2  # part of the design went to a past that is not trusted
         enough = started >= wanted and len(self._known.measured) >= _FEWEST_MEASURED
         if enough or not self._may_start:
             return None
@@ -66,10 +77,25 @@ class Decision:
         points = generator.random(count)[started:]
         return self._start(points, f"point {started + 1} of an even design", {"rule": "design"})
 
+    def _from_the_past(self, started: int, wanted: int) -> Start | None:
+        """Every second point of the design, unless those before are all in the worse half at the first rung."""
+        if self._past is None or started % 2 or started >= wanted or not self._may_start:
+            return None
+        points = self._past.portfolio((wanted + 1) // 2)
+        found = [self._cube.assignment(point) for point in points]
+        tried = {_key(assignment.sampled) for assignment in found if assignment is not None}
+        ranked = ranking.at_rung(self._view, self._view.ladder[0])
+        good = [_key(trial.sampled) in tried for trial in ranked]
+        if any(good) and not any(good[: (len(good) + 1) // 2]):
+            return None
+        return self._start(points, "among the best configurations of earlier studies", {"rule": "portfolio"})
+
     def by_model(self) -> Step | None:
         """The mixture; None if there is nothing to resume or to start that is worth it."""
         if not self._known.measured:
             return None
+        if self._known.trend is not None and self._random.random() < self._settings.doubt_share:
+            self._known = replace(self._known, past=None)
         step = self._by_rank() if self._random.random() < self._settings.advance_share else None
         if step is None and self._random.random() < self._settings.exploit_share:
             step = self._most_promising()
@@ -127,7 +153,12 @@ class Decision:
         if not self._may_start and np.exp(best.log_improvement) < _WORTH_IMPROVING:
             return None
         runner_up = next((option for option in options[1:] if option.name != best.name or option.trial is None), None)
-        numbers = {**self._numbers(best), **_about(runner_up, self._known.curves.best)}
+        most = max(option.log_improvement for option in options)
+        numbers: Numbers = {
+            **self._numbers(best),
+            "largest_expected_improvement": _loss(self._known.curves.best + most),
+            **_about(runner_up, self._known.curves.best),
+        }
         reason = (
             f"expected to improve the best loss by {numbers['expected_improvement']:.3g}, "
             f"at {best.cost:.2f} of a full trial"
@@ -156,13 +187,19 @@ class Decision:
         if not self._may_start or len(self._known.measured) < 2:
             return []
         best_first = candidates.proposed(
-            self._known.ranked, lambda points: self._assess(points)[-1], self._settings, self._random
+            self._known.ranked, lambda points: self._assess(points)[-1], self._settings, self._random, self._remembered
         )[: self._settings.global_candidates]
         best_first = self._cube.snap(best_first)
         return [
             _Option(None, point, *map(float, numbers))
             for point, *numbers in zip(best_first, *self._assess(best_first), strict=True)
         ]
+
+    @property
+    def _remembered(self) -> Array:
+        """The best of a trusted past."""
+        trend, count = self._known.trend, self._settings.remembered_candidates
+        return np.zeros((0, len(self._cube.names))) if trend is None else trend.top(count)
 
     def _assess(self, points: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Mean, deviation, log improvement, cost and score of new configurations, [n] each."""

@@ -13,6 +13,7 @@ from hpo_service.strategies.freeze_thaw.acquisition import CostModel, Feasibilit
 from hpo_service.strategies.freeze_thaw.cube import Cube
 from hpo_service.strategies.freeze_thaw.curves import Curves
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array, Indices, Kernel, Posterior, Sites, fit
+from hpo_service.strategies.freeze_thaw.past import Past, Trend, trend
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
 from trainer.spec import Outcome
 
@@ -28,6 +29,7 @@ class Knowledge:
     view: StudyView
     settings: FreezeThawSettings
     random: np.random.Generator
+    past: Past | None = None
 
     @cached_property
     def measured(self) -> tuple[TrialView, ...]:
@@ -68,7 +70,17 @@ class Knowledge:
         if self.kernel is self._remembered:
             return None
         theta = [round(float(value), 6) for value in self.kernel.theta]
-        return {"theta": theta, "trials": len(self.measured), "layout": self.cube.layout}
+        learnt = {"theta": theta, "trials": len(self.measured), "layout": self.cube.layout}
+        return {**learnt, "trust": self._trust} if self._trust else learnt
+
+    @property
+    def _trust(self) -> Mapping[str, float]:
+        """Weight of every earlier study; of a decision that does without the past, what was remembered."""
+        if not self.past:
+            remembered: Mapping[str, float] = self.view.memory.get("trust", {})
+            return remembered
+        weights = np.zeros(len(self.past.studies)) if self.trend is None else self.trend.weights
+        return {study: round(float(weight), 4) for study, weight in zip(self.past.studies, weights, strict=True)}
 
     @cached_property
     def _remembered(self) -> Kernel | None:
@@ -86,7 +98,23 @@ class Knowledge:
         sites = Sites(
             features=self.features[rows], times=np.log(known.ladder[known.rungs[chosen]]), trials=numbers[rows]
         )
-        return sites, known.values[chosen], known.noise[chosen]
+        values = known.values[chosen]
+        if self.trend is not None:
+            values = values - self.trend.at(self.features)[rows]
+        return sites, values, known.noise[chosen]
+
+    @cached_property
+    def trend(self) -> Trend | None:
+        """What a trusted past says of any configuration, in standardized values: the mean that the process starts from.
+
+        It is fitted to the last value of every trial.
+        """
+        if not self.past:
+            return None
+        known = self.curves
+        last = np.zeros(len(self.measured), dtype=np.intp)
+        last[known.rows] = np.arange(len(known.rows))
+        return trend(self.past, self.features, known.values[last])
 
     @cached_property
     def posterior(self) -> Posterior:
@@ -109,6 +137,8 @@ class Knowledge:
     def final(self, features: Array, ends: Array, numbers: Indices) -> tuple[Array, Array]:
         """Predicted log loss at the end: mean and standard deviation, [n] each."""
         mean, deviation = self.posterior.predict(Sites(features=features, times=np.log(ends), trials=numbers))
+        if self.trend is not None:
+            mean = mean + self.trend.at(features)
         return self.curves.log_loss(mean, ends), self.curves.scale * deviation
 
     def final_of_new(self, features: Array, ends: Array) -> tuple[Array, Array]:

@@ -25,6 +25,8 @@ class FreezeThawSettings:
     local_parents: int = 5
     local_candidates: int = 12  #: a parent and scale
     local_scales: tuple[float, ...] = (0.05, 0.15)
+    doubt_share: float = 0.25  #: decide as if there were no past, where one is trusted
+    remembered_candidates: int = 60  #: the best of earlier studies, where they are trusted
     refined_candidates: int = 8  #: the best candidates are moved a little further
     refinements: int = 2  #: so often
     resume_cost: float = 0.05  #: of any slice, in full trials: start-up, and a preference for less work
