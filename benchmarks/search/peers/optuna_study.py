@@ -30,10 +30,13 @@ class OptunaStudy:
 
     evaluates_always = True
 
-    def __init__(self, table: Table, sampler: BaseSampler, pruner: BasePruner, max_trials: int | None = None) -> None:
+    def __init__(
+        self, table: Table, seed: int, sampler: BaseSampler, pruner: BasePruner, max_trials: int | None = None
+    ) -> None:
         self._fidelities, self._max_trials = table.fidelities, max_trials
         self._space = {f"x{index}": UNIT for index in range(table.dimensions)}
-        self._study = optuna.create_study(sampler=sampler, pruner=pruner)
+        # Hyperband draws the bracket of a trial from the study's name.
+        self._study = optuna.create_study(sampler=sampler, pruner=pruner, study_name=f"seed {seed}")
         self._trials: list[optuna.Trial] = []
 
     def next(self) -> Start | Resume | None:
@@ -68,23 +71,23 @@ def _first_rung(table: Table) -> int:
 
 
 def _article(table: Table, workers: int, seed: int) -> OptunaStudy:
-    return OptunaStudy(table, TPESampler(seed=seed), MedianPruner(n_startup_trials=5), max_trials=50)
+    return OptunaStudy(table, seed, TPESampler(seed=seed), MedianPruner(n_startup_trials=5), max_trials=50)
 
 
 def _halving(table: Table, workers: int, seed: int) -> OptunaStudy:
     pruner = SuccessiveHalvingPruner(min_resource=_first_rung(table), reduction_factor=REDUCTION_FACTOR)
-    return OptunaStudy(table, TPESampler(seed=seed), pruner)
+    return OptunaStudy(table, seed, TPESampler(seed=seed), pruner)
 
 
 def _hyperband(table: Table, workers: int, seed: int) -> OptunaStudy:
     pruner = HyperbandPruner(
         min_resource=_first_rung(table), max_resource=table.fidelities, reduction_factor=REDUCTION_FACTOR
     )
-    return OptunaStudy(table, TPESampler(seed=seed), pruner)
+    return OptunaStudy(table, seed, TPESampler(seed=seed), pruner)
 
 
 def _gaussian_process(table: Table, workers: int, seed: int) -> OptunaStudy:
-    return OptunaStudy(table, GPSampler(seed=seed, deterministic_objective=True), NopPruner())
+    return OptunaStudy(table, seed, GPSampler(seed=seed, deterministic_objective=True), NopPruner())
 
 
 STRATEGIES: dict[str, Callable[[Table, int, int], OptunaStudy]] = {
