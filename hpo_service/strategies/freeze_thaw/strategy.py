@@ -12,34 +12,42 @@ from functools import cached_property
 import numpy as np
 
 from hpo_service.search_space import Constant, Dimension, SearchSpace
+from hpo_service.spec.stopping import StopWhen
 from hpo_service.strategies import ranking
 from hpo_service.strategies.base import Judgement, Start, Step, StudyView, TrialView
 from hpo_service.strategies.freeze_thaw.cube import Cube
 from hpo_service.strategies.freeze_thaw.decision import Decision
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array
+from hpo_service.strategies.freeze_thaw.past import Past
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.strategies.freeze_thaw.stopping import stopped
 from trainer.spec import Parameters
 
 
 class FreezeThaw:
-    """`total_examples` maps epochs to the examples at a trial's end."""
+    """`total_examples` maps epochs to the examples at a trial's end; `past` are earlier studies in this cube."""
 
     def __init__(
         self,
         space: SearchSpace,
         total_examples: Callable[[float], int],
         settings: FreezeThawSettings = FreezeThawSettings(),
+        past: Past | None = None,
+        stop_when: StopWhen | None = None,
     ) -> None:
-        self._space, self._cube = space, Cube(space)
-        self._total_examples, self._settings = total_examples, settings
+        self._space, self._cube, self._past = space, Cube(space), past
+        self._total_examples, self._settings, self._stop_when = total_examples, settings, stop_when
 
     def propose(self, view: StudyView) -> Step:
         """The baseline, enqueued points, an even design, then one decision of the mixture."""
         duty = ranking.first_duties(view) or next(map(_enqueued, view.standing("waiting")), None)
         if duty is not None:
             return duty
-        decision = Decision(view, self._cube, self._settings, self.ends_of)
-        return decision.design() or decision.by_model() or ranking.conclude(view)
+        decision = Decision(view, self._cube, self._settings, self.ends_of, self._past)
+        step = decision.design() or decision.by_model()
+        if step is None:
+            return ranking.conclude(view)
+        return step if self._stop_when is None else stopped(step, view, self._stop_when)
 
     def judge(self, view: StudyView, trial_number: int) -> Judgement:
         """Always pause: nothing is thrown away before the study ends."""
