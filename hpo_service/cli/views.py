@@ -38,6 +38,7 @@ def show_study(study: Json) -> None:
             **efficiency(study["usage"]),
             "saved": saved(study),
             "best": best_sentence(study["best"]),
+            "outlook": outlook_sentence(study),
             "dashboard": study["dashboard"],
             "created": study["created_at"],
             "finished": study["finished_at"],
@@ -47,6 +48,20 @@ def show_study(study: Json) -> None:
         show_table(("parameter", "value"), list(study["best"]["parameters"].items()))
     for warning in edge_warnings(study["edges"]):
         say(warning)
+
+
+def outlook_sentence(study: Json) -> str | None:
+    """What more compute would be expected to buy."""
+    outlook = study["outlook"]
+    if outlook is None:
+        return None
+    bought = {"10 GPU-hours": outlook["ten_gpu_hours"], "10 % of the bill": outlook["tenth_of_the_bill"]}
+    parts = [
+        f"another {what} would be expected to lower the best loss by {purchase['expected_improvement']:.3g} "
+        f"({purchase['expected_improvement'] / outlook['best_loss']:.2%})"
+        for what, purchase in bought.items()
+    ]
+    return f"{'; '.join(parts)} (an estimate)"
 
 
 def edge_warnings(edges: list[Json]) -> list[str]:

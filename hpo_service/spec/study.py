@@ -1,12 +1,13 @@
 """What a user posts. YAML and JSON alike; unknown keys are errors; keys written beside a preset override it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.spec.problems import problems_from
+from hpo_service.spec.stopping import StopWhen
 from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -58,6 +59,8 @@ class SearchSettings(_Section):
     """median: this many peers must have reached a rung before a trial is dropped there."""
     evaluations: Annotated[int, Field(ge=1, le=100)] = 1
     """none: how often each trial is evaluated, the end included."""
+    stop_when: StopWhen | None = None
+    """freeze_thaw: end the search early when little is left to gain."""
 
 
 class BudgetSettings(_Section):
@@ -127,18 +130,31 @@ class StudySpec(_Section):
 
 def require_consistent(spec: StudySpec) -> None:
     """Raise InvalidSpec if sections contradict each other."""
+    problems = [*_timed(spec), *_about_search(spec.search)]
+    if problems:
+        raise InvalidSpec(problems[0].detail, problems=problems)
+
+
+def _timed(spec: StudySpec) -> list[Problem]:
     timed = [key for key in ("max_gpu_hours", "max_cost_usd", "deadline") if getattr(spec.budget, key) is not None]
-    if not spec.search.deterministic or not timed:
-        return
-    problems = [
+    return [
         Problem(
             detail=f"search.deterministic does not go with budget.{key}, which depends on the clock; "
             "use max_trials or max_examples.",
             pointer=f"/budget/{key}",
         )
         for key in timed
+        if spec.search.deterministic
     ]
-    raise InvalidSpec(problems[0].detail, problems=problems)
+
+
+def _about_search(search: SearchSettings) -> Iterator[Problem]:
+    if search.stop_when is not None and search.strategy != "freeze_thaw":
+        yield Problem(
+            detail=f"search.stop_when needs a model of what is left to gain, which {search.strategy} has not; "
+            "use strategy freeze_thaw or remove stop_when.",
+            pointer="/search/stop_when",
+        )
 
 
 def parse_spec(document: object) -> StudySpec:

@@ -20,7 +20,8 @@ def build(resolved: ResolvedStudy) -> Strategy:
     search = resolved.search
     match search.strategy:
         case "freeze_thaw":
-            return FreezeThaw(resolved.search_space(), partial(total_examples, resolved.train_rows))
+            ends = partial(total_examples, resolved.train_rows)
+            return FreezeThaw(resolved.search_space(), ends, stop_when=search.stop_when)
         case "asha":
             return Asha(search.reduction_factor)
         case "successive_halving":

@@ -117,6 +117,30 @@ class EdgeDocument(Document):
     """What widens the range: of the running study, or in a clone of one that has ended."""
 
 
+class PurchaseDocument(Document):
+    """So much more compute, and by how much it is expected to lower the best loss."""
+
+    gpu_hours: float
+    usd: float | None
+    """null where no price is known."""
+    expected_improvement: float
+
+
+class OutlookDocument(Document):
+    """What more compute would be expected to buy. An estimate from the latest decision by expected improvement.
+
+    That decision expects an improvement e for c full trials of h GPU-hours; the rate e / (c h) is taken to fall like
+    1 / (GPU-hours spent), so B more after S spent bring e / (c h) * S * ln(1 + B / S).
+    """
+
+    decision: int
+    """Number of that decision."""
+    best_loss: float
+    """The best loss that it knew."""
+    ten_gpu_hours: PurchaseDocument
+    tenth_of_the_bill: PurchaseDocument
+
+
 class StudySummary(Document):
     """A study without its spec."""
 
@@ -148,6 +172,8 @@ class StudyDocument(StudySummary):
     """The spec with everything expanded: paths, preset, space, rungs."""
     edges: list[EdgeDocument]
     """Ranges that the best trials would leave, with the command that widens them."""
+    outlook: OutlookDocument | None
+    """What more compute would be expected to buy; null where the search does not say."""
     etag: str
     """For `If-Match` of a PATCH; the `ETag` header of the same answer."""
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
@@ -10,8 +11,9 @@ from sqlalchemy.orm import Session
 from hpo_service.domain import Spent
 from hpo_service.errors import InvalidRequest
 from hpo_service.intents import IntentKind
-from hpo_service.repository import attempts, studies, usage
-from hpo_service.studies.documents import Page, SpentDocument, StudyDocument, StudySummary
+from hpo_service.outlook import outlook
+from hpo_service.repository import attempts, events, studies, usage
+from hpo_service.studies.documents import OutlookDocument, Page, SpentDocument, StudyDocument, StudySummary
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import StudyFacts, read_facts
 from hpo_service.studies.importances import study_edges
@@ -64,6 +66,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
         spec=study.spec,
         resolved=study.resolved,
         edges=study_edges(study, facts.trials),
+        outlook=_outlook(session, study, spent),
         etag=etag(effective_resolved(study, intents)),
     )
 
@@ -78,6 +81,16 @@ def etag(resolved: Mapping[str, Any]) -> str:
     """Changes with what a PATCH can change, and with nothing else."""
     canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
     return f'"{sha256(canonical.encode()).hexdigest()[:20]}"'
+
+
+def _outlook(session: Session, study: Study, spent: Spent) -> OutlookDocument | None:
+    decision = events.latest_with_number(session, study.project_id, study.id, "expected_improvement")
+    if decision is None:
+        return None
+    found = outlook(decision.payload["numbers"], spent, max(study.resolved["ladder"]))
+    if found is None:
+        return None
+    return OutlookDocument.model_validate({"decision": decision.payload["decision_number"], **asdict(found)})
 
 
 def read_token(page_token: str) -> int:

@@ -69,3 +69,22 @@ def test_a_study_without_decisions_has_an_empty_list(client: TestClient) -> None
     client.post("/v1/studies", json=spec())
     assert client.get("/v1/studies/first/decisions").json() == {"items": [], "next_page_token": None}
     assert client.get("/v1/studies/second/decisions").status_code == 404
+
+
+def test_a_search_stops_on_evidence_and_says_what_more_would_buy(client: TestClient, sessions: Sessions) -> None:
+    search = {**SEARCH, "stop_when": {"regret_below": 0.02, "patience": 2}}
+    run(client, sessions, search=search, budget={"max_trials": 100})
+    study = client.get("/v1/studies/first").json()
+    assert "search.stop_when" in study["message"]
+    assert sum(study["trials"].values()) < 100
+    outlook = study["outlook"]
+    assert outlook["tenth_of_the_bill"]["gpu_hours"] == pytest.approx(study["spent"]["seconds"] / 36000)
+    assert 0 < outlook["tenth_of_the_bill"]["expected_improvement"] <= outlook["ten_gpu_hours"]["expected_improvement"]
+    assert outlook["ten_gpu_hours"]["usd"] is None
+    numbers = {d["number"]: d["numbers"] for d in pages(client, "/v1/studies/first/decisions", 500)}
+    assert outlook["best_loss"] == numbers[outlook["decision"]]["best_loss"]
+
+
+def test_a_strategy_without_a_model_has_no_outlook(client: TestClient, sessions: Sessions) -> None:
+    run(client, sessions, search={"deterministic": True}, budget={"max_trials": 4})
+    assert client.get("/v1/studies/first").json()["outlook"] is None

@@ -48,6 +48,16 @@ def test_numbers_that_yaml_left_as_text() -> None:
             "/budget/max_cost_usd",
             "depends on the clock",
         ),
+        (
+            {"search": {"strategy": "asha", "stop_when": {"regret_below": 0.01}}},
+            "/search/stop_when",
+            "use strategy freeze_thaw",
+        ),
+        (
+            {"search": {"strategy": "freeze_thaw", "stop_when": {"regret_below": 5}}},
+            "/search/stop_when/regret_below",
+            "less than 1",
+        ),
     ],
 )
 def test_mistakes(sections: dict[str, Any], pointer: str, words: str) -> None:
