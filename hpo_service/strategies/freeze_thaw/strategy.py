@@ -13,7 +13,6 @@ import numpy as np
 
 from hpo_service.search_space import Constant, Dimension, SearchSpace
 from hpo_service.spec.stopping import StopWhen
-from hpo_service.spec.stopping import StopWhen
 from hpo_service.strategies import ranking
 from hpo_service.strategies.base import Judgement, Start, Step, StudyView, TrialView
 from hpo_service.strategies.freeze_thaw.cube import Cube
@@ -21,7 +20,6 @@ from hpo_service.strategies.freeze_thaw.decision import Decision
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.strategies.freeze_thaw.past import Past
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
-from hpo_service.strategies.freeze_thaw.stopping import stopped
 from hpo_service.strategies.freeze_thaw.stopping import stopped
 from trainer.spec import Parameters
 
