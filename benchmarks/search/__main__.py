@@ -3,8 +3,8 @@
     python -m benchmarks.search --curves FOLDER [--tasks a,b] [--workers 4,16] [--seeds 20] [--strategies a,b]
 
 Every (strategy, task, workers, seed, code) is computed once. Peers' rows are committed in `benchmarks/search/results`,
-ours lie in `benchmarks/out/search` and with `--commit-ours` beside the peers'. A peer whose rows are missing needs its
-library: `make peers`. Slow peers have fewer seeds (`peers/catalogue.py`), the tables say how many.
+ours lie in the folder `rows` of `--out` and with `--commit-ours` beside the peers'. A peer whose rows are missing needs
+its library: `make peers`. Slow peers have fewer seeds (`peers/catalogue.py`), the tables say how many.
 
 Writes `table.md`, `summary.json` and, with the peers' environment, `curves.svg` and `curves.png` to `--out`. Prints the
 tables and as its last line one JSON object, whose first figures are of the tasks on which nothing was tuned:
@@ -52,7 +52,7 @@ def wanted(strategy: str, tasks: Sequence[str], options: argparse.Namespace) -> 
 def rows_of(strategy: str, cells: Sequence[Cell], options: argparse.Namespace) -> list[Row]:
     """From the shelves, else computed and shelved."""
     committed = Shelf(COMMITTED, strategy)
-    shelf = committed if strategy in PEERS else Shelf(OUT / "rows", strategy)
+    shelf = committed if strategy in PEERS else Shelf(options.out / "rows", strategy)
     found = {cell.key: shelf.find(cell) or committed.find(cell) for cell in cells}
     missing = [cell for cell in cells if found[cell.key] is None]
     if missing:
