@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import log_ndtr, ndtr
 
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array
@@ -71,9 +72,8 @@ class Feasibility:
         """[n], 1 as long as nothing has failed; a failure counts as several trials that went well."""
         if not self._failed.any():
             return np.ones(len(features))
-        squared = ((features[:, None] - self._features[None]) ** 2).sum(axis=-1)
-        weights = np.exp(-0.5 * squared / _FAILURE_LENGTH**2)
-        failures = _FAILURE_WEIGHT * (weights * self._failed).sum(axis=1)
-        successes = (weights * (1 - self._failed)).sum(axis=1) + 1
+        weights = np.exp(-0.5 * cdist(features, self._features, "sqeuclidean") / _FAILURE_LENGTH**2)
+        failures = _FAILURE_WEIGHT * (weights @ self._failed)
+        successes = weights @ (1 - self._failed) + 1
         found: Array = successes / (successes + failures)
         return found

@@ -169,8 +169,8 @@ class Knowledge:
         """Whether a configuration can be trained."""
         failed = tuple(trial for trial in self.view.standing("failed") if trial.outcome in _FACTS_ABOUT_THE_TRIAL)
         numbers = {trial.number for trial in failed}
-        sound = tuple(trial for trial in self.measured if trial.number not in numbers)
-        features = self.cube.features(self.points_of((*failed, *sound)))
+        sound = self.features[[trial.number not in numbers for trial in self.measured]]
+        features = np.concatenate([self.cube.features(self.points_of(failed)), sound])
         return Feasibility(features, np.repeat([1.0, 0.0], [len(failed), len(sound)]))
 
 
