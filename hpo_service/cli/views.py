@@ -39,6 +39,7 @@ def show_study(study: Json) -> None:
             "saved": saved(study),
             "best": best_sentence(study["best"]),
             "outlook": outlook_sentence(study),
+            "learns from": past_sentence(study["past"]),
             "dashboard": study["dashboard"],
             "created": study["created_at"],
             "finished": study["finished_at"],
@@ -64,6 +65,16 @@ def outlook_sentence(study: Json) -> str | None:
     return f"{'; '.join(parts)} (an estimate)"
 
 
+def past_sentence(past: list[Json]) -> str | None:
+    """Earlier studies with their similarity and, once there are results, how far they are trusted."""
+    return "; ".join(map(_past, past)) or None
+
+
+def _past(known: Json) -> str:
+    trust = "" if known["weight"] is None else f", trusted {known['weight']:.2f}"
+    return f"{known['study']} ({known['trials']} trials, similarity {known['similarity']:.2f}{trust})"
+
+
 def edge_warnings(edges: list[Json]) -> list[str]:
     """Ranges that the best trials would leave, each with the command that widens it."""
     return [f"Warning: {edge['message']}; widen it with: {edge['command']}" for edge in edges]
@@ -84,6 +95,7 @@ def show_report(report: Json) -> None:
             "expected": f"{report['expected_examples']} examples ({report['expected_share']:.0%} of training all)",
             "time": "unknown before the first study of this model" if seconds is None else f"about {duration(seconds)}",
             "baseline": report["baseline"],
+            "learns from": past_sentence(report["past"]),
             "data check": check_sentence(report["data_check"]),
         }
     )

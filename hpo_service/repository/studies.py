@@ -30,6 +30,14 @@ def newest_first(session: Session, project_id: int, *, before_id: int | None, li
     return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
 
 
+def opened(session: Session, project_id: int, *, limit: int | None) -> Sequence[Study]:
+    """Studies of the project that may have trials, the newest first, at most `limit`."""
+    query = select(Study).where(
+        Study.project_id == project_id, Study.deleted_at.is_(None), Study.optuna_study_id.is_not(None)
+    )
+    return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
+
+
 def add(
     session: Session, project_id: int, *, name: str, spec: dict[str, Any], resolved: dict[str, Any], state: str
 ) -> Study:

@@ -163,6 +163,19 @@ class StudySummary(Document):
     """Path of the study's page in optuna-dashboard, once the study is open there."""
 
 
+class PastDocument(Document):
+    """An earlier study that a study learns from."""
+
+    study: str
+    similarity: float
+    """How much it probably tells, from model, data and space; 1 for the same."""
+    trials: int
+    examples: int
+    """Its losses are those after so many examples."""
+    weight: float | None
+    """How far it is trusted since the model was last fitted: 0 not at all, at most its similarity; null before that."""
+
+
 class StudyDocument(StudySummary):
     """A study."""
 
@@ -170,6 +183,8 @@ class StudyDocument(StudySummary):
     """As posted."""
     resolved: dict[str, Any]
     """The spec with everything expanded: paths, preset, space, rungs."""
+    past: list[PastDocument]
+    """Earlier studies that it learns from."""
     edges: list[EdgeDocument]
     """Ranges that the best trials would leave, with the command that widens them."""
     outlook: OutlookDocument | None
@@ -286,6 +301,8 @@ class ValidationReport(Document):
     """Worker seconds at the speed of earlier studies of this model; null if there are none."""
     expected_usd: float | None
     baseline: dict[str, Any] | None
+    past: list[PastDocument]
+    """Earlier studies that it would learn from."""
     data_check: DataCheckDocument
     """The report on these data if there is one; else it is being made."""
     warnings: list[str]

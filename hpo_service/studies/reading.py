@@ -17,6 +17,7 @@ from hpo_service.studies.documents import OutlookDocument, Page, SpentDocument, 
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import StudyFacts, read_facts
 from hpo_service.studies.importances import study_edges
+from hpo_service.studies.warm_start import past_documents
 from hpo_service.tables import Intent, Study
 from trainer.spec import UsageSums
 
@@ -64,7 +65,8 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     return StudyDocument(
         **_summary(study, facts, spent, consumed, [intent.kind for intent in intents]),
         spec=study.spec,
-        resolved=study.resolved,
+        resolved={key: value for key, value in study.resolved.items() if key != "past"},
+        past=past_documents(study.resolved.get("past", []), study.memory),
         edges=study_edges(study, facts.trials),
         outlook=_outlook(session, study, spent),
         etag=etag(effective_resolved(study, intents)),

@@ -1,0 +1,34 @@
+"""What a study knows of earlier ones: stored with it when it is created, so that decisions depend on nothing else."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from trainer.spec import Frozen
+
+MOST_STUDIES = 10
+MOST_TRIALS = 200
+FEWEST_TRIALS = 4
+
+
+class Traits(Frozen):
+    """What a study's model and data are like. None: the files do not say."""
+
+    architecture: str
+    model_parameters: int | None
+    row_bytes: float
+    """Mean size of a training row in its file."""
+
+
+class PastStudy(Frozen):
+    """The trials of an earlier study.
+
+    `points` hold real values by name, of the parameters that the new study samples. `losses` are those after
+    `examples`, carried there along the common curve of that study where a trial stopped before.
+    """
+
+    study: str
+    similarity: Annotated[float, Field(ge=0, le=1)]
+    examples: int
+    points: tuple[dict[str, Any], ...]
+    losses: tuple[float, ...]
