@@ -42,8 +42,31 @@ class Improvement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What a trial reached when it was trained again, with `seeds` new seeds.
+
+    `mean` is its loss and `spread` the standard deviation between seeds (None: one seed), `half_width` that of the
+    interval of its difference to the baseline, whose mean over the seeds that both have is `baseline_mean`;
+    `difference` is ours minus the baseline's there. None where there is nothing to compare with.
+    """
+
+    trial_number: int
+    mean: float
+    spread: float | None
+    seeds: int
+    test_loss: float | None = None
+    baseline_number: int | None = None
+    baseline_mean: float | None = None
+    difference: float | None = None
+    half_width: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Best:
-    """The winner. `provisional`: no trial has reached its end, so it leads at the highest rung only."""
+    """The winner. `provisional`: no trial has reached its end, so it leads at the highest rung only.
+
+    With `confirmed`, `loss` is the mean over new seeds; else it is what the search saw, in which luck has a part.
+    """
 
     trial_number: int
     loss: float
@@ -51,6 +74,7 @@ class Best:
     provisional: bool
     parameters: Mapping[str, Any]
     improvement: Improvement | None
+    confirmed: Confirmed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +85,13 @@ class Savings:
     share: float
 
 
-def best_trial(trials: Sequence[TrialFacts]) -> Best | None:
-    """Lowest loss of the complete trials, else lowest loss at the highest rung; None before the first rung."""
+def best_trial(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed] = ()) -> Best | None:
+    """Lowest confirmed mean, else lowest loss of the complete trials, else lowest loss at the highest rung.
+
+    Of the confirmed, those count that have the most seeds: the others dropped out. None before the first rung.
+    """
+    if confirmed:
+        return _best_confirmed(trials, confirmed)
     complete = [
         (trial.value, trial.number, trial)
         for trial in trials
@@ -81,12 +110,47 @@ def best_trial(trials: Sequence[TrialFacts]) -> Best | None:
     return _best(leader, leader.intermediate[rung], rung, provisional=True, trials=trials)
 
 
+def ranking(trials: Sequence[TrialFacts], count: int) -> list[Best]:
+    """The best of the search, then the best without it, and so on."""
+    rest, ranked = list(trials), list[Best]()
+    while len(ranked) < count and (found := best_trial(rest)) is not None:
+        ranked.append(found)
+        rest = [trial for trial in rest if trial.number != found.trial_number]
+    return ranked
+
+
 def savings(trials: Sequence[TrialFacts]) -> Savings:
     """What stopping early has saved so far."""
     started = [trial for trial in trials if trial.state not in ("WAITING", "FAIL") and _total(trial) > 0]
     planned = sum(_total(trial) for trial in started)
     left = sum(max(0, _total(trial) - max(trial.intermediate, default=0)) for trial in started if _stopped(trial))
     return Savings(examples=left, share=left / planned if planned else 0.0)
+
+
+def _best_confirmed(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed]) -> Best | None:
+    most = max(one.seeds for one in confirmed)
+    won = min((one for one in confirmed if one.seeds == most), key=lambda one: (one.mean, one.trial_number))
+    winner = next((trial for trial in trials if trial.number == won.trial_number), None)
+    if winner is None:
+        return None
+    improvement = None
+    if won.baseline_number is not None and won.baseline_mean and won.difference is not None:
+        improvement = Improvement(
+            baseline_trial=won.baseline_number,
+            examples=_total(winner),
+            baseline_loss=won.baseline_mean,
+            loss=won.baseline_mean + won.difference,
+            relative=-won.difference / won.baseline_mean,
+        )
+    return Best(
+        trial_number=winner.number,
+        loss=won.mean,
+        examples=_total(winner),
+        provisional=False,
+        parameters=dict(winner.user_attrs.get("parameters", {})),
+        improvement=improvement,
+        confirmed=won,
+    )
 
 
 def _best(winner: TrialFacts, loss: float, examples: int, *, provisional: bool, trials: Sequence[TrialFacts]) -> Best:

@@ -15,7 +15,7 @@ class StudyState(StrEnum):
     RUNNING = "running"  #: slices are proposed and dispatched
     PAUSING = "pausing"  #: running slices stop at their next step boundary, with a snapshot
     PAUSED = "paused"  #: nothing runs; resume goes on from the snapshots
-    STOPPING = "stopping"  #: no new slice; the running ones finish
+    STOPPING = "stopping"  #: no new slice; the running ones finish, and then what was found may be confirmed
     COMPLETED = "completed"  #: the budget is spent or the study was stopped; the best is kept
     FAILED = "failed"  #: the study cannot go on (data error, user error, too many failures)
     CANCELLING = "cancelling"  #: running slices stop at their next step boundary
@@ -37,7 +37,9 @@ _TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {
     StudyState.PAUSED: frozenset(
         {StudyState.RUNNING, StudyState.STOPPING, StudyState.COMPLETED, StudyState.CANCELLED, StudyState.FAILED}
     ),
-    StudyState.STOPPING: frozenset({StudyState.COMPLETED, StudyState.CANCELLING, StudyState.FAILED}),
+    StudyState.STOPPING: frozenset(
+        {StudyState.RUNNING, StudyState.COMPLETED, StudyState.CANCELLING, StudyState.FAILED}
+    ),
     StudyState.CANCELLING: frozenset({StudyState.CANCELLED, StudyState.FAILED}),
     StudyState.COMPLETED: frozenset(),
     StudyState.FAILED: frozenset(),

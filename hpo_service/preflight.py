@@ -8,7 +8,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from hpo_service.errors import InvalidSpec, Problem
-from hpo_service.spec import StudySpec, expand
+from hpo_service.spec import StudySpec, Traits, expand
+from hpo_service.traits import read_traits
 from trainer.rows import RowError, count_rows_quickly, data_files, example_counts
 from trainer.spec import DataFormat
 
@@ -24,8 +25,10 @@ class Inputs:
     model_path: str
     train: str
     eval: str | None
+    test: str | None
     train_rows: int
     eval_rows: int
+    traits: Traits
 
 
 def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
@@ -40,6 +43,7 @@ def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
     rows = partial(_rows, data_format=data.format, roots=roots)
     train = _checked(problems, rows, data.train, roots, "/data/train")
     evaluation = None if data.eval is None else _checked(problems, rows, data.eval, roots, "/data/eval")
+    test = None if data.test is None else _checked(problems, rows, data.test, roots, "/data/test")
     if problems or model is None or train is None:
         raise InvalidSpec(problems[0].detail, problems=problems)
     train_rows, eval_rows = example_counts(data, train[1], None if evaluation is None else evaluation[1])
@@ -49,8 +53,10 @@ def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
         model_path=str(model[0]),
         train=str(train[0]),
         eval=None if evaluation is None else str(evaluation[0]),
+        test=None if test is None else str(test[0]),
         train_rows=train_rows,
         eval_rows=eval_rows,
+        traits=read_traits(model[0], train[0], train[1]),
     )
 
 

@@ -31,20 +31,41 @@ def fail_study(session: Session, study: LiveStudy, message: str) -> None:
 
 
 def conclude(session: Session, study: LiveStudy) -> None:
-    """Take the step that was waiting for the last running slice, if there is none left."""
-    if study.running():
+    """Take the step that was waiting for the last running slice, if there is none left.
+
+    A study that is being confirmed follows its confirmation instead.
+    """
+    if study.running() or not study.searching:
         return
     if study.state is StudyState.PAUSING:
         enter(session, study, StudyState.PAUSED)
     elif study.state is StudyState.STOPPING:
-        _finish(session, study, StudyState.COMPLETED, study.message)
+        complete(session, study, study.message)
     elif study.state is StudyState.CANCELLING:
         _finish(session, study, StudyState.FAILED if study.message else StudyState.CANCELLED, study.message)
 
 
 def complete(session: Session, study: LiveStudy, reason: str) -> None:
-    """Nothing is left to do. Nothing may run."""
-    _finish(session, study, StudyState.COMPLETED, reason)
+    """Nothing is left to search. Nothing may run. What is to be confirmed is confirmed first, see `confirming`."""
+    if study.resolved.confirm is None:
+        _finish(session, study, StudyState.COMPLETED, reason)
+    else:
+        _close(session, study)
+        study.search_ended = reason
+
+
+def end_confirmed(session: Session, study: LiveStudy, state: StudyState, message: str) -> None:
+    """Its confirmation has ended, or there is nothing to confirm."""
+    _finish(session, study, state, message)
+
+
+def say(session: Session, study: LiveStudy, message: str) -> None:
+    """Change the study's message, with an event."""
+    if message != study.message:
+        dispatch.update_study(session, study.id, message=message)
+        payload = {"state": str(study.state), "message": message}
+        dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
+        study.message = message
 
 
 def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None:
@@ -53,12 +74,16 @@ def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None
 
 
 def _finish(session: Session, study: LiveStudy, state: StudyState, message: str) -> None:
+    _close(session, study)
+    enter(session, study, state, message)
+
+
+def _close(session: Session, study: LiveStudy) -> None:
     dispatch.drop_slices(session, study.id)
     study.slices.clear()
     for trial in study.trials():
         if not trial.state.is_finished():
             _close_trial(session, study, trial.number)
-    enter(session, study, state, message)
 
 
 def _close_trial(session: Session, study: LiveStudy, number: int) -> None:
@@ -68,7 +93,7 @@ def _close_trial(session: Session, study: LiveStudy, number: int) -> None:
     study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
     if losses:
         last = losses[max(losses)]
-        study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [last])
+        study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, study.values(number, last))
         reason = f"the study ended while the trial was paused at {max(losses)} examples"
         dispatch.add_event(
             session, study.project_id, study.id, EventKind.TRIAL_PRUNED, {"reason": reason, "loss": last}, number

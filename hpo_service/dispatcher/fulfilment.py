@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings, notes
 from hpo_service.dispatcher.jobs import apply_ended_check
 from hpo_service.dispatcher.memory import LiveStudy
+from hpo_service.dispatcher.opening import open_study
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.errors import Conflict, HpoError
 from hpo_service.intents import EventKind, IntentKind
@@ -40,11 +40,7 @@ def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
     """Open the Optuna study; the baseline becomes trial 0, then the known-good points."""
     if study.optuna_study_id is not None:
         raise Conflict(f"study {study.name!r} is open already.")
-    study.optuna_study_id = study.storage.create_new_study([StudyDirection.MINIMIZE], study.optuna_name)
-    study.storage.set_study_system_attr(study.optuna_study_id, "study:metric_names", ["eval_loss"])
-    dispatch.update_study(session, study.id, optuna_study_id=study.optuna_study_id)
-    event = {"state": str(study.state), "message": study.message}
-    dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, event)
+    open_study(session, study)
     if study.resolved.baseline is not None:
         _queue_trial(session, study, study.resolved.baseline, baseline=True)
     for point in study.resolved.enqueue:
@@ -74,6 +70,8 @@ def _pause(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
 
 
 def _resume(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
+    if study.state not in (StudyState.PAUSED, StudyState.PAUSING):
+        raise Conflict(f"study {study.name!r} is {study.state}; only a paused study can be resumed.")
     endings.enter(session, study, StudyState.RUNNING)
 
 
@@ -115,6 +113,11 @@ def _extend(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
 def _delete(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     if study.state not in TERMINAL:
         raise Conflict(f"study {study.name!r} is {study.state}; cancel it before you delete it.")
+    forget(session, study)
+
+
+def forget(session: Session, study: LiveStudy) -> None:
+    """Remove an ended study from what users and Optuna see."""
     if study.optuna_study_id is not None:
         study.storage.delete_study(study.optuna_study_id)
         study.optuna_study_id = None
@@ -122,6 +125,8 @@ def _delete(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
 
 
 def _require_live(study: LiveStudy, what: str) -> None:
+    if not study.searching:
+        raise Conflict(f"the search of study {study.name!r} has ended and it cannot {what}; clone it instead.")
     if study.state in TERMINAL or study.state in (StudyState.STOPPING, StudyState.CANCELLING):
         raise Conflict(f"study {study.name!r} is {study.state} and cannot {what}; clone it instead.")
 

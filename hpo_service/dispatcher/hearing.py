@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import jobs
 from hpo_service.dispatcher.fleet import Fleet, Token, lost_result
-from hpo_service.dispatcher.fulfilment import fulfil
+from hpo_service.dispatcher.fulfilment import forget, fulfil
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.memory import LiveStudy, load_study
 from hpo_service.dispatcher.settling import settle
@@ -47,8 +47,17 @@ def fulfil_intents(session: Session, studies: Studies, open_jobs: jobs.Jobs) -> 
         if study is None:
             study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
         if fulfil(session, study, intent) and intent.kind == IntentKind.DELETE:
-            deleted.add(study.id)
+            deleted |= {study.id} | _forget_confirmation(session, studies, study)
     return deleted
+
+
+def _forget_confirmation(session: Session, studies: Studies, study: LiveStudy) -> set[int]:
+    """It goes with the study that it confirms, and has ended like it. Its id, if there is one."""
+    if study.child_id is None:
+        return set()
+    child = studies[study.child_id] = load_study(session, dispatch.study(session, study.child_id))
+    forget(session, child)
+    return {child.id}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import endings, hearing, jobs, placing
+from hpo_service.dispatcher import confirming, endings, hearing, jobs, placing
 from hpo_service.dispatcher.fleet import Fleet, lost_result
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.leader import Leadership
@@ -118,6 +118,8 @@ class Dispatcher:
         with self._sessions.begin() as session:
             self._leadership.fence(session)
             yield session
+            if self._studies is not None:
+                confirming.follow_all(session, self._studies)
             session.flush()
             for study in (self._studies or {}).values():
                 study.storage.flush(session.connection())
@@ -173,6 +175,7 @@ class Dispatcher:
         self._fleet.forget(ended.tokens, self._inbox.gone)
         self._inbox.clear()
         self._tidy(ended, deleted)
+        self._proposals.outdate()
         for study in studies.values():
             study.idle = False
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
@@ -226,8 +229,9 @@ class Dispatcher:
     def _place(self, studies: dict[int, LiveStudy]) -> None:
         """Older studies first: fill the free slots with due attempts, then with proposals."""
         self._executor.demand([study.resolved.training.ranks for study in studies.values() if _works(study)])
+        self._proposals.retain([study.id for study in studies.values() if _is_placed(study)])
         for study in list(studies.values()):
-            if study.state in _ACTIVE and study.optuna_study_id is not None and not study.awaits_check:
+            if _is_placed(study):
                 self._place_study(study)
             if study.state in TERMINAL:
                 del studies[study.id]
@@ -353,6 +357,13 @@ class Dispatcher:
         )
 
 
+def _is_placed(study: LiveStudy) -> bool:
+    """Whether the study may get slots."""
+    ready = study.optuna_study_id is not None and not study.awaits_check
+    return study.state in _ACTIVE and study.searching and ready
+
+
 def _works(study: LiveStudy) -> bool:
     """Whether the study has slices on workers, or may have some next."""
-    return bool(study.running()) or (study.state in _ACTIVE and not study.idle and not study.awaits_check)
+    wants = study.state in _ACTIVE and study.searching and not study.idle and not study.awaits_check
+    return bool(study.running()) or wants

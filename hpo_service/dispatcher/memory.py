@@ -9,12 +9,14 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from hpo_service.domain import Spent, StudyState
+from hpo_service.objectives import measured
+from hpo_service.objectives import values as objective_values
 from hpo_service.optuna_storage import StudyStorage
 from hpo_service.repository import dispatch, jobs
 from hpo_service.search_space import SearchSpace
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies import build
-from hpo_service.strategies.base import Strategy, StudyView, TrialStanding, TrialView
+from hpo_service.strategies.base import Run, Strategy, StudyView, TrialStanding, TrialView
 from hpo_service.tables import DEFAULT_PROJECT_ID, Project, Slice, Study
 from trainer.spec import Outcome, Parameters
 
@@ -56,6 +58,8 @@ class LiveStudy:
     spent: Spent
     storage: StudyStorage
     optuna_study_id: int | None
+    child_id: int | None = None  #: the study that confirms this one, whose search has ended
+    search_ended: str | None = None  #: why, in the transaction in which it ends; the confirmation begins with it
     memory: dict[str, Any] = field(default_factory=dict)
     fold_losses: dict[int, dict[int, tuple[float, ...]]] = field(default_factory=dict)  #: by trial and rung
     check_job_id: int | None = None
@@ -82,6 +86,11 @@ class LiveStudy:
         """Whether nothing may be prefetched."""
         return self.resolved.search.deterministic
 
+    @property
+    def searching(self) -> bool:
+        """Whether it may start slices of its own; not while it is being confirmed."""
+        return self.child_id is None
+
     def running(self) -> list[LiveSlice]:
         """Slices that a worker holds."""
         return [piece for piece in self.slices.values() if piece.running]
@@ -107,7 +116,13 @@ class LiveStudy:
             ladder=self.resolved.ladder,
             slots=slots,
             memory=self.memory,
+            objectives=self.resolved.search.objectives,
         )
+
+    def values(self, trial_number: int, loss: float) -> list[float]:
+        """What Optuna is told of a trial: its loss, then its value of every other objective."""
+        measures = measured(self.trials()[trial_number].user_attrs)
+        return objective_values(self.resolved.search.objectives, loss, measures)
 
     def _trial_view(self, trial: FrozenTrial, running_to: int | None) -> TrialView:
         known = self._views.get(trial.number)
@@ -125,6 +140,8 @@ class LiveStudy:
             running_to=running_to,
             cost_per_example=self._cost_per_example(trial.user_attrs),
             fold_losses=dict(self.fold_losses.get(trial.number, {})),
+            measures=measured(trial.user_attrs),
+            run=_run(trial),
         )
         if trial.state.is_finished():
             self._views[trial.number] = view
@@ -169,6 +186,11 @@ def _sampled(trial: FrozenTrial) -> Mapping[str, Any]:
     return dict(trial.params)
 
 
+def _run(trial: FrozenTrial) -> Run | None:
+    attrs = trial.user_attrs
+    return Run(candidate=attrs["candidate"], seed=attrs["seed"]) if "candidate" in attrs else None
+
+
 def _outcome(trial: FrozenTrial) -> Outcome | None:
     outcome = trial.user_attrs.get("outcome")
     return None if outcome is None else Outcome(outcome)
@@ -204,6 +226,7 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         spent=dispatch.spent(session, row.id),
         storage=StudyStorage.load(connection, study_ids),
         optuna_study_id=row.optuna_study_id,
+        child_id=dispatch.confirmation_of(session, row.id),
         memory=dict(row.memory),
         check_job_id=row.check_job_id,
         awaits_check=row.check_job_id is not None and not _is_checked(session, row.project_id, row.check_job_id),

@@ -17,6 +17,7 @@ from hpo_service.samplers import propose_assignment
 from hpo_service.search_space import Assignment, SearchSpace
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies.base import Advance, Start, Step, Strategy, StudyView
+from hpo_service.strategies.scalarization import Scalarization
 from trainer.spec import Parameters, Slice, SnapshotRef
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,22 @@ class Placement:
 
 def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
     """Pure and possibly slow: runs on a thread of its own."""
-    step = strategy.propose(view)
+    together = Scalarization(view) if len(view.objectives) > 1 else None
+    step = strategy.propose(view) if together is None else _proposed_together(strategy, resolved, together)
     if not isinstance(step, Start):
         return Proposal(decision_number=view.decision_number, step=step)
     if step.assignment is not None:
         return Proposal(decision_number=view.decision_number, step=step, assignment=step.assignment)
     fixed: Mapping[str, Any] = {} if step.trial_number is None else view.trials[step.trial_number].sampled
-    assignment, resampled = propose_assignment(space, view, resolved.search.sampler, fixed)
+    seen = view if together is None else together.curves()
+    assignment, resampled = propose_assignment(space, seen, resolved.search.sampler, fixed)
     return Proposal(decision_number=view.decision_number, step=step, assignment=assignment, resampled=resampled)
+
+
+def _proposed_together(strategy: Strategy, resolved: ResolvedStudy, together: Scalarization) -> Step:
+    """With several objectives: freeze-thaw models their curves, the other strategies rank trials."""
+    models_curves = resolved.search.strategy == "freeze_thaw"
+    return together.told(strategy.propose(together.curves() if models_curves else together.ranks()))
 
 
 def still_valid(study: LiveStudy, proposal: Proposal) -> bool:
@@ -81,7 +90,7 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal) -> LiveSlice:
         endings.enter(session, study, StudyState.RUNNING)
     if isinstance(step, Start):
         assert proposal.assignment is not None
-        number = _start_trial(study, step.trial_number, proposal.assignment)
+        number = _start_trial(study, step, proposal.assignment)
         until = study.resolved.trial_rungs(proposal.assignment.parameters)[0]
     else:
         number, until = step.trial_number, step.until_examples
@@ -134,18 +143,19 @@ def describe(session: Session, study: LiveStudy, piece: LiveSlice) -> Slice:
     return Slice(
         slice_id=piece.id,
         attempt=max(1, piece.attempt),
-        trial=study.resolved.trial_spec(Parameters.model_validate(attrs["parameters"])),
+        trial=study.resolved.trial_spec(Parameters.model_validate(attrs["parameters"]), attrs.get("seed")),
         until_examples=piece.until_examples,
         snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{max(1, piece.attempt)}",
         snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in known),
     )
 
 
-def _start_trial(study: LiveStudy, waiting_number: int | None, assignment: Assignment) -> int:
+def _start_trial(study: LiveStudy, step: Start, assignment: Assignment) -> int:
     """Create the RUNNING trial, or move the enqueued one there, with its parameters fixed. Its number."""
     assert study.optuna_study_id is not None
-    attrs = _attributes(study, assignment)
+    attrs = _attributes(study, assignment) | _run_attributes(study, step)
     distributions = study.space.distributions()
+    waiting_number = step.trial_number
     if waiting_number is None:
         template = create_trial(
             state=TrialState.RUNNING,
@@ -163,6 +173,15 @@ def _start_trial(study: LiveStudy, waiting_number: int | None, assignment: Assig
         study.storage.set_trial_user_attr(trial_id, name, value)
     study.storage.set_trial_state_values(trial_id, TrialState.RUNNING)
     return waiting_number
+
+
+def _run_attributes(study: LiveStudy, step: Start) -> dict[str, Any]:
+    """What makes the trial a run of a confirmation."""
+    plan = study.resolved.confirmation
+    if plan is None or step.run is None:
+        return {}
+    attrs: dict[str, Any] = {"candidate": step.run.candidate, "seed": step.run.seed}
+    return attrs | {"baseline": True} if plan.candidate(step.run.candidate).baseline else attrs
 
 
 def _attributes(study: LiveStudy, assignment: Assignment) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service.best import best_trial
+from hpo_service.best import ranking
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.repository.optuna_reads import TrialRow, read_trials
 from hpo_service.tables import Slice, Study
@@ -113,7 +113,8 @@ def _needs(session: Session, study: Study, keep_best: int) -> StudyNeeds:
     trials: list[TrialRow] = []
     if study.optuna_study_id is not None:
         trials = read_trials(session.connection(), study.optuna_study_id)
-    best = [path for number in _ranking(trials, keep_best) for path in _snapshots(slices, number)[:1]]
+    ranked = ranking([_facts(trial) for trial in trials], keep_best)
+    best = [path for found in ranked for path in _snapshots(slices, found.trial_number)[:1]]
     needs = StudyNeeds(best=tuple(best))
     if StudyState(study.state) in TERMINAL:
         return replace(needs, ended_at=study.finished_at.timestamp() if study.finished_at else 0.0)
@@ -139,17 +140,5 @@ def _snapshots(slices: Iterable[Slice], trial_number: int) -> list[str]:
     ]
 
 
-def _ranking(trials: Iterable[TrialRow], count: int) -> list[int]:
-    """Numbers of the best trials, best first: the best, then the best without it, and so on."""
-    rest = [
-        _Facts(trial.number, trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs)
-        for trial in trials
-    ]
-    ranked: list[int] = []
-    while len(ranked) < count:
-        found = best_trial(rest)
-        if found is None:
-            break
-        ranked.append(found.trial_number)
-        rest = [trial for trial in rest if trial.number != found.trial_number]
-    return ranked
+def _facts(trial: TrialRow) -> _Facts:
+    return _Facts(trial.number, trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs)

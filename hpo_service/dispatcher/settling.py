@@ -73,7 +73,10 @@ def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: floa
         flops=spent.flops + usage.flops,
     )
     attrs = study.trials()[piece.trial_number].user_attrs
-    for name, amount in (("seconds", usage.total_seconds()), ("examples", usage.examples), ("cost_usd", cost)):
+    amounts = {"seconds": usage.total_seconds(), "examples": usage.examples, "cost_usd": cost}
+    if any(objective.name == "train_tokens_per_second" for objective in study.resolved.search.objectives):
+        amounts |= {"tokens": usage.tokens, "train_seconds": usage.train_seconds + usage.data_seconds}
+    for name, amount in amounts.items():
         study.storage.set_trial_user_attr(piece.optuna_trial_id, name, attrs.get(name, 0) + amount)
 
 
@@ -105,20 +108,26 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
     if result.fold_losses:
         dispatch.set_fold_losses(session, piece.id, result.fold_losses)
         study.fold_losses.setdefault(piece.trial_number, {})[piece.until_examples] = result.fold_losses
-    if result.flops_per_example is not None:
-        study.storage.set_trial_user_attr(trial_id, "flops_per_example", result.flops_per_example)
+    measures = {
+        "flops_per_example": result.flops_per_example,
+        "adapter_parameters": result.adapter_parameters,
+        "test_loss": result.test_loss,
+    }
+    for name, measure in measures.items():
+        if measure is not None:
+            study.storage.set_trial_user_attr(trial_id, name, measure)
     payload = {"examples": piece.until_examples, "loss": loss, "seconds": result.usage.total_seconds()}
     _event(session, study, EventKind.TRIAL_REPORTED, payload, piece.trial_number)
     if result.finished:
         study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
-        study.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [loss])
+        study.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, study.values(piece.trial_number, loss))
         _event(session, study, EventKind.TRIAL_COMPLETED, {"loss": loss}, piece.trial_number)
         return
     study.storage.set_trial_user_attr(trial_id, "hpo_state", PAUSED)
     judgement = study.strategy.judge(study.view(), piece.trial_number)
     if judgement.verdict == "prune":
         study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
-        study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, [loss])
+        study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, study.values(piece.trial_number, loss))
     kind = EventKind.TRIAL_PRUNED if judgement.verdict == "prune" else EventKind.TRIAL_PAUSED
     _event(session, study, kind, {"reason": judgement.reason, "loss": loss}, piece.trial_number)
 

@@ -30,6 +30,29 @@ def study(session: Session, study_id: int) -> Study:
     return session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one()
 
 
+def confirmation_of(session: Session, study_id: int) -> int | None:
+    """The study that confirms this one, if its search has ended and there was something to confirm."""
+    query = select(Study.id).where(Study.parent_study_id == study_id, Study.deleted_at.is_(None))
+    return session.scalars(query).one_or_none()
+
+
+def add_confirmation(session: Session, parent_id: int, suffix: str, resolved: dict[str, Any]) -> Study:
+    """Write the study that confirms `parent_id`, queued."""
+    parent = session.scalars(select(Study).where(Study.id == parent_id)).one()
+    row = Study(
+        project_id=parent.project_id,
+        name=parent.name + suffix,
+        parent_study_id=parent.id,
+        spec=parent.spec,
+        resolved=resolved,
+        state=str(StudyState.QUEUED),
+    )
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return row
+
+
 def open_intents(session: Session) -> Sequence[Intent]:
     """Intents that nobody has acted on, in the order they were written."""
     return session.scalars(select(Intent).where(Intent.done_at.is_(None)).order_by(Intent.id).limit(100)).all()

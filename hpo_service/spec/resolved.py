@@ -7,10 +7,14 @@ from hpo_service import domain
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.spec.confirmation import ConfirmationPlan
+from hpo_service.spec.objectives import LOSS
+from hpo_service.spec.past import PastStudy, Traits
 from hpo_service.spec.sampling import require_sampler
 from hpo_service.spec.sharding import require_within, study_training
 from hpo_service.spec.study import (
     BudgetSettings,
+    ConfirmSettings,
     Metadata,
     Resources,
     SearchSettings,
@@ -37,7 +41,7 @@ class ResolvedStudy(Frozen):
 
     `baseline` and `enqueue` are points in real values that lie in the space; `ladder` holds the study's rungs in
     examples. `train_rows` and `eval_rows` are what a trial sees after split and limits. `training` holds the ranks and,
-    where there are several, the adapters that all trials share.
+    where there are several, the adapters that all trials share. `confirmation` makes it a study that confirms another.
     """
 
     metadata: Metadata
@@ -55,6 +59,10 @@ class ResolvedStudy(Frozen):
     train_rows: int
     eval_rows: int
     ladder: tuple[int, ...]
+    confirm: ConfirmSettings | None = None
+    confirmation: ConfirmationPlan | None = None
+    traits: Traits | None = None
+    past: tuple[PastStudy, ...] = ()
 
     def search_space(self) -> SearchSpace:
         """The space; keep it, building it takes a moment."""
@@ -71,9 +79,30 @@ class ResolvedStudy(Frozen):
             deadline=budget.deadline,
         )
 
-    def trial_spec(self, parameters: Parameters) -> TrialSpec:
-        """The trial that these parameters make."""
-        return TrialSpec(model=self.model, data=self.data, parameters=parameters, training=self.training)
+    def trial_spec(self, parameters: Parameters, seed: int | None = None) -> TrialSpec:
+        """The trial that these parameters make, with the study's seed or another one.
+
+        Only a confirmation looks at test rows, and it is never content with some of the evaluation rows.
+        """
+        seen = {"test": None} if self.confirmation is None else {"max_eval_examples": None}
+        training = self.training if seed is None else self.training.model_copy(update={"seed": seed})
+        data = self.data.model_copy(update=seen)
+        return TrialSpec(model=self.model, data=data, parameters=parameters, training=training)
+
+    def confirming(self, plan: ConfirmationPlan) -> Self:
+        """The study that confirms this one: nothing but the plan's runs, each from its start to its end at once.
+
+        Of the caps only the deadline holds for it.
+        """
+        budget = ResolvedBudget(
+            max_trials=len(plan.candidates) * len(plan.seeds),
+            max_parallel=self.budget.max_parallel,
+            deadline=self.budget.deadline,
+        )
+        return self.model_copy(
+            update={"budget": budget, "ladder": (), "baseline": None, "enqueue": (), "confirm": None, "past": ()}
+            | {"confirmation": plan, "search": self.search.model_copy(update={"objectives": (LOSS,)})}
+        )
 
     def trial_rungs(self, parameters: Parameters) -> tuple[int, ...]:
         """Where a trial with these parameters stops to be judged; the last one is its end."""
@@ -100,7 +129,15 @@ class ResolvedStudy(Frozen):
 
 
 def resolve(
-    spec: StudySpec, *, model_path: str, train: str, eval: str | None, train_rows: int, eval_rows: int
+    spec: StudySpec,
+    *,
+    model_path: str,
+    train: str,
+    eval: str | None,
+    train_rows: int,
+    eval_rows: int,
+    test: str | None = None,
+    traits: Traits | None = None,
 ) -> ResolvedStudy:
     """Expand the preset, check the space and every point; paths and rows were checked by the caller.
 
@@ -120,7 +157,7 @@ def resolve(
         metadata=merged.metadata,
         preset=merged.preset,
         model=merged.model.model_copy(update={"path": model_path}),
-        data=merged.data.model_copy(update={"train": train, "eval": eval}),
+        data=merged.data.model_copy(update={"train": train, "eval": eval, "test": test}),
         data_checks=merged.data_checks,
         space=space.to_json(),
         training=training,
@@ -132,6 +169,8 @@ def resolve(
         train_rows=train_rows,
         eval_rows=eval_rows,
         ladder=_ladder(merged.search, longest, space.largest("warmup_ratio")),
+        confirm=merged.confirm,
+        traits=traits,
     )
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_service.errors import InvalidSpec, Problem
+from hpo_service.spec.past import MOST_STUDIES
+from hpo_service.spec.objectives import LOSS, TIMED, WrittenObjective, require_order
 from hpo_service.spec.problems import problems_from
 from hpo_service.spec.stopping import StopWhen
 from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings
@@ -13,11 +15,22 @@ from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSetting
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000
 MAX_ENQUEUED = 1000
+_TAKEN_NAME = "confirm"
 
 StrategyName = Literal["freeze_thaw", "asha", "successive_halving", "hyperband", "median", "none"]
 SamplerName = Literal["tpe", "gp", "cmaes", "qmc", "random", "nsgaii"]
+EarlierStudies = Annotated[
+    list[Annotated[str, Field(pattern=NAME_PATTERN)]], Field(min_length=1, max_length=MOST_STUDIES)
+]
 Label = Annotated[str, Field(max_length=256)]
 Point = Annotated[dict[str, Any], Field(max_length=64)]
+
+
+def _require_free_name(name: str) -> str:
+    # In Optuna's tables project/confirm would be the confirmation of the default project's study `project`.
+    if name == _TAKEN_NAME:
+        raise ValueError(f"a study cannot be called {_TAKEN_NAME!r}; choose another name")
+    return name
 
 
 class _Section(BaseModel):
@@ -29,7 +42,7 @@ class _Section(BaseModel):
 class Metadata(_Section):
     """How the study is called."""
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_require_free_name)]
     """Unique in the project: letters, digits, dot, underscore, dash; at most 63 characters."""
     labels: Annotated[dict[str, Label], Field(max_length=32)] = Field(default_factory=dict)
     """Free text for people and filters."""
@@ -59,8 +72,16 @@ class SearchSettings(_Section):
     """median: this many peers must have reached a rung before a trial is dropped there."""
     evaluations: Annotated[int, Field(ge=1, le=100)] = 1
     """none: how often each trial is evaluated, the end included."""
+    warm_start: Literal["auto", "off"] | EarlierStudies = "auto"
+    """freeze_thaw: earlier studies of the project to learn from. auto: the most similar ones, in a deterministic study
+    none; off: none; or a list of their names. They are trusted as far as they rank the new results right."""
     stop_when: StopWhen | None = None
     """freeze_thaw: end the search early when little is left to gain."""
+    objectives: Annotated[
+        tuple[WrittenObjective, ...], Field(min_length=1, max_length=4), AfterValidator(require_order)
+    ] = (LOSS,)
+    """What to search for, the loss first. With several, every decision weighs them anew and the search looks for their
+    Pareto front; `best` stays the lowest loss."""
 
 
 class BudgetSettings(_Section):
@@ -78,6 +99,23 @@ class BudgetSettings(_Section):
     """Money, at the service's price for a GPU-hour."""
     deadline: AwareDatetime | None = None
     """A point in time with its zone, such as 2030-01-01T00:00:00Z."""
+
+
+class ConfirmSettings(_Section):
+    """After the search: the best trials and the baseline are trained again with new seeds, until they can be told
+    apart. Its bill is apart from the search's."""
+
+    top: Annotated[int, Field(ge=1, le=10)] = 3
+    """The best so many searched trials are candidates, beside the baseline."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 3
+    """Seeds (initialization and data order) that a candidate is trained with at most, one at a time."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """What it may cost: this share of budget.max_examples, without that cap of the examples that the search took. One
+    run each of the best trial and the baseline is always allowed."""
+
+
+CONFIRM_BY_DEFAULT: ConfirmSettings | None = None
+"""What a spec that does not say `confirm` gets; None: no confirmation."""
 
 
 class Resources(_Section):
@@ -119,6 +157,8 @@ class StudySpec(_Section):
     """Strategy and sampler."""
     budget: BudgetSettings = BudgetSettings()
     """Caps."""
+    confirm: ConfirmSettings | None = CONFIRM_BY_DEFAULT
+    """Whether, and how, the winner is confirmed once the search has ended; null: not at all."""
     resources: Resources = Resources()
     """What one trial occupies."""
     baseline: Point | None = None
@@ -154,6 +194,30 @@ def _about_search(search: SearchSettings) -> Iterator[Problem]:
             detail=f"search.stop_when needs a model of what is left to gain, which {search.strategy} has not; "
             "use strategy freeze_thaw or remove stop_when.",
             pointer="/search/stop_when",
+        )
+    if len(search.objectives) > 1:
+        yield from _about_objectives(search)
+
+
+def _about_objectives(search: SearchSettings) -> Iterator[Problem]:
+    if search.strategy == "median":
+        detail = "strategy median drops trials by their loss alone; use freeze_thaw or asha, or remove the objectives."
+        yield Problem(detail=detail, pointer="/search/objectives")
+    if search.stop_when is not None:
+        detail = "search.stop_when watches the loss alone; remove it or the other objectives."
+        yield Problem(detail=detail, pointer="/search/stop_when")
+    for index, objective in enumerate(search.objectives):
+        if search.deterministic and objective.name in TIMED:
+            yield Problem(
+                detail=f"search.deterministic does not go with the objective {objective.name}, which depends on the "
+                "clock; use adapter_parameters.",
+                pointer=f"/search/objectives/{index}",
+            )
+    if not isinstance(search.warm_start, str) and search.strategy != "freeze_thaw":
+        yield Problem(
+            detail=f"search.warm_start names studies, but {search.strategy} does not learn from others; use strategy "
+            "freeze_thaw or remove warm_start.",
+            pointer="/search/warm_start",
         )
 
 

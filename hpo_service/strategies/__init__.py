@@ -5,23 +5,28 @@ from functools import partial
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies.asha import Asha
 from hpo_service.strategies.base import Strategy
+from hpo_service.strategies.confirm import Confirm
 from hpo_service.strategies.freeze_thaw import FreezeThaw
+from hpo_service.strategies.freeze_thaw.recall import recall
 from hpo_service.strategies.hyperband import Hyperband
 from hpo_service.strategies.median import Median
 from hpo_service.strategies.none import NoPruning
 from hpo_service.strategies.successive_halving import SuccessiveHalving
 from trainer.rows import total_examples
 
-__all__ = ["Asha", "FreezeThaw", "Hyperband", "Median", "NoPruning", "SuccessiveHalving", "build"]
+__all__ = ["Asha", "Confirm", "FreezeThaw", "Hyperband", "Median", "NoPruning", "SuccessiveHalving", "build"]
 
 
 def build(resolved: ResolvedStudy) -> Strategy:
     """The strategy of a study."""
     search = resolved.search
+    if resolved.confirmation is not None:
+        return Confirm(resolved.confirmation)
     match search.strategy:
         case "freeze_thaw":
             ends = partial(total_examples, resolved.train_rows)
-            return FreezeThaw(resolved.search_space(), ends, stop_when=search.stop_when)
+            space = resolved.search_space()
+            return FreezeThaw(space, ends, past=recall(space, resolved.past), stop_when=search.stop_when)
         case "asha":
             return Asha(search.reduction_factor)
         case "successive_halving":

@@ -5,11 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from hpo_service.search_space import Assignment
+from hpo_service.spec.objectives import LOSS, Objective
 from trainer.spec import Outcome
 
 Numbers = Mapping[str, float | int | str | None]
 
 TrialStanding = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a trial of a confirmation is: a trial of the search trained again from its start, with another seed."""
+
+    candidate: int
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,8 @@ class TrialView:
     A running trial's `running_to` is the rung of its slice. `cost_per_example` is what a training example of this
     trial costs, evaluation included: worker seconds times devices, in a deterministic study predicted FLOPs; None
     before its first rung. `fold_losses` maps rungs to the mean losses of fixed folds of the evaluation examples, the
-    same examples for every trial; empty where they are not known.
+    same examples for every trial; empty where they are not known. `measures` are the values of the study's other
+    objectives, known after the first slice. `run` is set in a confirmation only.
     """
 
     number: int
@@ -35,6 +45,8 @@ class TrialView:
     running_to: int | None = None
     cost_per_example: float | None = None
     fold_losses: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    run: Run | None = None
 
     @property
     def rung(self) -> int:
@@ -63,6 +75,7 @@ class StudyView:
     ladder: tuple[int, ...]
     slots: int = 1
     memory: Mapping[str, Any] = field(default_factory=dict)
+    objectives: tuple[Objective, ...] = (LOSS,)
 
     def standing(self, *standings: TrialStanding) -> list[TrialView]:
         """Trials in any of the standings, by number."""
@@ -84,12 +97,14 @@ class Advance:
 class Start:
     """Begin a trial: the enqueued one with this number, or (None) a new one.
 
-    A new one has this `assignment`, or one that the study's sampler proposes. `numbers` and `memory` as in `Advance`.
+    A new one has this `assignment`, or one that the study's sampler proposes; with `run` it is that run of a
+    confirmation. `numbers` and `memory` as in `Advance`.
     """
 
     trial_number: int | None
     reason: str
     assignment: Assignment | None = None
+    run: Run | None = None
     numbers: Numbers = field(default_factory=dict)
     memory: Mapping[str, Any] | None = None
 
