@@ -268,6 +268,7 @@ class SliceRun:
             eval_tokens=evaluation.tokens if evaluation else None,
             fold_losses=evaluation.fold_losses() if evaluation else (),
             flops_per_example=self._flops_per_example if evaluation else None,
+            adapter_parameters=trial.adapter_parameters,
             test_loss=self._test_loss if evaluation else None,
             snapshot=ref,
         )

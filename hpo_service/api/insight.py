@@ -4,9 +4,9 @@ from fastapi import APIRouter
 
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.studies import PageSize, PageToken, StudyName
-from hpo_service.studies import decisions, importances
+from hpo_service.studies import decisions, importances, pareto
 from hpo_service.studies.documents import Page
-from hpo_service.studies.insight_documents import DecisionDocument, ImportancesDocument
+from hpo_service.studies.insight_documents import DecisionDocument, ImportancesDocument, ParetoDocument
 
 router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"])
 
@@ -27,3 +27,9 @@ def list_decisions(
 def get_importances(name: StudyName, session: SessionDependency, project: ProjectDependency) -> ImportancesDocument:
     """Over trials at all rungs, paused and pruned ones too; and ranges that the best trials would leave."""
     return importances.show_importances(session, project, name)
+
+
+@router.get("/pareto", operation_id="get_pareto", summary="The Pareto front of the objectives")
+def get_pareto(name: StudyName, session: SessionDependency, project: ProjectDependency) -> ParetoDocument:
+    """Trials that no other one beats in all of the study's objectives; paused ones are provisional, at their rung."""
+    return pareto.show_pareto(session, project, name)

@@ -27,7 +27,7 @@ for command in (services.up, services.serve, services.dispatch, services.migrate
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(best.best)
-for view in (insight.explain, insight.importances):
+for view in (insight.explain, insight.importances, insight.pareto):
     study.app.command()(view)
 for group in (study.app, trial.app, space.app, services.key_app):
     app.add_typer(group)

@@ -6,7 +6,7 @@ import typer
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
-from hpo_service.cli.views import edge_warnings
+from hpo_service.cli.views import edge_warnings, searched_names
 from hpo_service.client import study_path
 
 Json = dict[str, Any]
@@ -44,6 +44,30 @@ def importances(name: Name, output: OutputOption = Format.TABLE) -> None:
     show_table(("parameter", "importance", "best trial has"), rows)
     for warning in edge_warnings(found["edges"]):
         say(warning)
+
+
+def pareto(name: Name, output: OutputOption = Format.TABLE) -> None:
+    """Trials that no other one beats in all objectives of the study, the lowest loss first."""
+    with connect() as client:
+        front = client.get(f"{study_path(name)}/pareto")
+    if output is Format.JSON:
+        show_json(front)
+        return
+    names = [objective["name"] for objective in front["objectives"]]
+    points = front["items"]
+    searched = searched_names(points)
+    columns = ("trial", *(f"{one['name']} ({one['goal']})" for one in front["objectives"]), "standing", *searched)
+    show_table(columns, [pareto_row(point, names, searched) for point in points])
+    say(f"{len(points)} of {front['trials']} trials with a loss are on the front.")
+
+
+def pareto_row(point: Json, names: list[str], searched: list[str]) -> list[object]:
+    """A trial on the front: its objectives, how far it is, the searched parameters."""
+    standing = (
+        f"provisional, at {point['examples']} of {point['total_examples']}" if point["provisional"] else "complete"
+    )
+    values = [point["values"][name] for name in names]
+    return [point["trial_number"], *values, standing, *(point["parameters"].get(name) for name in searched)]
 
 
 def decision_row(decision: Json) -> list[object]:

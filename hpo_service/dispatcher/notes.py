@@ -28,6 +28,7 @@ _PAGES = (
         "which parameters mattered, over trials at all rungs (Optuna's own figures see Complete ones only)",
     ),
     ("decisions", "every decision of the search with its numbers"),
+    ("pareto", "trials that no other one beats in all objectives, paused ones too"),
     ("trials", "all trials with their losses and costs"),
 )
 

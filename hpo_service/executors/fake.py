@@ -179,6 +179,7 @@ class FakeExecutor:
             finished=loss is not None and examples >= self._total_examples,
             eval_loss=loss,
             eval_tokens=None if loss is None else 1,
+            adapter_parameters=1000 * work.trial.parameters.lora_r,
             snapshot=None if loss is None else snapshot,
             resumed_from_examples=start,
             usage=Usage(examples=examples - start, flops=1e6 * (examples - start), train_seconds=0.001),

@@ -14,7 +14,7 @@ from hpo_service.optuna_tables import trials
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """A trial as its reader sees it. `params` hold real values where the distribution knows them; times are UTC."""
+    """A trial as its reader sees it. `value` is its loss, whatever its other objectives are. `params` hold real values where the distribution knows them; times are UTC."""
 
     trial_id: int
     number: int
@@ -64,7 +64,7 @@ def _row(trial: FrozenTrial) -> TrialRow:
         trial_id=trial._trial_id,
         number=trial.number,
         state=trial.state,
-        value=trial.value,
+        value=trial.values[0] if trial.values else None,
         params=trial.params,
         intermediate_values=dict(sorted(trial.intermediate_values.items())),
         user_attrs=trial.user_attrs,

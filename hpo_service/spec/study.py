@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_service.errors import InvalidSpec, Problem
-from hpo_service.spec.past import MOST_STUDIES
 from hpo_service.spec.objectives import LOSS, TIMED, WrittenObjective, require_order
+from hpo_service.spec.past import MOST_STUDIES
 from hpo_service.spec.problems import problems_from
 from hpo_service.spec.stopping import StopWhen
 from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings

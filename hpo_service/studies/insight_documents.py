@@ -51,3 +51,33 @@ class ImportancesDocument(Document):
     """There are no importances before so many trials have a loss."""
     importances: list[ImportanceDocument]
     edges: list[EdgeDocument]
+
+
+class ObjectiveDocument(Document):
+    """One of the things that a study is searched for."""
+
+    name: str
+    goal: Literal["minimize", "maximize"]
+
+
+class ParetoPoint(Document):
+    """A trial that no other one beats in all objectives."""
+
+    trial_number: int
+    provisional: bool
+    """It has not reached its end: its loss is that of the rung it is at, and may still fall."""
+    examples: int
+    """The rung that the loss is from."""
+    total_examples: int | None
+    values: dict[str, float]
+    """By objective."""
+    parameters: dict[str, Any]
+
+
+class ParetoDocument(Document):
+    """The front over all trials with a loss, the lowest loss first."""
+
+    objectives: list[ObjectiveDocument]
+    trials: int
+    """How many trials were compared."""
+    items: list[ParetoPoint]

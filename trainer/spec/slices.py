@@ -80,6 +80,7 @@ class SliceResult(Frozen):
     eval_tokens: int | None = None
     fold_losses: tuple[float, ...] = ()
     flops_per_example: float | None = None
+    adapter_parameters: int | None = None
     test_loss: float | None = None
     train_loss: float | None = None
     snapshot: SnapshotRef | None = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hpo_service.cli.insight import DECISION_COLUMNS, decision_row
+from hpo_service.cli.insight import DECISION_COLUMNS, decision_row, pareto_row
 
 
 def decision(**changes: Any) -> dict[str, Any]:
@@ -30,3 +30,13 @@ def test_a_decision_shows_what_it_was_weighed_against() -> None:
     assert (row["trial"], row["loss"], row["rule"]) == ("3", 2.5, "improvement")
     assert row["predicted"] == "2.0123 ± 0.031"
     assert row["runner-up"] == "trial 7 + 0.0123 for 0.5"
+
+
+def test_a_trial_on_the_front_says_how_far_it_is() -> None:
+    point = {
+        "trial_number": 3, "provisional": True, "examples": 60, "total_examples": 1000,
+        "values": {"eval_loss": 2.5, "cost_usd": 0.1}, "parameters": {"lora_r": 8},
+    }  # fmt: skip
+    names = ["eval_loss", "cost_usd"]
+    assert pareto_row(point, names, ["lora_r"]) == [3, 2.5, 0.1, "provisional, at 60 of 1000", 8]
+    assert pareto_row({**point, "provisional": False}, names, [])[3] == "complete"

@@ -58,6 +58,34 @@ def test_numbers_that_yaml_left_as_text() -> None:
             "/search/stop_when/regret_below",
             "less than 1",
         ),
+        ({"search": {"objectives": ["cost_usd", "eval_loss"]}}, "/search/objectives", "write eval_loss first"),
+        ({"search": {"objectives": ["eval_loss", "eval_loss"]}}, "/search/objectives", "name one twice"),
+        (
+            {"search": {"objectives": ["eval_loss", {"name": "cost_usd", "goal": "maximize"}]}},
+            "/search/objectives/1",
+            "leave out its goal",
+        ),
+        (
+            {"search": {"strategy": "median", "objectives": ["eval_loss", "cost_usd"]}},
+            "/search/objectives",
+            "use freeze_thaw or asha",
+        ),
+        (
+            {"search": {"deterministic": True, "objectives": ["eval_loss", "cost_usd"]}},
+            "/search/objectives/1",
+            "use adapter_parameters",
+        ),
+        (
+            {
+                "search": {
+                    "strategy": "freeze_thaw",
+                    "stop_when": {"regret_below": 0.1},
+                    "objectives": ["eval_loss", "adapter_parameters"],
+                }
+            },
+            "/search/stop_when",
+            "remove it or the other objectives",
+        ),
     ],
 )
 def test_mistakes(sections: dict[str, Any], pointer: str, words: str) -> None:
@@ -92,3 +120,14 @@ def test_the_schema_describes_every_field_of_ours() -> None:
     for model in ("StudySpec", "Metadata", "SearchSettings", "BudgetSettings", "Resources"):
         for name, field in ours[model]["properties"].items():
             assert "description" in field or "description" in ours[field["$ref"].split("/")[-1]], f"{model}.{name}"
+
+
+def test_objectives_are_names_or_have_a_goal() -> None:
+    written = ["eval_loss", {"name": "train_tokens_per_second", "goal": "maximize"}, {"name": "adapter_parameters"}]
+    objectives = parse_spec(document(search={"objectives": written})).search.objectives
+    assert [(one.name, one.goal) for one in objectives] == [
+        ("eval_loss", "minimize"),
+        ("train_tokens_per_second", "maximize"),
+        ("adapter_parameters", "minimize"),
+    ]
+    assert [one.name for one in parse_spec(document()).search.objectives] == ["eval_loss"]
