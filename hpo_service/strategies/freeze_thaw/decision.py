@@ -14,6 +14,7 @@ from hpo_service.strategies.freeze_thaw.acquisition import LEAST_CHANCE, log_exp
 from hpo_service.strategies.freeze_thaw.cube import Cube
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.strategies.freeze_thaw.knowledge import Knowledge
+from hpo_service.strategies.freeze_thaw.opening import Opening, key_of
 from hpo_service.strategies.freeze_thaw.past import Past
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
 
@@ -53,7 +54,8 @@ class Decision:
     ) -> None:
         self._view, self._cube, self._settings, self._ends_of = view, cube, settings, ends_of
         self._random = np.random.default_rng([view.seed, view.decision_number])
-        self._past, self._known = past or None, Knowledge(cube, view, settings, self._random, past or None)
+        self._opening = Opening(view, cube, past) if past else None
+        self._known = Knowledge(cube, view, settings, self._random, past or None)
 
     @cached_property
     def _may_start(self) -> bool:
@@ -64,11 +66,14 @@ class Decision:
         wanted = max(self._settings.design_points, self._view.slots)
         wanted = min(wanted, max(_FEWEST_MEASURED, self._view.max_trials // 2))
         started = sum(not trial.baseline for trial in self._view.trials)
-        remembered = self._from_the_past(started, wanted)
-        if remembered is not None:
-            return remembered
-        if self._past is not None and started >= wanted and self._known.trend is None:
-            wanted += wanted // 2  # part of the design went to a past that is not trusted
+        if self._opening is not None:
+            trusted = started < wanted or self._known.trend is not None
+            if trusted and self._opening.leader is not None:
+                return self._advance(self._opening.leader, "the leader of earlier studies", {"rule": "leader"})
+            if started < wanted and started % 2 == 0 and self._may_start and not self._opening.misleads:
+                return self._start(self._opening.points, "good in earlier studies", {"rule": "portfolio"})
+            if not trusted:
+                wanted += wanted // 2  # part of the design went to a past that misleads
         enough = started >= wanted and len(self._known.measured) >= _FEWEST_MEASURED
         if enough or not self._may_start:
             return None
@@ -76,19 +81,6 @@ class Decision:
         count = 1 << max(4, started.bit_length())
         points = generator.random(count)[started:]
         return self._start(points, f"point {started + 1} of an even design", {"rule": "design"})
-
-    def _from_the_past(self, started: int, wanted: int) -> Start | None:
-        """Every second point of the design, unless those before are all in the worse half at the first rung."""
-        if self._past is None or started % 2 or started >= wanted or not self._may_start:
-            return None
-        points = self._past.portfolio((wanted + 1) // 2)
-        found = [self._cube.assignment(point) for point in points]
-        tried = {_key(assignment.sampled) for assignment in found if assignment is not None}
-        ranked = ranking.at_rung(self._view, self._view.ladder[0])
-        good = [_key(trial.sampled) in tried for trial in ranked]
-        if any(good) and not any(good[: (len(good) + 1) // 2]):
-            return None
-        return self._start(points, "among the best configurations of earlier studies", {"rule": "portfolio"})
 
     def by_model(self) -> Step | None:
         """The mixture; None if there is nothing to resume or to start that is worth it."""
@@ -235,16 +227,12 @@ class Decision:
 
     def _start(self, points: Array, reason: str, numbers: Numbers) -> Start | None:
         """The first of `points` that can be trained and is new, else an even draw; None if the space is exhausted."""
-        tried = {_key(trial.sampled) for trial in self._view.trials}
+        tried = {key_of(trial.sampled) for trial in self._view.trials}
         for point in (*points, *candidates.even(len(self._cube.names), _DRAWS, self._random)):
             found = self._cube.assignment(point)
-            if found is not None and _key(found.sampled) not in tried:
+            if found is not None and key_of(found.sampled) not in tried:
                 return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
         return None
-
-
-def _key(sampled: object) -> str:
-    return repr(sorted(dict(sampled).items()))  # type: ignore[call-overload]
 
 
 def _loss(log_loss: float) -> float:

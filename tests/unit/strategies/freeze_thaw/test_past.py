@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from hpo_service.search_space import SearchSpace
-from hpo_service.strategies.base import Start, StudyView, TrialView
+from hpo_service.strategies.base import Advance, Start, Step, StudyView, TrialView
 from hpo_service.strategies.freeze_thaw import FreezeThaw
 from hpo_service.strategies.freeze_thaw.cube import Cube
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array, Posterior, Sites, fit
@@ -104,7 +104,12 @@ def test_the_model_starts_from_the_trend_and_goes_on_as_cold_without_trust() -> 
     assert spearmanr(warm[0], loss(points)).statistic > 0.9
 
 
-def decisions(past: Past | None, views: list[StudyView]) -> list[object]:
+def rule_of(step: Step) -> object:
+    assert isinstance(step, Start | Advance)
+    return step.numbers["rule"]
+
+
+def decisions(past: Past | None, views: list[StudyView]) -> list[Step]:
     strategy = FreezeThaw(SPACE, lambda _: 100, past=past)
     return [strategy.propose(view) for view in views]
 
@@ -115,7 +120,7 @@ def test_without_a_past_every_decision_is_what_it_was() -> None:
     assert decisions(None, views) == decisions(Past(CUBE, [table(3)]), views)
 
 
-def test_the_design_alternates_and_gives_up_on_what_was_bad() -> None:
+def test_the_design_alternates_the_leader_goes_on_and_what_is_bad_is_given_up() -> None:
     past = Past(CUBE, [table()])
     empty = replace(measured(0), decision_number=0)
     first = FreezeThaw(SPACE, lambda _: 100, past=past).propose(empty)
@@ -123,14 +128,15 @@ def test_the_design_alternates_and_gives_up_on_what_was_bad() -> None:
     assert first.assignment is not None
     assert first.numbers["rule"] == "portfolio"
     assert loss(CUBE.locate(first.assignment.sampled)[None])[0] < 1.02
-    rules = []
-    for tried_loss in (0.5, 9.0):
-        tried = replace(measured(2).trials[0], sampled=first.assignment.sampled, losses={10: tried_loss})
-        view = replace(empty, trials=(tried, measured(2).trials[1]))
-        step = FreezeThaw(SPACE, lambda _: 100, past=past).propose(view)
-        assert isinstance(step, Start)
-        rules.append(step.numbers["rule"])
-    assert rules == ["portfolio", "design"]
+    tried = replace(measured(2).trials[0], sampled=first.assignment.sampled)
+    standings = (
+        replace(tried, losses={10: 0.5}),
+        replace(tried, losses={10: 0.5}, standing="running"),
+        replace(tried, losses={10: 9.0}),
+    )
+    other = measured(2).trials[1]
+    steps = decisions(past, [replace(empty, trials=(standing, other)) for standing in standings])
+    assert [rule_of(step) for step in steps] == ["leader", "portfolio", "design"]
 
 
 def mixed_space() -> SearchSpace:
