@@ -5,8 +5,9 @@ import random
 import pytest
 
 from hpo_service.presets import PRESETS, load_preset
-from hpo_service.spec import estimate
-from tests.searching import resolved
+from hpo_service.spec import Traits, estimate, parse_spec, resolve
+from hpo_service.spec.points import completed
+from tests.searching import document, resolved
 from trainer.spec import Parameters
 
 
@@ -31,6 +32,45 @@ def test_every_preset_has_its_published_default_as_a_complete_baseline(name: str
     parameters = space.decode(space.encode(study.baseline)).parameters
     published = load_preset(name).baseline
     assert published == {key: getattr(parameters, key, published[key]) for key in published}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_known_point_of_a_preset_lies_in_its_space_and_says_where_it_comes_from(name: str) -> None:
+    preset, study = load_preset(name), resolved(preset=name)
+    space = study.search_space()
+    assert len(preset.portfolio) >= 2
+    for known in preset.portfolio:
+        assert known.source
+        assert known.from_parameters < known.to_parameters
+        point = completed(space, known.values, preset.baseline)
+        parameters = space.decode(space.encode(point)).parameters.model_dump()
+        assert {key: value for key, value in known.values.items() if parameters.get(key, value) != value} == {}
+        assert point != study.baseline
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_known_points_are_tried_after_the_baseline_up_to_a_third_of_the_trials(name: str) -> None:
+    study = resolved(preset=name)
+    most = study.budget.max_trials // 3
+    assert 2 <= len(study.enqueue) <= most
+    assert len({str(point) for point in (*study.enqueue, study.baseline)}) == len(study.enqueue) + 1
+    assert resolved(preset=name, budget={"max_trials": 2}).enqueue == ()
+
+
+def test_known_points_depend_on_the_size_of_the_model_and_come_after_the_users() -> None:
+    spec = parse_spec(document(preset="quick", enqueue=[{"learning_rate": 4e-4}]))
+    files = {"model_path": "/m", "train": "/t", "eval": None, "train_rows": 1000, "eval_rows": 100}
+    rates = []
+    for parameters in (1_000_000_000, 70_000_000_000):
+        traits = Traits(architecture="LlamaForCausalLM", model_parameters=parameters, row_bytes=100.0)
+        study = resolve(spec, **files, traits=traits)  # type: ignore[arg-type]
+        rates.append([point["learning_rate"] for point in study.enqueue])
+    assert rates == [[4e-4, 5e-4, 1e-3], [4e-4, 3e-4, 1e-4]]
+
+
+def test_known_points_outside_the_users_space_are_left_out() -> None:
+    narrow = {"learning_rate": {"low": 1e-4, "high": 4e-4, "log": True}}
+    assert resolved(preset="quick", space=narrow).enqueue == ({"learning_rate": 3e-4}, {"learning_rate": 1e-4})
 
 
 @pytest.mark.parametrize("name", PRESETS)
