@@ -7,6 +7,7 @@ from hpo_service import domain
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.spec import points
 from hpo_service.spec.confirmation import ConfirmationPlan
 from hpo_service.spec.objectives import LOSS
 from hpo_service.spec.past import PastStudy, Traits
@@ -151,8 +152,6 @@ def resolve(
     training = study_training(merged, space)
     baseline = _baseline(merged, space)
     longest = total_examples(train_rows, space.largest("epochs"))
-    enqueue = tuple(_point(space, point, f"/enqueue/{index}") for index, point in enumerate(merged.enqueue))
-    _require_room(merged, len(enqueue) + (baseline is not None))
     return ResolvedStudy(
         metadata=merged.metadata,
         preset=merged.preset,
@@ -165,7 +164,7 @@ def resolve(
         budget=_budget(merged),
         resources=merged.resources,
         baseline=baseline,
-        enqueue=enqueue,
+        enqueue=_enqueued(merged, space, baseline, traits),
         train_rows=train_rows,
         eval_rows=eval_rows,
         ladder=_ladder(merged.search, longest, space.largest("warmup_ratio")),
@@ -196,36 +195,32 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _baseline(spec: StudySpec, space: SearchSpace) -> dict[str, Any] | None:
     """The user's point, completed with published values; else the published values if all of them lie in the space."""
     published = load_preset(spec.preset).baseline if spec.preset is not None else {}
-    known = {**Parameters().model_dump(), **published}
     if spec.baseline is not None:
-        point = _point(space, spec.baseline, "/baseline")
-        for name in space.dimensions:
-            if name in known and name not in point and _fits(space, {**point, name: known[name]}):
-                point[name] = known[name]
-        return point
+        return points.completed(space, _point(space, spec.baseline, "/baseline"), published)
     if spec.preset is None:
         return None
-    point = {}
-    for name in space.dimensions:
-        if name in known and _fits(space, {**point, name: known[name]}):
-            point[name] = known[name]
-    return point if _is_complete(space, point) else None
+    point = points.completed(space, {}, published)
+    return point if points.is_complete(space, point) else None
 
 
-def _fits(space: SearchSpace, point: Mapping[str, Any]) -> bool:
-    try:
-        space.encode(point)
-    except InvalidSpec:
-        return False
-    return True
-
-
-def _is_complete(space: SearchSpace, point: Mapping[str, Any]) -> bool:
-    try:
-        space.decode(space.encode(point))
-    except InvalidSpec:
-        return False
-    return True
+def _enqueued(
+    spec: StudySpec, space: SearchSpace, baseline: dict[str, Any] | None, traits: Traits | None
+) -> tuple[dict[str, Any], ...]:
+    """The user's points, then those that the preset knows: at most a third of the trials."""
+    written = [_point(space, point, f"/enqueue/{index}") for index, point in enumerate(spec.enqueue)]
+    tried = [*written, *([] if baseline is None else [baseline])]
+    _require_room(spec, len(tried))
+    if spec.preset is None:
+        return tuple(written)
+    most = spec.budget.max_trials
+    known = points.portfolio(
+        space,
+        load_preset(spec.preset),
+        None if traits is None else traits.model_parameters,
+        besides=tried,
+        room=min(most // 3, most - len(tried)),
+    )
+    return (*written, *known)
 
 
 def _point(space: SearchSpace, written: Mapping[str, Any], pointer: str) -> dict[str, Any]:
@@ -237,10 +232,10 @@ def _point(space: SearchSpace, written: Mapping[str, Any], pointer: str) -> dict
     return {name: space.real(name, value) for name, value in coded.items()}
 
 
-def _require_room(spec: StudySpec, points: int) -> None:
-    if points > spec.budget.max_trials:
+def _require_room(spec: StudySpec, count: int) -> None:
+    if count > spec.budget.max_trials:
         detail = (
-            f"baseline and enqueue are {points} points but budget.max_trials is {spec.budget.max_trials}; "
+            f"baseline and enqueue are {count} points but budget.max_trials is {spec.budget.max_trials}; "
             "raise it or remove points."
         )
         raise InvalidSpec(detail, problems=[Problem(detail=detail, pointer="/budget/max_trials")])
