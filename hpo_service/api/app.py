@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from hpo_service.api import (
+    confirmation,
     dashboard,
     data_checks,
     documentation,
@@ -21,6 +22,7 @@ from hpo_service.api import (
     problems,
     search_spaces,
     studies,
+    suggestion,
     trials,
 )
 from hpo_service.api.guard import Guard
@@ -74,7 +76,9 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     problems.install(app)
     app.include_router(studies.validation)
     for module in (
+        suggestion,
         studies,
+        confirmation,
         insight,
         data_checks,
         trials,

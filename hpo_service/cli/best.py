@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hpo_service.cli.confirmation import confirmed_words
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
 from hpo_service.client import Client, study_path
@@ -35,6 +36,9 @@ def best(
     """Export the best parameters of a study."""
     with connect() as client:
         text = export(client, study, format)
+        known = confirmed_words(client.get(f"{study_path(study)}/best"))
+    if known is not None:
+        say(f"Confirmed: {known}.")
     if output is None:
         typer.echo(text, nl=False)
         return

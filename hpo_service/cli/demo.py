@@ -16,6 +16,7 @@ import typer
 
 import hpo_service
 from hpo_service.cli.best import ExportFormat, export, write
+from hpo_service.cli.confirmation import bill_of, sentence_of
 from hpo_service.cli.documents import apply_settings, read_document
 from hpo_service.cli.output import say, show_table, stdout
 from hpo_service.cli.services import load_settings
@@ -183,6 +184,8 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
     for label, value in (
         ("best", f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' * best['provisional']}"),
         ("gain", gain_sentence(best)),
+        ("confirmation", sentence_of(study)),
+        ("confirming took", bill_of(study)),
         ("saved by pruning", saved(study)),
         ("spent", spent(study)),
         ("config", str(file)),
@@ -190,7 +193,8 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
         ("dashboard", f"{service.client.url}{study['dashboard'] or '/dashboard'}"),
         ("bring it up again", f"HPO_HOME={file.parent} hpo up"),
     ):
-        console.print(f"{label + ':':19}{value}", soft_wrap=True)
+        if value is not None:
+            console.print(f"{label + ':':19}{value}", soft_wrap=True)
 
 
 def _stays() -> bool:

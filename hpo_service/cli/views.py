@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hpo_service.cli.confirmation import bill_of, confirmed_words, expected_bill, sentence_of, show_candidates
 from hpo_service.cli.figures import check_sentence, efficiency, gibibytes, percent, ran_as, whole
 from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
 
@@ -38,6 +39,8 @@ def show_study(study: Json) -> None:
             **efficiency(study["usage"]),
             "saved": saved(study),
             "best": best_sentence(study["best"]),
+            "confirmation": sentence_of(study),
+            "confirming took": bill_of(study),
             "outlook": outlook_sentence(study),
             "learns from": past_sentence(study["past"]),
             "dashboard": study["dashboard"],
@@ -45,6 +48,7 @@ def show_study(study: Json) -> None:
             "finished": study["finished_at"],
         }
     )
+    show_candidates(study)
     if study["best"]:
         show_table(("parameter", "value"), list(study["best"]["parameters"].items()))
     for warning in edge_warnings(study["edges"]):
@@ -93,6 +97,7 @@ def show_report(report: Json) -> None:
             "rungs": ", ".join(map(str, report["ladder"])) + " examples",
             "rows": f"{report['train_rows']} to train on, {report['eval_rows']} to evaluate on",
             "expected": f"{report['expected_examples']} examples ({report['expected_share']:.0%} of training all)",
+            "confirmation": expected_bill(report),
             "time": "unknown before the first study of this model" if seconds is None else f"about {duration(seconds)}",
             "baseline": report["baseline"],
             "learns from": past_sentence(report["past"]),
@@ -182,6 +187,9 @@ def best_sentence(best: Json | None) -> str:
     """The winner in one line."""
     if best is None:
         return "none yet"
+    known = confirmed_words(best)
+    if known is not None:
+        return f"trial {best['trial_number']}, {known}, {gain_sentence(best)}"
     sentence = f"trial {best['trial_number']}, loss {best['loss']:.4f} after {best['examples']} examples"
     if best["provisional"]:
         sentence += " (provisional)"

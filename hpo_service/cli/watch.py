@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpo_service.cli.confirmation import sentence_of
 from hpo_service.cli.follow import Follower, following, patient_pages, patient_study
 from hpo_service.cli.output import make_table, say, text
 from hpo_service.cli.views import (
@@ -55,6 +56,8 @@ def summary(study: Json) -> list[str]:
     lines = [f"Study {study['name']} is {study['state']}{': ' + study['message'] if study['message'] else '.'}"]
     if study["best"]:
         lines.append(f"Best: {best_sentence(study['best'])}.")
+    if (confirmed := sentence_of(study)) is not None:
+        lines.append(f"Confirmation: {confirmed}")
     lines.append(f"Spent: {spent(study)}. Saved by stopping early: {saved(study)}.")
     return lines + edge_warnings(study["edges"])
 
@@ -93,6 +96,7 @@ def _screen(study: Json, trials: list[Json], height: int) -> Group:
     rows = {
         "study": f"{study['name']} is {study['state']}, {len(trials)} of {study['max_trials']} trials",
         "best": best_sentence(study["best"]),
+        **({"confirmation": sentence_of(study)} if study["confirmation"] else {}),
         "spent": spent(study),
         "saved": saved(study),
     }

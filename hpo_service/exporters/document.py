@@ -38,6 +38,20 @@ def best_document(study: StudyFacts, best: Best, resolved: ResolvedStudy, *, now
     )
 
 
+def _confirmed(best: Best) -> dict[str, Any]:
+    """With new seeds the loss is a mean, and known to be no luck."""
+    known = best.confirmed
+    if known is None:
+        return {}
+    return {
+        "confirmed_seeds": known.seeds,
+        "confirmed_spread": known.spread,
+        "confirmed_difference": known.difference,
+        "confirmed_half_width": known.half_width,
+        "test_loss": known.test_loss,
+    }
+
+
 def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "study": study.name,
@@ -46,6 +60,7 @@ def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: dat
         "loss": best.loss,
         "examples": best.examples,
         "provisional": best.provisional,
+        **_confirmed(best),
         "baseline_loss": best.improvement.baseline_loss if best.improvement else None,
         "strategy": study.strategy or None,
         "search_seed": study.seed,

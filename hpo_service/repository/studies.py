@@ -23,8 +23,13 @@ def find_and_lock(session: Session, project_id: int, name: str) -> Study:
 
 
 def newest_first(session: Session, project_id: int, *, before_id: int | None, limit: int) -> Sequence[Study]:
-    """Up to `limit` studies, the newest first; with `before_id`, only those made before that one."""
-    query = select(Study).where(Study.project_id == project_id, Study.deleted_at.is_(None))
+    """Up to `limit` studies, the newest first; with `before_id`, only those made before that one.
+
+    Those that confirm another one are shown with it, not beside it.
+    """
+    query = select(Study).where(
+        Study.project_id == project_id, Study.deleted_at.is_(None), Study.parent_study_id.is_(None)
+    )
     if before_id is not None:
         query = query.where(Study.id < before_id)
     return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
@@ -36,6 +41,14 @@ def opened(session: Session, project_id: int, *, limit: int | None) -> Sequence[
         Study.project_id == project_id, Study.deleted_at.is_(None), Study.optuna_study_id.is_not(None)
     )
     return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
+
+
+def confirmation_of(session: Session, study: Study) -> Study | None:
+    """The study that confirms this one, if its search has ended and there was something to confirm."""
+    query = select(Study).where(
+        Study.project_id == study.project_id, Study.parent_study_id == study.id, Study.deleted_at.is_(None)
+    )
+    return session.scalars(query).one_or_none()
 
 
 def add(

@@ -18,7 +18,10 @@ MEDIAN_SURVIVORS = 0.75
 
 
 class Estimate(Frozen):
-    """Expected numbers; `expected_share` compares with training every trial to its end."""
+    """Expected numbers; `expected_share` compares with training every trial to its end.
+
+    A confirmation comes on top, with at most so many runs and examples; None without one.
+    """
 
     dimensions: int
     trials: int
@@ -27,6 +30,8 @@ class Estimate(Frozen):
     expected_examples: int
     full_examples: int
     expected_share: float
+    confirmation_examples: int | None
+    confirmation_runs: int | None
     warnings: tuple[str, ...]
 
 
@@ -41,6 +46,7 @@ def estimate(resolved: ResolvedStudy) -> Estimate:
     cap = resolved.budget.max_examples
     expected = round(examples if cap is None else min(examples, cap))
     full = resolved.budget.max_trials * mean_total
+    runs = _confirmation_runs(resolved, cap or expected, mean_total)
     return Estimate(
         dimensions=len(space.dimensions),
         trials=resolved.budget.max_trials,
@@ -49,6 +55,8 @@ def estimate(resolved: ResolvedStudy) -> Estimate:
         expected_examples=expected,
         full_examples=full,
         expected_share=expected / full,
+        confirmation_examples=None if runs is None else runs * mean_total,
+        confirmation_runs=runs,
         warnings=tuple(warnings(resolved, space)),
     )
 
@@ -64,10 +72,25 @@ def warnings(resolved: ResolvedStudy, space: SearchSpace) -> list[str]:
             f"deterministic with {resolved.budget.max_parallel} slices in parallel: the order in which they end still "
             "decides; max_parallel: 1 removes that."
         )
+    if resolved.data.test is not None and resolved.confirm is None:
+        found.append("data.test is looked at by a confirmation only; add `confirm: {}`.")
+    if resolved.confirm is not None and resolved.budget.deadline is not None:
+        found.append("the deadline holds for the confirmation too: what the search leaves of the time is all it gets.")
     found += sampler_advice(resolved.search, space, resolved.budget.max_trials)
     if resolved.eval_rows < 50:
         found.append(f"the loss is measured on {resolved.eval_rows} evaluation rows only; differences may be noise.")
     return found
+
+
+def _confirmation_runs(resolved: ResolvedStudy, bill_examples: int, mean_total: int) -> int | None:
+    """Runs of mean length that fit the share, one each of the best and the baseline at least."""
+    settings = resolved.confirm
+    if settings is None:
+        return None
+    baseline = int(resolved.baseline is not None)
+    candidates = min(settings.top, resolved.budget.max_trials - baseline) + baseline
+    affordable = int(settings.share * bill_examples / mean_total)
+    return min(max(affordable, 1 + baseline), candidates * settings.seeds)
 
 
 def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:

@@ -15,6 +15,7 @@ from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, res
 from hpo_service.studies import checks
 from hpo_service.studies.documents import StudyDocument, ValidationReport
 from hpo_service.studies.reading import study_document
+from hpo_service.studies.warm_start import past_documents, with_past
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +37,28 @@ def prepare(document: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
         model_path=inputs.model_path,
         train=inputs.train,
         eval=inputs.eval,
+        test=inputs.test,
         train_rows=inputs.train_rows,
         eval_rows=inputs.eval_rows,
+        traits=inputs.traits,
     )
     return Prepared(written=dict(document), spec=spec, resolved=resolved, check=checks.needed(resolved))
 
 
 def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocument:
-    """Write the study and ask the dispatcher to open it. Raises Conflict if the name is taken."""
+    """Write the study and ask the dispatcher to open it.
+
+    Raises:
+        Conflict: the name is taken.
+        InvalidSpec: it names an earlier study that does not exist or has no results.
+    """
+    resolved = with_past(session, project_id, prepared.resolved)
     study = studies.add(
         session,
         project_id,
         name=prepared.spec.metadata.name,
         spec=prepared.written,
-        resolved=prepared.resolved.model_dump(mode="json"),
+        resolved=resolved.model_dump(mode="json"),
         state=str(StudyState.QUEUED),
     )
     if prepared.check is not None:
@@ -63,7 +72,7 @@ def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocume
 
 def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_hour: float) -> ValidationReport:
     """What the study would be."""
-    resolved, name = prepared.resolved, prepared.spec.metadata.name
+    resolved, name = with_past(session, project_id, prepared.resolved), prepared.spec.metadata.name
     expectation = estimate(resolved)
     rate = attempts.seconds_per_example(session, project_id, resolved.model.path)
     seconds = None if rate is None else rate * expectation.expected_examples
@@ -85,10 +94,13 @@ def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_ho
         expected_share=expectation.expected_share,
         expected_seconds=seconds,
         expected_usd=None if not seconds or not usd_per_gpu_hour else domain.cost_usd(seconds, gpus, usd_per_gpu_hour),
+        confirmation_examples=expectation.confirmation_examples,
+        confirmation_runs=expectation.confirmation_runs,
         baseline=resolved.baseline,
+        past=past_documents([known.model_dump() for known in resolved.past], {}),
         data_check=checks.OFF if prepared.check is None else checks.ask(session, project_id, prepared.check),
         warnings=warnings,
-        resolved=resolved.model_dump(mode="json"),
+        resolved=resolved.model_dump(mode="json", exclude={"past"}),
     )
 
 

@@ -6,16 +6,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpo_service.domain import StudyState
+from hpo_service.studies.confirmation_documents import ConfirmationDocument, ConfirmedDocument
+from hpo_service.studies.document_base import Document as Document
+from hpo_service.studies.document_base import SpentDocument as SpentDocument
 
 Item = TypeVar("Item")
 TrialState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 CheckState = Literal["passed", "warned", "failed", "pending", "off"]
-
-
-class Document(BaseModel):
-    """Base of every answer."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class Page(Document, Generic[Item]):
@@ -59,17 +56,6 @@ class UsageDocument(Document):
     snapshot_seconds: float
 
 
-class SpentDocument(Document):
-    """What the study has consumed, running attempts not counted."""
-
-    trials: int
-    examples: int
-    seconds: float
-    """Worker seconds times GPUs."""
-    usd: float
-    flops: float
-
-
 class SavingsDocument(Document):
     """Examples that pruned and paused trials did not see, and their share of all trials trained to their end."""
 
@@ -98,6 +84,8 @@ class BestDocument(Document):
     """No trial has reached its end yet; this one leads at the highest rung."""
     parameters: dict[str, Any]
     improvement: ImprovementDocument | None
+    confirmed: ConfirmedDocument | None = None
+    """With it, `loss` is the mean over new seeds; else what the search saw, in which luck has a part."""
 
 
 class EdgeDocument(Document):
@@ -189,6 +177,8 @@ class StudyDocument(StudySummary):
     """Ranges that the best trials would leave, with the command that widens them."""
     outlook: OutlookDocument | None
     """What more compute would be expected to buy; null where the search does not say."""
+    confirmation: ConfirmationDocument | None
+    """The race of the best trials and the baseline; null before the search has ended, and without `confirm`."""
     etag: str
     """For `If-Match` of a PATCH; the `ETag` header of the same answer."""
 
@@ -300,6 +290,10 @@ class ValidationReport(Document):
     expected_seconds: float | None
     """Worker seconds at the speed of earlier studies of this model; null if there are none."""
     expected_usd: float | None
+    confirmation_examples: int | None
+    """What a confirmation may take on top, at most; null without one."""
+    confirmation_runs: int | None
+    """How many runs that is."""
     baseline: dict[str, Any] | None
     past: list[PastDocument]
     """Earlier studies that it would learn from."""

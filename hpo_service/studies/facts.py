@@ -11,8 +11,9 @@ from typing import Any
 import optuna.trial
 from sqlalchemy.orm import Session
 
-from hpo_service.best import best_trial, savings
+from hpo_service.best import Confirmed, best_trial, savings
 from hpo_service.repository import optuna_reads
+from hpo_service.studies.confirmations import confirmed, confirmed_document
 from hpo_service.studies.documents import (
     BestDocument,
     ImprovementDocument,
@@ -93,9 +94,10 @@ class TrialFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """All trials of one study at one moment."""
+    """All trials of one study at one moment, and the finalists of its confirmation."""
 
     trials: Sequence[TrialFacts]
+    confirmed: Sequence[Confirmed] = ()
 
     @cached_property
     def counts(self) -> TrialCounts:
@@ -105,7 +107,7 @@ class StudyFacts:
     @cached_property
     def best(self) -> BestDocument | None:
         """The winner so far."""
-        found = best_trial(self.trials)
+        found = best_trial(self.trials, self.confirmed)
         if found is None:
             return None
         better = found.improvement
@@ -124,6 +126,7 @@ class StudyFacts:
                 loss=better.loss,
                 relative=better.relative,
             ),
+            confirmed=confirmed_document(found.confirmed),
         )
 
     @cached_property
@@ -138,7 +141,7 @@ def read_facts(session: Session, study: Study) -> StudyFacts:
     if study.optuna_study_id is None:
         return StudyFacts(())
     rows = optuna_reads.read_trials(session.connection(), study.optuna_study_id)
-    return StudyFacts(tuple(TrialFacts(row) for row in rows))
+    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed(session, study))
 
 
 def finite(value: float | None) -> float | None:

@@ -13,6 +13,7 @@ from hpo_service.errors import InvalidRequest
 from hpo_service.intents import IntentKind
 from hpo_service.outlook import outlook
 from hpo_service.repository import attempts, events, studies, usage
+from hpo_service.studies.confirmations import confirmation_document
 from hpo_service.studies.documents import OutlookDocument, Page, SpentDocument, StudyDocument, StudySummary
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import StudyFacts, read_facts
@@ -69,6 +70,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
         past=past_documents(study.resolved.get("past", []), study.memory),
         edges=study_edges(study, facts.trials),
         outlook=_outlook(session, study, spent),
+        confirmation=confirmation_document(session, study),
         etag=etag(effective_resolved(study, intents)),
     )
 

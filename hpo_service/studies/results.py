@@ -28,17 +28,18 @@ def export_best(session: Session, project_id: int, name: str, format_name: str) 
         InvalidRequest: no such format.
     """
     study = studies.find(session, project_id, name)
-    best = best_trial(read_facts(session, study).trials)
+    facts = read_facts(session, study)
+    best = best_trial(facts.trials, facts.confirmed)
     if best is None:
         raise _nothing_yet(name)
     resolved = ResolvedStudy.model_validate(study.resolved)
-    facts = StudyFacts(
+    about = StudyFacts(
         name=name,
         project=studies.project_name(session, project_id),
         strategy=resolved.search.strategy,
         seed=resolved.search.seed,
     )
-    return exporters.render(format_name, exporters.best_document(facts, best, resolved))
+    return exporters.render(format_name, exporters.best_document(about, best, resolved))
 
 
 def _nothing_yet(name: str) -> NotFound:

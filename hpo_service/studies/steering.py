@@ -10,6 +10,7 @@ from hpo_service.errors import Conflict, InvalidRequest, PreconditionFailed
 from hpo_service.intents import IntentKind
 from hpo_service.repository import studies
 from hpo_service.spec import ResolvedStudy
+from hpo_service.studies.confirmations import require_searching
 from hpo_service.studies.documents import StudyDocument
 from hpo_service.studies.reading import effective_resolved, etag, study_document
 from hpo_service.studies.transitions import expected_state, next_state, require_open
@@ -46,6 +47,7 @@ def extend(
     study = studies.find_and_lock(session, project_id, name)
     intents = studies.open_intents(session, study)
     require_open(name, _expected(study, intents), "be extended")
+    require_searching(session, study, "be extended")
     current = effective_resolved(study, intents)
     if if_match is not None and if_match.strip() not in ("*", etag(current)):
         raise PreconditionFailed(f"study {name!r} was changed meanwhile; read it again and repeat the change.")
@@ -64,6 +66,7 @@ def enqueue(session: Session, project_id: int, name: str, parameters: Mapping[st
     study = studies.find_and_lock(session, project_id, name)
     intents = studies.open_intents(session, study)
     require_open(name, _expected(study, intents), "take another trial")
+    require_searching(session, study, "take another trial")
     resolved = ResolvedStudy.model_validate(effective_resolved(study, intents))
     resolved.search_space().encode(parameters, "/parameters")
     _require_room(session, study, resolved, intents)

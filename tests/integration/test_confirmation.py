@@ -35,7 +35,8 @@ def noisy(work: SliceWork) -> float:
 
 def post(sessions: Sessions, **changes: Any) -> int:
     """The share is enough for all runs, and the budget for the whole search."""
-    return post_study(sessions, **({"confirm": {"share": 0.6}, "budget__max_examples": 20_000} | changes))
+    enough: dict[str, Any] = {"confirm": {"share": 0.6}, "budget__max_examples": 20_000}
+    return post_study(sessions, **(enough | changes))
 
 
 def row(sessions: Sessions, name: str) -> Study | None:

@@ -100,4 +100,4 @@ def test_the_share_is_kept_but_for_the_first_pair(share: int, runs: int) -> None
 def test_the_order_in_which_runs_end_does_not_matter() -> None:
     race = plan(7, 3, 5)
     _, found = run(race, lambda number, seed: 2.0 + 0.003 * ((number * seed) % 5))
-    assert course(race, dict(reversed(found.items()))) == course(race, found)
+    assert course(race, dict(reversed(list(found.items())))) == course(race, found)

@@ -10,23 +10,33 @@ from tests.unit.test_best import complete
 SEEDS = (101, 102, 103)
 
 
-def runs(losses: dict[int, list[float]], **more: dict[int, float]) -> list[RunFacts]:
+def runs(
+    losses: dict[int, list[float]],
+    *,
+    cost: dict[int, float] | None = None,
+    test_loss: dict[int, float] | None = None,
+) -> list[RunFacts]:
     """Complete runs with the first seeds; `cost` and `test_loss` by candidate."""
-    found = []
-    for candidate, values in losses.items():
-        for seed, loss in zip(SEEDS, values, strict=False):
-            extra = {name: by_number[candidate] for name, by_number in more.items()}
-            found.append(
-                RunFacts(trial_number=len(found), candidate=candidate, seed=seed, state="complete", loss=loss, **extra)
-            )
-    return found
+    pairs = [(candidate, *run) for candidate, values in losses.items() for run in zip(SEEDS, values, strict=False)]
+    return [
+        RunFacts(
+            trial_number=number,
+            candidate=candidate,
+            seed=seed,
+            state="complete",
+            loss=loss,
+            cost=(cost or {}).get(candidate),
+            test_loss=(test_loss or {}).get(candidate),
+        )
+        for number, (candidate, seed, loss) in enumerate(pairs)
+    ]
 
 
 TIE = {7: [2.000, 2.002, 2.001], 3: [2.001, 2.002, 2.003], 0: [2.2]}
 
 
-def tie(**more: dict[int, float]) -> Report:
-    return report(plan(7, 3), runs(TIE, **more))
+def tie(cost: dict[int, float] | None = None, test_loss: dict[int, float] | None = None) -> Report:
+    return report(plan(7, 3), runs(TIE, cost=cost, test_loss=test_loss))
 
 
 def test_the_sentence_that_a_person_needs() -> None:

@@ -1,0 +1,41 @@
+"""`/v1/studies/{name}/confirmation`: the race of the best trials and the baseline."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.studies import PageToken, StudyName
+from hpo_service.api.trials import TrialNumber
+from hpo_service.studies import confirmations, trials
+from hpo_service.studies.confirmation_documents import ConfirmationDocument
+from hpo_service.studies.documents import Page, TrialDocument, TrialSummary
+
+router = APIRouter(prefix="/v1/studies/{name}/confirmation", tags=["results"])
+
+
+@router.get("", operation_id="get_confirmation", summary="What new seeds say of the best")
+def get_confirmation(name: StudyName, session: SessionDependency, project: ProjectDependency) -> ConfirmationDocument:
+    """404 before the search has ended, and without `confirm` in the spec."""
+    return confirmations.show_confirmation(session, project, name)
+
+
+@router.get("/trials", operation_id="list_runs", summary="List the runs of a confirmation")
+def list_runs(
+    name: StudyName,
+    session: SessionDependency,
+    project: ProjectDependency,
+    page_size: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 200,
+    page_token: PageToken = None,
+) -> Page[TrialSummary]:
+    """Every run is a trial; what it is a run of says the confirmation."""
+    child = confirmations.child_name(session, project, name)
+    return trials.list_trials(session, project, child, page_size=page_size, page_token=page_token)
+
+
+@router.get("/trials/{number}", operation_id="get_run", summary="Show a run of a confirmation")
+def get_run(
+    name: StudyName, number: TrialNumber, session: SessionDependency, project: ProjectDependency
+) -> TrialDocument:
+    """The run with its attempts."""
+    return trials.show_trial(session, project, confirmations.child_name(session, project, name), number)

@@ -1,0 +1,79 @@
+"""A confirmation for humans."""
+
+from typing import Any
+
+from hpo_service.cli.output import show_table
+
+Json = dict[str, Any]
+
+_COLUMNS = ("candidate", "seeds", "mean loss", "spread", "vs baseline", "test loss", "in the search", "note")
+
+
+def sentence_of(study: Json) -> str | None:
+    """What the confirmation says; None without one."""
+    confirmation = study["confirmation"]
+    return None if confirmation is None else str(confirmation["sentence"])
+
+
+def bill_of(study: Json) -> str | None:
+    """What the confirmation took, apart from the search."""
+    confirmation = study["confirmation"]
+    if confirmation is None:
+        return None
+    return (
+        f"{confirmation['runs']} of at most {confirmation['most_runs']} runs, {confirmation['spent']['examples']} of "
+        f"{confirmation['max_examples']} examples, apart from the search's bill"
+    )
+
+
+def show_candidates(study: Json) -> None:
+    """Every candidate with its mean and its difference to the baseline."""
+    confirmation = study["confirmation"]
+    if confirmation is not None:
+        show_table(_COLUMNS, [_row(candidate, confirmation) for candidate in confirmation["candidates"]])
+
+
+def confirmed_words(best: Json) -> str | None:
+    """How sure the winner's loss is; None if only the search saw it."""
+    confirmed = best.get("confirmed")
+    if confirmed is None:
+        return None
+    seeds = "one new seed" if confirmed["seeds"] == 1 else f"{confirmed['seeds']} new seeds"
+    spread = "" if confirmed["spread"] is None else f" ± {confirmed['spread']:.4f}"
+    return f"mean loss {confirmed['mean']:.4f}{spread} with {seeds}"
+
+
+def expected_bill(report: Json) -> str | None:
+    """What a confirmation would take on top of the search; None without one."""
+    examples, runs = report["confirmation_examples"], report["confirmation_runs"]
+    return None if examples is None else f"at most {examples} examples more ({runs} runs with new seeds)"
+
+
+def _row(candidate: Json, confirmation: Json) -> list[object]:
+    number = candidate["trial_number"]
+    gap = next(
+        (
+            one
+            for one in confirmation["differences"]
+            if one["trial_number"] == number and _is_baseline(confirmation, one["other_trial_number"])
+        ),
+        None,
+    )
+    return [
+        f"trial {number}",
+        candidate["seeds"],
+        _four(candidate["mean"]),
+        _four(candidate["spread"]),
+        f"{gap['mean']:+.4f} ± {gap['half_width']:.4f}" if gap else "-",
+        _four(candidate["test_loss"]),
+        f"{candidate['searched_loss']:.4f} after {candidate['searched_examples']}",
+        "; ".join(part for part in ("baseline" if candidate["baseline"] else "", candidate["out"] or "") if part),
+    ]
+
+
+def _is_baseline(confirmation: Json, number: int) -> bool:
+    return any(one["trial_number"] == number and one["baseline"] for one in confirmation["candidates"])
+
+
+def _four(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

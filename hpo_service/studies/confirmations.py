@@ -1,0 +1,181 @@
+"""The confirmation of a study, read from the study that runs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from hpo_service.best import Confirmed
+from hpo_service.confirmation.race import most_runs
+from hpo_service.confirmation.report import Report, RunFacts, RunState, Standing, report, sentence
+from hpo_service.domain import Spent, StudyState
+from hpo_service.errors import Conflict, NotFound
+from hpo_service.repository import attempts, dispatch, optuna_reads, studies
+from hpo_service.repository.optuna_reads import TrialRow
+from hpo_service.spec import ResolvedStudy
+from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
+from hpo_service.studies.confirmation_documents import (
+    CandidateDocument,
+    ConfirmationDocument,
+    ConfirmedDocument,
+    DifferenceDocument,
+    RunDocument,
+)
+from hpo_service.studies.document_base import SpentDocument
+from hpo_service.tables import Study
+
+_STATES: dict[str, RunState] = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "failed"}
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What is known of it. `child` is the study whose trials are the runs."""
+
+    child: Study
+    plan: ConfirmationPlan
+    report: Report
+
+
+def read_confirmation(session: Session, study: Study) -> Confirmation | None:
+    """None before the search has ended, and where nothing is confirmed."""
+    child = studies.confirmation_of(session, study)
+    if child is None:
+        return None
+    resolved = ResolvedStudy.model_validate(child.resolved)
+    assert resolved.confirmation is not None
+    rows: Sequence[TrialRow] = ()
+    if child.optuna_study_id is not None:
+        rows = optuna_reads.read_trials(session.connection(), child.optuna_study_id)
+    folds = {number: tuple(losses) for number, _, losses in dispatch.fold_losses(session, child.id)}
+    runs = [_run(row, folds.get(row.number, ()), resolved) for row in rows]
+    return Confirmation(child, resolved.confirmation, report(resolved.confirmation, runs))
+
+
+def confirmed(session: Session, study: Study) -> tuple[Confirmed, ...]:
+    """The finalists of a confirmation that has ended well; none before."""
+    found = read_confirmation(session, study)
+    if found is None or found.child.state != StudyState.COMPLETED:
+        return ()
+    return found.report.finalists
+
+
+def show_confirmation(session: Session, project_id: int, name: str) -> ConfirmationDocument:
+    """Raises NotFound if there is none (yet)."""
+    document = confirmation_document(session, studies.find(session, project_id, name))
+    if document is None:
+        raise _none(name)
+    return document
+
+
+def child_name(session: Session, project_id: int, name: str) -> str:
+    """The name of the study whose trials are the runs. Raises NotFound."""
+    if studies.confirmation_of(session, studies.find(session, project_id, name)) is None:
+        raise _none(name)
+    return name + CONFIRMATION_SUFFIX
+
+
+def require_searching(session: Session, study: Study, what: str) -> None:
+    """Raise Conflict if the search has ended and its best are being confirmed."""
+    if studies.confirmation_of(session, study) is not None:
+        raise Conflict(f"the search of study {study.name!r} has ended and it cannot {what}; clone it instead.")
+
+
+def confirmation_document(session: Session, study: Study) -> ConfirmationDocument | None:
+    """The confirmation as the API shows it."""
+    found = read_confirmation(session, study)
+    if found is None:
+        return None
+    child, plan = found.child, found.plan
+    spent = attempts.spent_by_study(session, child.project_id, [child.id]).get(child.id, Spent())
+    return ConfirmationDocument(
+        state=StudyState(child.state),
+        message=child.message,
+        sentence=sentence(found.report),
+        runs=sum(run.state != "running" for one in found.report.standings for run in one.runs),
+        most_runs=most_runs(plan),
+        max_examples=plan.max_examples,
+        spent=SpentDocument(
+            trials=spent.trials, examples=spent.examples, seconds=spent.seconds, usd=spent.usd, flops=spent.flops
+        ),
+        candidates=[_candidate(plan, one) for one in found.report.standings],
+        differences=[
+            DifferenceDocument(
+                trial_number=one.candidate,
+                other_trial_number=one.other,
+                seeds=one.seeds,
+                mean=one.mean,
+                half_width=one.half_width,
+                separated=one.separated,
+            )
+            for one in found.report.differences
+        ],
+        dashboard=None if child.optuna_study_id is None else f"/dashboard/studies/{child.optuna_study_id}",
+    )
+
+
+def confirmed_document(known: Confirmed | None) -> ConfirmedDocument | None:
+    """What the winner reached, as the API shows it."""
+    if known is None:
+        return None
+    return ConfirmedDocument(
+        mean=known.mean,
+        spread=known.spread,
+        seeds=known.seeds,
+        test_loss=known.test_loss,
+        difference=known.difference,
+        half_width=known.half_width,
+    )
+
+
+def _none(name: str) -> NotFound:
+    return NotFound(f"study {name!r} has no confirmation: its spec has no `confirm`, or its search goes on.")
+
+
+def _candidate(plan: ConfirmationPlan, standing: Standing) -> CandidateDocument:
+    planned = plan.candidate(standing.trial_number)
+    return CandidateDocument(
+        trial_number=standing.trial_number,
+        baseline=standing.baseline,
+        searched_loss=planned.loss,
+        searched_examples=planned.examples,
+        seeds=standing.seeds,
+        mean=standing.mean,
+        spread=standing.spread,
+        test_loss=standing.test_loss,
+        out=standing.out,
+        runs=[
+            RunDocument(
+                trial_number=run.trial_number,
+                seed=run.seed,
+                state=run.state,
+                loss=run.loss,
+                test_loss=run.test_loss,
+            )
+            for run in standing.runs
+        ],
+    )
+
+
+def _run(row: TrialRow, folds: tuple[float, ...], resolved: ResolvedStudy) -> RunFacts:
+    attrs = row.user_attrs
+    state = _STATES.get(row.state.name, "running")
+    return RunFacts(
+        trial_number=row.number,
+        candidate=attrs["candidate"],
+        seed=attrs["seed"],
+        state=state,
+        loss=row.value if state == "complete" else None,
+        folds=folds,
+        test_loss=attrs.get("test_loss"),
+        cost=_cost(row, resolved) if state == "complete" else None,
+    )
+
+
+def _cost(row: TrialRow, resolved: ResolvedStudy) -> float | None:
+    """Seconds of a run, in a deterministic study its predicted FLOPs."""
+    attrs = row.user_attrs
+    if resolved.search.deterministic:
+        flops = attrs.get("flops_per_example")
+        return None if flops is None else float(flops) * int(attrs["total_examples"])
+    seconds = attrs.get("seconds")
+    return None if seconds is None else float(seconds)
