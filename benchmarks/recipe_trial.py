@@ -4,7 +4,8 @@ The recipe's printed mistakes are mended: the searched LoRA parameters are appli
 of the text is, the evaluation loss is a mean over tokens. Its template and tokens are the service's own, so both do
 the same work. Nothing is saved, which spares the recipe the snapshots that the service writes.
 
-`python -m benchmarks.recipe_trial JSON` prints `{"losses": [...], "seconds": {...}}`, the losses after each half.
+`python -m benchmarks.recipe_trial JSON` prints each evaluation loss when it is there, as `{"loss": ...}`, and at the
+end `{"losses": [...], "seconds": {...}}`.
 """
 
 import json
@@ -34,6 +35,7 @@ class RecipeTrial(BaseModel):
     max_length: int
     eval_batch: int
     steps: int
+    evaluations: int = 2
     seed: int
     threads: int
     parameters: Parameters
@@ -108,7 +110,7 @@ def trainer_arguments(trial: RecipeTrial) -> Any:  # noqa: ANN401
         logging_steps=5,
         logging_nan_inf_filter=False,
         eval_strategy="steps",
-        eval_steps=trial.steps // 2,
+        eval_steps=trial.steps // trial.evaluations,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -120,8 +122,12 @@ def trainer_arguments(trial: RecipeTrial) -> Any:  # noqa: ANN401
 
 
 def train(trial: RecipeTrial) -> list[float]:
-    """The token-weighted evaluation loss in the middle and at the end."""
-    from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer
+    """The token-weighted evaluation losses, spread evenly, the last one at the end."""
+    from transformers import AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainerCallback
+
+    class Telling(TrainerCallback):
+        def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ANN401
+            print(json.dumps({"loss": known["metrics"]["eval_token_loss"]}), flush=True)
 
     tokenizer = AutoTokenizer.from_pretrained(trial.model, local_files_only=True)
     evaluation = examples(trial.eval, tokenizer, trial.max_length)
@@ -134,6 +140,7 @@ def train(trial: RecipeTrial) -> list[float]:
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED),
         compute_metrics=token_weighted,
         preprocess_logits_for_metrics=token_losses,
+        callbacks=[Telling()],
     )
     trainer.train()
     return [float(entry["eval_token_loss"]) for entry in trainer.state.log_history if "eval_token_loss" in entry]

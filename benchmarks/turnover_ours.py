@@ -1,31 +1,18 @@
 """Our side of the turnover benchmark: a real `hpo up` in a folder of its own, driven over HTTP."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, func, select
 
+from benchmarks.served import has_ended, served, wait_until
 from benchmarks.turnover_work import EVAL_BATCH, MAX_LENGTH, SEED, Work
-from hpo_service.client import Client, study_path
-from hpo_service.database import make_engine
-from hpo_service.home import Home
-from hpo_service.settings import Settings
-from hpo_service.supervisor import database_url
 from hpo_service.tables import Attempt, Event, Slice, Study, Worker
 
-_START_SECONDS = 300.0
 _STUDY_SECONDS = 3600.0
-_POLL_SECONDS = 0.25
 _SEARCHED = ("learning_rate", "lora_r", "lora_alpha", "warmup_ratio")
 
 
@@ -55,11 +42,11 @@ def run_ours(work: Work, folder: Path) -> Ours:
     """Start the service, run the study on its one worker, stop the service."""
     home = folder / f"home-{work.steps}"
     started_at = datetime.now(UTC)
-    with _service(home, work, folder) as (client, engine):
-        _wait(lambda: _worker_is_ready(engine), _START_SECONDS, "no worker became ready")
+    roots, log_path = (Path(work.model).parent, folder), folder / f"up-{work.steps}.log"
+    with served(home, roots=roots, threads=work.threads, log_path=log_path) as (client, engine):
         posted_at = datetime.now(UTC)
         client.create_study(study_spec(work))
-        _wait(lambda: _has_ended(client), _STUDY_SECONDS, "the study did not end")
+        wait_until(lambda: has_ended(client, "turnover"), _STUDY_SECONDS, "the study did not end")
         load_average = os.getloadavg()[0]
         with engine.connect() as connection:
             return _read(connection, started_at, posted_at, load_average)
@@ -86,71 +73,6 @@ def study_spec(work: Work) -> dict[str, Any]:
         "budget": {"max_trials": len(work.configurations)},
         "enqueue": [parameters.model_dump(include=set(_SEARCHED)) for parameters in work.configurations],
     }
-
-
-@contextmanager
-def _service(home: Path, work: Work, folder: Path) -> Iterator[tuple[Client, Engine]]:
-    """`hpo up` as a user would start it, until the end of the block."""
-    port = _any_free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HPO_")}
-    environment |= {
-        "HPO_ROOTS": f"{Path(work.model).parent}:{folder}",
-        "HPO_WORKERS": "1",
-        "HPO_THREADS_PER_WORKER": str(work.threads),
-    }
-    command = [sys.executable, "-m", "hpo_service.cli", "up", "--port", str(port), "--home", str(home)]
-    log_path = folder / f"up-{work.steps}.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        _wait(lambda: _is_ready(process, log_path, Home(home)), _START_SECONDS, "no service answers")
-        engine = make_engine(database_url(Settings(home=home, port=port)), application_name="benchmark")
-        try:
-            with Client(f"http://127.0.0.1:{port}", Home(home).key()) as client:
-                yield client, engine
-        finally:
-            engine.dispose()
-    finally:
-        process.terminate()
-        process.wait(120)
-
-
-def _any_free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_ready(process: subprocess.Popen[bytes], log_path: Path, home: Home) -> bool:
-    if process.poll() is not None:
-        raise RuntimeError(f"`hpo up` ended:\n{log_path.read_text(errors='replace')[-2000:]}")
-    url = home.url()  # written once the database is prepared and the key exists; so it is our service that answers
-    if url is None:
-        return False
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False, timeout=2).is_success
-    except httpx.TransportError:
-        return False
-
-
-def _worker_is_ready(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        return connection.scalar(select(func.count()).where(Worker.state == "ready")) == 1
-
-
-def _has_ended(client: Client) -> bool:
-    document = client.get(study_path("turnover"))
-    if document["state"] in ("failed", "cancelled"):
-        raise RuntimeError(f"the study {document['state']}: {document['message']}")
-    return bool(document["state"] == "completed")
-
-
-def _wait(condition: Any, limit_seconds: float, problem: str) -> None:  # noqa: ANN401
-    deadline = time.monotonic() + limit_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{problem} within {limit_seconds:.0f} s")
-        time.sleep(_POLL_SECONDS)
 
 
 def _read(connection: Connection, started_at: datetime, posted_at: datetime, load_average: float) -> Ours:

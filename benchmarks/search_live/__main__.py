@@ -1,0 +1,135 @@
+"""Our default search, live, against the article's recipe: how long until its best final loss is matched.
+
+Both tune LoRA on examples/tiny-llama with WordNet instructions, the same space, the same rows, one trial at a time, the
+same number of threads. The recipe runs its trials to the end: its bill, and the best final loss of its whole trials.
+Ours runs through `hpo up` until one of its evaluations is as good, or until it has spent as much time and examples.
+
+`python -m benchmarks.search_live [--seeds 3]` prints one JSON object as its last line:
+
+- `speedup_worker_time`: the recipe's whole bill in seconds ÷ ours until its loss is matched, from the POST of the study
+  on a service whose worker is ready; geometric mean over the seeds. `..._cold` counts the start of the service too;
+- `speedup_examples`: the same in training examples;
+- `matched`: in how many seeds the loss was matched; the speed-ups are null unless it was in all;
+- `recipe_reached`: the share of its bill after which the recipe itself first saw that loss, mean over the seeds;
+- `sides`: what each side measured, by seed.
+
+Finished sides are kept in `--cells` and not measured again. With 50 trials of 640 rows a seed takes an hour or two on
+two cores.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from math import exp, log
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.search_live.ours import Until, run_ours
+from benchmarks.search_live.recipe import run_recipe
+from benchmarks.search_live.work import EFFECTIVE_BATCH, Cells, LiveWork, Side
+from benchmarks.turnover import write_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_work(folder: Path, options: argparse.Namespace) -> LiveWork:
+    """The rows that both sides read."""
+    if options.rows % (max(EFFECTIVE_BATCH) * options.evaluations):
+        raise SystemExit(f"--rows must be a multiple of {max(EFFECTIVE_BATCH)} times --evaluations")
+    data = ROOT / "examples" / "wordnet-instruct"
+    return LiveWork(
+        model=str(ROOT / "examples" / "tiny-llama"),
+        train=write_rows(data / "train.jsonl", folder / "train.jsonl", options.rows),
+        eval=write_rows(data / "eval.jsonl", folder / "eval.jsonl", options.eval_rows),
+        rows=options.rows,
+        eval_rows=options.eval_rows,
+        evaluations=options.evaluations,
+        trials=options.trials,
+        threads=options.threads,
+    )
+
+
+def measure(work: LiveWork, seed: int, folder: Path, cells: Cells) -> tuple[Side, Side]:
+    """The recipe, then ours with the recipe's result as its target."""
+    key = f"recipe {work.digest()} {seed}"
+    recipe = cells.find(key)
+    if recipe is None:
+        recipe = run_recipe(work, seed)
+        cells.add(key, recipe)
+    _say(seed, "recipe", recipe)
+    assert recipe.best_loss is not None
+    key = f"ours {work.digest()} {seed} {recipe.best_loss:.6f}"
+    ours = cells.find(key)
+    if ours is None:
+        until = Until(loss=recipe.best_loss, seconds=recipe.seconds, examples=recipe.examples)
+        ours = run_ours(work, seed, folder, until)
+        cells.add(key, ours)
+    _say(seed, "ours", ours)
+    return recipe, ours
+
+
+def summary(pairs: list[tuple[Side, Side]]) -> dict[str, Any]:
+    """The keys of the last line."""
+    warm, cold, examples, shares = [], [], [], []
+    for recipe, ours in pairs:
+        assert recipe.best_loss is not None
+        own, reached = recipe.reached(recipe.best_loss), ours.reached(recipe.best_loss)
+        assert own is not None
+        shares.append(own.seconds / recipe.seconds)
+        if reached is not None:
+            warm.append(recipe.seconds / reached.seconds)
+            cold.append(recipe.seconds / (reached.seconds + ours.start_seconds))
+            examples.append(recipe.examples / reached.examples)
+    everywhere = len(warm) == len(pairs)
+    return {
+        "speedup_worker_time": _geometric_mean(warm) if everywhere else None,
+        "speedup_worker_time_cold": _geometric_mean(cold) if everywhere else None,
+        "speedup_examples": _geometric_mean(examples) if everywhere else None,
+        "speedup_worker_time_by_seed": [round(each, 3) for each in warm],
+        "matched": f"{len(warm)} of {len(pairs)}",
+        "recipe_reached": round(fmean(shares), 3),
+    }
+
+
+def _geometric_mean(ratios: list[float]) -> float:
+    return round(exp(fmean(map(log, ratios))), 3)
+
+
+def _say(seed: int, name: str, side: Side) -> None:
+    print(
+        f"seed {seed}, {name}: {side.seconds:.0f} s, {side.examples} examples, {side.complete} of {side.trials} trials "
+        f"complete, best evaluation {min(point.loss for point in side.curve):.4f}, best final loss {side.best_loss}",
+        file=sys.stderr,
+    )
+
+
+def _numbers(side: Side) -> dict[str, Any]:
+    return {name: value for name, value in asdict(side).items() if name != "curve"}
+
+
+def main() -> None:
+    """Measure what is missing and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--rows", type=int, default=640)
+    parser.add_argument("--eval-rows", type=int, default=200)
+    parser.add_argument("--evaluations", type=int, default=10, help="how often a trial of the recipe is evaluated")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of worker and recipe")
+    parser.add_argument("--cells", type=Path, default=ROOT / "benchmarks" / "out" / "search_live.jsonl")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hpo-live-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the database may run as another user
+        work, cells = make_work(folder, options), Cells(options.cells)
+        pairs = [measure(work, seed, folder, cells) for seed in range(options.seeds)]
+    sides = [{"recipe": _numbers(recipe), "ours": _numbers(ours)} for recipe, ours in pairs]
+    print(json.dumps({**summary(pairs), "sides": sides}))
+
+
+if __name__ == "__main__":
+    main()
