@@ -1,19 +1,18 @@
 """The note on a study's page in optuna-dashboard: what is best, what paused trials are, where more is told."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import optuna
-from optuna.trial import FrozenTrial
 from optuna_dashboard import get_note, save_note
 
 from hpo_service.best import Best, best_trial
+from hpo_service.dispatcher.confirmation_notes import confirmation_body
+from hpo_service.dispatcher.facts import TrialFacts
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import TERMINAL
 from hpo_service.edge_words import command, sentence
 from hpo_service.importances import edges
+from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
 
 _PAUSED = (
     "**Paused trials** are shown as *Running* here; their user attribute `hpo_state` says `paused`. A paused trial "
@@ -37,51 +36,31 @@ def refresh(study: LiveStudy) -> None:
     """Write the note anew if the study's state, its best trial or its space changed since the last one."""
     if study.optuna_study_id is None:
         return
-    best = best_trial([_Facts(trial) for trial in study.trials()])
+    best = best_trial([TrialFacts(trial) for trial in study.trials()])
     leader = None if best is None else (best.trial_number, best.loss, best.provisional)
-    about = (study.state, study.message, leader, study.space)
+    plan = study.resolved.confirmation
+    runs = sum(trial.state.is_finished() for trial in study.trials()) if plan else 0
+    about = (study.state, study.message, leader, study.space, study.child_id, runs)
     if about == study.noted:
         return
     shown = optuna.load_study(study_name=study.optuna_name, storage=study.storage)
-    body = _body(study, best)
+    body = _body(study, best) if plan is None else confirmation_body(study, plan)
     if get_note(shown) != body:
         save_note(shown, body)
-    if _ATTRIBUTE[0] not in shown.user_attrs:
+    if plan is None and _ATTRIBUTE[0] not in shown.user_attrs:
         shown.set_user_attr(*_ATTRIBUTE)
     study.noted = about
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """A trial in the words of `best_trial`."""
-
-    trial: FrozenTrial
-
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
-    @property
-    def state(self) -> str:
-        return self.trial.state.name
-
-    @property
-    def value(self) -> float | None:
-        values = self.trial.values
-        return values[0] if values else None
-
-    @property
-    def intermediate(self) -> Mapping[int, float]:
-        return self.trial.intermediate_values
-
-    @property
-    def user_attrs(self) -> Mapping[str, Any]:
-        return self.trial.user_attrs
-
-
 def _body(study: LiveStudy, best: Best | None) -> str:
     message = f": {study.message}" if study.message else ""
-    paragraphs = [f"**{study.name}** is {study.state}{message}.", _best(best), *_edges(study), _PAUSED]
+    paragraphs = [
+        f"**{study.name}** is {study.state}{message}.",
+        _best(best),
+        *_confirmed(study),
+        *_edges(study),
+        _PAUSED,
+    ]
     pages = [f"- [{page}](/v1/studies/{quote(study.name)}/{page}): {about}" for page, about in _PAGES]
     return "\n\n".join([*paragraphs, "\n".join(pages), f"On the command line: `hpo study show {study.name}`."])
 
@@ -98,6 +77,17 @@ def _best(best: Best | None) -> str:
         return f"{found}. It is the baseline."
     word = "better" if better.relative >= 0 else "worse"
     return f"{found}, {abs(better.relative):.1%} {word} than the baseline (trial {better.baseline_trial})."
+
+
+def _confirmed(study: LiveStudy) -> list[str]:
+    """The best above is the search's; what new seeds say of it stands elsewhere."""
+    if study.searching:
+        return []
+    page = f"/v1/studies/{quote(study.name)}/confirmation"
+    return [
+        f"Its best trials are **confirmed** with new seeds in the study `{study.optuna_name}{CONFIRMATION_SUFFIX}`: "
+        f"[what they say of the best]({page})."
+    ]
 
 
 def _edges(study: LiveStudy) -> list[str]:

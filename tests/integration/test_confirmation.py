@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import optuna
+import optuna_dashboard
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.database import optuna_url
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.intents import IntentKind
 from hpo_service.tables import Attempt, Slice, Study
@@ -90,6 +93,17 @@ def test_a_search_goes_on_to_be_confirmed(sessions: Sessions, database_url: str)
     assert 0 not in {run.user_attrs["seed"] for run in runs}
     states = [event.payload["message"] for event in events_of(sessions, study_id) if event.kind == "study.state"]
     assert any(message.startswith("confirming: 0 of at most 12") for message in states)
+
+
+def test_the_dashboard_tells_what_the_runs_are(sessions: Sessions, database_url: str) -> None:
+    run_to_end(sessions, post(sessions))
+    shown = {
+        name: optuna_dashboard.get_note(optuna.load_study(study_name=name, storage=optuna_url(database_url)))
+        for name in ("s", CHILD)
+    }
+    assert "`s/confirm`: [what they say of the best](/v1/studies/s/confirmation)" in shown["s"]
+    assert "confirms the best trials of s. It is completed" in shown[CHILD]
+    assert "beats your current configuration by" in shown[CHILD]
 
 
 def test_runs_see_all_evaluation_rows_and_the_test_rows_and_the_search_none_of_them(sessions: Sessions) -> None:
