@@ -82,7 +82,7 @@ def edges(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequence[int]
 
 
 def _edge(space: SearchSpace, name: str, form: object, best_first: Sequence[TrialView]) -> Edge | None:
-    if not isinstance(form, FloatRange | IntRange | NumberChoices):
+    if not isinstance(form, FloatRange | IntRange | NumberChoices) or form.levels() == 1:
         return None
     coded = [trial.sampled[name] for trial in best_first if name in trial.sampled]
     levels = form.levels()

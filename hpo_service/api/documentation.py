@@ -11,6 +11,7 @@ from hpo_service.api.markup import Markup, join, page, tag
 from hpo_service.api.problems import ProblemDocument
 from hpo_service.spec import StudySpec
 from hpo_service.studies.documents import CloneRequest, EnqueueRequest, ExtendRequest
+from hpo_service.studies.suggestion import SuggestRequest
 
 router = APIRouter(include_in_schema=False)
 
@@ -60,6 +61,7 @@ def _schemas() -> dict[str, Any]:
             (CloneRequest, "validation"),
             (EnqueueRequest, "validation"),
             (ExtendRequest, "validation"),
+            (SuggestRequest, "validation"),
             (ProblemDocument, "validation"),
         ],
         ref_template="#/components/schemas/{model}",

@@ -203,3 +203,16 @@ def test_of_an_ended_study_a_wider_clone_is_offered(hpo: Hpo, study_file: str) -
     }  # fmt: skip
     assert "an even design" in hpo("study", "explain", "first")
     assert "another 10 GPU-hours would be expected to lower the best loss by" in hpo("study", "show", "first")
+
+
+@pytest.mark.usefixtures("_service")
+def test_a_suggested_spec_is_written_once_and_validates(hpo: Hpo, tmp_path: Path) -> None:
+    file = str(tmp_path / "suggested.yaml")
+    files = ("--model", "model", "--data", "train.jsonl", "--eval", "eval.jsonl")
+    hpo("study", "suggest-spec", *files, "-o", file)
+    assert f"hpo study validate -f {file}" in hpo.err
+    report = json.loads(hpo("study", "validate", "-f", file, "-o", "json"))
+    assert report["name"] == "model-train"
+    hpo("study", "suggest-spec", *files, "-o", file, code=1)
+    assert "exists already" in hpo.err
+    assert yaml.safe_load(hpo("study", "suggest-spec", *files))["preset"] == "small-data"
