@@ -1,0 +1,82 @@
+"""Proposals: what was computed before the last news must not put a study to sleep, and nobody holds a slot for ever."""
+
+import time
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import pytest
+
+from hpo_service.dispatcher.placing import Proposal
+from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.search_space import SearchSpace
+from hpo_service.strategies.base import Advance, Judgement, Step, StudyView, Wait
+from tests.searching import resolved, view
+
+
+@dataclass
+class Slow:
+    """A strategy that answers once it is let go."""
+
+    answer: Step
+    go: Event = field(default_factory=Event)
+
+    def propose(self, view: StudyView) -> Step:
+        self.go.wait(10)
+        return self.answer
+
+    def judge(self, view: StudyView, trial_number: int) -> Judgement:
+        raise AssertionError
+
+
+class Study:
+    """What a proposal needs of a study."""
+
+    def __init__(self, strategy: Slow) -> None:
+        self.id = 1
+        self.strategy = strategy
+        self.resolved = resolved()
+        self.space: SearchSpace = self.resolved.search_space()
+
+    def view(self, slots: int) -> StudyView:
+        return view()
+
+
+def taken(proposals: Proposals) -> Proposal | None:
+    """The proposal once it is computed."""
+    deadline = time.monotonic() + 10
+    while not next(iter(proposals._futures.values())).done():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return proposals.take(1)
+
+
+ADVANCE = Advance(trial_number=0, until_examples=10, reason="next")
+
+
+@pytest.mark.parametrize(
+    ("answer", "news", "kept"), [(Wait(), False, True), (Wait(), True, False), (ADVANCE, True, True)]
+)
+def test_doing_nothing_is_obeyed_only_by_who_knew_everything(answer: Step, news: bool, kept: bool) -> None:
+    proposals, strategy = Proposals(wake=lambda: None), Slow(answer)
+    study: Any = Study(strategy)
+    proposals.request(study, 1)
+    if news:
+        proposals.outdate()
+    strategy.go.set()
+    proposal = taken(proposals)
+    assert (proposal is not None) == kept
+    proposals.request(study, 1)
+    assert taken(proposals) is not None
+    proposals.close()
+
+
+def test_a_study_that_ends_gives_its_slot_back() -> None:
+    proposals, strategy = Proposals(wake=lambda: None), Slow(Wait())
+    study: Any = Study(strategy)
+    proposals.request(study, 1)
+    assert proposals.pending_of_others(2) == 1
+    proposals.retain([2])
+    assert proposals.pending_of_others(2) == 0
+    strategy.go.set()
+    proposals.close()
