@@ -123,6 +123,7 @@ def test_every_form_that_can_grow_is_widened(
     [
         ("lora_dropout", {"low": 0.0, "high": 0.2}, 0.0),
         ("lora_r", {"choices": [1, 2, 4]}, 0),
+        ("lora_r", {"choices": [8]}, 0),
         ("epochs", {"choices": [2]}, 0),
         ("lr_scheduler", {"choices": ["cosine", "constant"]}, "cosine"),
     ],

@@ -127,7 +127,9 @@ def test_a_slice_is_done(shared: Worker, make_spec: MakeSpec, snapshots: Path) -
     assert (result.outcome, result.examples_seen, result.finished) == (Outcome.DONE, 16, False)
     assert result.snapshot is not None
     assert result.snapshot.path == "s1/t1/16/1/rung-16"
-    assert SnapshotStore(snapshots).read(result.snapshot).state.eval_loss == result.eval_loss
+    state = SnapshotStore(snapshots).read(result.snapshot).state
+    assert state.eval_loss == result.eval_loss
+    assert result.adapter_parameters == sum(weights.numel() for weights in state.adapter.values())
     assert (result.usage.examples, result.usage.steps) == (16, 2)
     assert min(result.usage.tokens, result.usage.flops, result.usage.peak_memory_bytes) > 0
     lines = log_lines(snapshots, "t1")
