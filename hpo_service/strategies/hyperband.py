@@ -35,7 +35,7 @@ class Hyperband:
     def judge(self, view: StudyView, trial_number: int) -> Judgement:
         """Always pause: whether a trial advances may change with every later result."""
         trial, bracket = view.trials[trial_number], self.bracket(trial_number, view.ladder)
-        if trial.rung < self._beginning(trial, view.ladder):
+        if trial.rung < min(view.ladder[bracket], trial.ladder[-1]):
             return Judgement(verdict="pause", reason=f"bracket {bracket} begins at {view.ladder[bracket]} examples")
         standing = ranking.standing(self._brackets(view)[bracket], trial, self.reduction_factor)
         return Judgement(verdict="pause", reason=f"bracket {bracket}: {standing}")
@@ -45,36 +45,37 @@ class Hyperband:
 
         Every bracket gets about the same share of the examples, so the later it begins the fewer trials it has.
         """
-        edges = list(accumulate(domain.bracket_shares(ladder, self.reduction_factor)))
-        return min(bisect_right(edges, trial_number * _GOLDEN_RATIO % 1), len(ladder) - 1)
+        return _bracket(trial_number, self._edges(ladder))
 
-    def _beginning(self, trial: TrialView, ladder: tuple[int, ...]) -> int:
-        """The rung at which the trial is judged first: where its bracket begins, or its own end before that."""
-        return min(ladder[self.bracket(trial.number, ladder)], trial.ladder[-1])
+    def _edges(self, ladder: tuple[int, ...]) -> list[float]:
+        """Where the share of each bracket ends, between 0 and 1."""
+        return list(accumulate(domain.bracket_shares(ladder, self.reduction_factor)))
 
     def _to_the_beginning(self, view: StudyView) -> Advance | None:
-        for trial in view.standing("paused"):
-            beginning = self._beginning(trial, view.ladder)
-            if trial.rung < beginning:
-                bracket = self.bracket(trial.number, view.ladder)
-                return Advance(
-                    trial_number=trial.number,
-                    until_examples=beginning,
-                    reason=f"bracket {bracket} begins at {view.ladder[bracket]} examples",
-                )
+        for index, trials in enumerate(self._brackets(view)):
+            for trial in trials:
+                beginning = min(view.ladder[index], trial.ladder[-1]) if trial.standing == "paused" else 0
+                if trial.rung < beginning:
+                    reason = f"bracket {index} begins at {view.ladder[index]} examples"
+                    return Advance(trial_number=trial.number, until_examples=beginning, reason=reason)
         return None
 
     def _advance(self, view: StudyView) -> Advance | None:
         found = (
-            ranking.best_of_a_rung(trials, self.reduction_factor, f"bracket {bracket}: ")
-            for bracket, trials in enumerate(self._brackets(view))
+            ranking.best_of_a_rung(trials, self.reduction_factor, f"bracket {index}: ")
+            for index, trials in enumerate(self._brackets(view))
         )
         steps = [step for step in found if step is not None]
         return max(steps, key=lambda step: step.until_examples, default=None)
 
     def _brackets(self, view: StudyView) -> list[list[TrialView]]:
         """The trials of each bracket."""
-        brackets: list[list[TrialView]] = [[] for _ in view.ladder]
+        edges = self._edges(view.ladder)
+        brackets: list[list[TrialView]] = [[] for _ in edges]
         for trial in view.trials:
-            brackets[self.bracket(trial.number, view.ladder)].append(trial)
+            brackets[_bracket(trial.number, edges)].append(trial)
         return brackets
+
+
+def _bracket(trial_number: int, edges: list[float]) -> int:
+    return min(bisect_right(edges, trial_number * _GOLDEN_RATIO % 1), len(edges) - 1)
