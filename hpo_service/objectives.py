@@ -39,12 +39,16 @@ def costs(objectives: Sequence[Objective], rows: Sequence[Sequence[float]]) -> N
 
 def nondomination_ranks(costs: NDArray[np.float64]) -> NDArray[np.intp]:
     """[trials]: 0 for those that none dominates, 1 for those that only rank 0 dominates, and so on."""
-    no_worse = np.all(costs[:, None] <= costs[None], axis=2)
-    dominates: NDArray[np.bool_] = np.logical_and(no_worse, np.any(costs[:, None] < costs[None], axis=2))
-    ranks = np.full(len(costs), -1, dtype=np.intp)
-    rank = 0
+    pairs = (len(costs), len(costs))
+    no_worse, better = np.ones(pairs, dtype=np.bool_), np.zeros(pairs, dtype=np.bool_)
+    for column in costs.T:
+        no_worse &= column[:, None] <= column
+        better |= column[:, None] < column
+    dominates = no_worse & better
+    dominators, ranks, rank = dominates.sum(axis=0), np.full(len(costs), -1, dtype=np.intp), 0
     while (left := ranks < 0).any():
-        front = left & ~dominates[left].any(axis=0)
+        front = np.flatnonzero(left & (dominators == 0))
         ranks[front] = rank
+        dominators -= dominates[front].sum(axis=0)
         rank += 1
     return ranks

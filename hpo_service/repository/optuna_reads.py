@@ -14,7 +14,10 @@ from hpo_service.optuna_tables import trials
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """A trial as its reader sees it. `value` is its loss, whatever its other objectives are. `params` hold real values where the distribution knows them; times are UTC."""
+    """A trial as its reader sees it. `value` is its loss, whatever its other objectives are.
+
+    `params` hold real values where the distribution knows them; times are UTC.
+    """
 
     trial_id: int
     number: int
