@@ -1,32 +1,36 @@
-"""Warm start in simulation: a task is searched with what the other tasks of its family have shown, and without.
+"""Warm start in simulated time: a task is searched with what the other tasks of its family have shown, and without.
 
     python -m benchmarks.search.warm --curves FOLDER [--tasks a,b] [--seeds 10] [--workers 4] [--rows 200]
 
 The family of `taskset_03` are all other tables whose name begins with `taskset`. Of each, `--rows` configurations drawn
-at random and trained to their end are the past (0: all). `cold` has no past, `warm` has it, `reversed` has it with
-every ranking turned round. Prints one line a task, a Markdown table for development and held-apart tasks, and as its
-last line one JSON object:
+at random and trained to their end are the past (0: all). `cold` has no past, `told` has it, `misled` has it with every
+ranking turned round. Every run is computed once and shelved below `--out`. Prints one line a task, a table for
+development and for held-apart tasks, and as its last line one JSON object:
 
-- `speedup`: bill at which cold's mean regret reaches its own final value, by the bill at which warm's does; geometric
-  mean over the tasks, with the standard error of its logarithm;
-- `lost_reversed`: the same with the reversed past, as a share of the bill that is lost (negative: won);
+- `speedup_vs_cold`: the bill at which cold's mean regret reaches its own final value, by the bill at which told's does;
+  geometric mean over the tasks, with the standard error of its logarithm;
+- `speedup_vs_article`: by way, the article's whole bill by the bill at which the article's final mean regret is
+  reached (not reached: the budget), with `_within` one standard error of the seeds;
+- `lost_misled`: the share of the whole bill that the reversed past cost: for so much less cold had the regret with
+  which misled ends (negative: so much sooner misled had cold's); mean over the tasks, with its standard error;
 - `regret`: mean regret and its standard error at every bill of `--bills`.
 """
 
 import argparse
 import json
 import math
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.search.cells import Cell, Shelf
+from benchmarks.search.digests import digest
 from benchmarks.search.ours import Ours, space_of
-from benchmarks.search.simulation import Outcome, simulate
+from benchmarks.search.ours_side import SERVICE, SHARED
+from benchmarks.search.replay import replay
+from benchmarks.search.summary import Runs, mean_regrets, overall_speedup
 from benchmarks.search.tables import Array, Table, load_folder
 from hpo_service.search_space import SearchSpace
 from hpo_service.strategies import FreezeThaw
@@ -35,28 +39,10 @@ from hpo_service.strategies.freeze_thaw.past import Past, PastTable
 
 #: what constants of warm start were chosen on; all other tasks are held apart
 DEVELOPMENT = ("lcbench_126025", "lcbench_189862", "taskset_03", "taskset_08")
-WAYS = ("cold", "warm", "reversed")
-_GRID = 400
-
-
-@dataclass(frozen=True)
-class Runs:
-    """What one way of searching one task came to: `regret` [seeds, bills] on an even grid of bills."""
-
-    task: str
-    way: str
-    bills: Array
-    regret: Array
-
-    def at(self, bill: float) -> Array:
-        """Regrets [seeds] for a bill."""
-        found: Array = self.regret[:, int(np.searchsorted(self.bills, bill))]
-        return found
-
-    def bill_for(self, regret: float) -> float:
-        """The bill at which the mean regret is no larger; infinite if it never is."""
-        reached = np.flatnonzero(self.regret.mean(axis=0) <= regret + 1e-12)
-        return float(self.bills[reached[0]]) if len(reached) else math.inf
+WAYS = ("cold", "told", "misled")
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "out" / "search"
+Task = Mapping[str, Runs]
 
 
 def family(table: Table, tables: Iterable[Table]) -> list[Table]:
@@ -76,104 +62,132 @@ def past_of(table: Table, tables: Sequence[Table], rows: int, *, turned: bool) -
     return Past(Cube(space_of(table)), known)
 
 
-def run(table: Table, past: Past | None, *, workers: int, seed: int, budget: float) -> Outcome:
-    """One search."""
+def runs_of(way: str, table: Table, tables: Sequence[Table], options: argparse.Namespace) -> Runs:
+    """All seeds of one way of searching one task: from the shelf, else computed and shelved."""
+    known = [] if way == "cold" else family(table, tables)
+    files = [options.curves / f"{each.name}.npz" for each in (table, *known)]
+    code = [SERVICE / "strategies" / "freeze_thaw", HERE / "warm.py", *SHARED]
+    cells = [
+        Cell(
+            strategy=f"warm_{way}",
+            task=table.name,
+            workers=options.workers,
+            seed=seed,
+            budget=options.budget,
+            digest=digest([*code, *files], str(options.rows)),
+        )
+        for seed in range(options.seeds)
+    ]
+    shelf = Shelf(options.out / "rows", f"warm_{way}")
+    past = (
+        Past(Cube(space_of(table)), [])
+        if way == "cold"
+        else past_of(table, tables, options.rows, turned=way == "misled")
+    )
 
     def make(space: SearchSpace, total: int) -> FreezeThaw:
-        return FreezeThaw(space, lambda _: total, past=past)
+        return FreezeThaw(space, lambda _: total, recall=lambda: past)
 
-    return simulate(table, Ours(table, make, workers=workers, seed=seed), workers=workers, budget=budget)
+    def search(chosen: Table, workers: int, seed: int) -> Ours:
+        return Ours(chosen, make, workers=workers, seed=seed, sampler="random")
 
-
-def compare(table: Table, tables: Sequence[Table], options: argparse.Namespace) -> dict[str, Runs]:
-    """All ways of searching one task."""
-    pasts = {
-        "cold": None,
-        "warm": past_of(table, tables, options.rows, turned=False),
-        "reversed": past_of(table, tables, options.rows, turned=True),
-    }
-    bills = np.linspace(0, options.budget, _GRID + 1)
-    found = {}
-    for way in options.ways.split(","):
-        outcomes = [
-            run(table, pasts[way], workers=options.workers, seed=options.first_seed + seed, budget=options.budget)
-            for seed in range(options.seeds)
-        ]
-        regret = np.array([[_regret(table, outcome, bill) for bill in bills] for outcome in outcomes])
-        found[way] = Runs(table.name, way, bills, regret)
-    return found
+    rows = []
+    for cell in cells:
+        row = shelf.find(cell)
+        if row is None:
+            row = replay(cell, table, search)
+            shelf.add(row)
+        rows.append(row)
+    return Runs(table, rows, options.budget)
 
 
-def _regret(table: Table, outcome: Outcome, bill: float) -> float:
-    """A search that has no result yet has the median loss of random configurations."""
-    loss = outcome.loss_at(bill)
-    return table.regret(loss) if math.isfinite(loss) else 1.0
+def article_of(table: Table, options: argparse.Namespace) -> Runs:
+    """The committed runs of the article's recipe."""
+    rows = Shelf(HERE / "results", "article").rows.values()
+    return Runs(table, [row for row in rows if row.task == table.name and row.workers == options.workers], math.inf)
 
 
-def speedup(runs: dict[str, Runs], way: str) -> float:
-    """How much sooner than cold the mean regret gets to where cold ends."""
-    final = float(runs["cold"].regret[:, -1].mean())
-    return runs["cold"].bill_for(final) / runs[way].bill_for(final)
+def bill_for(runs: Runs, regret: float) -> float:
+    """The bill at which the mean regret is as low; infinite if it never is."""
+    reached = runs.reaches(regret)
+    return math.inf if reached is None else reached
 
 
-def summary(found: Sequence[dict[str, Runs]], bills: Sequence[float]) -> dict[str, Any]:
+def final(runs: Runs) -> float:
+    """Mean regret at the end."""
+    return float(runs.course[:, -1].mean())
+
+
+def speedup_vs_cold(task: Task) -> float:
+    """How much sooner than cold told gets to where cold ends; 0: never."""
+    return bill_for(task["cold"], final(task["cold"])) / bill_for(task["told"], final(task["cold"]))
+
+
+def lost(task: Task) -> float:
+    """The share of its bill that a misleading past costs: cold would have had the same regret for so much less."""
+    cold, misled = task["cold"], task["misled"]
+    if final(misled) > final(cold):
+        return 1 - bill_for(cold, final(misled)) / cold.budget
+    return bill_for(misled, final(cold)) / bill_for(cold, final(cold)) - 1
+
+
+def summary(tasks: Sequence[Task], articles: Sequence[Runs], bills: Array) -> dict[str, Any]:
     """Figures over some tasks."""
-    ways = [way for way in WAYS if way in found[0]]
-    result: dict[str, Any] = {"tasks": [runs["cold"].task for runs in found], "regret": {}}
-    for way, bill in product(ways, bills):
-        means = np.array([runs[way].at(bill).mean() for runs in found])
-        errors = np.array([_error(runs[way].at(bill)) for runs in found])
-        cell = {"mean": round(float(means.mean()), 4), "se": round(float(np.hypot.reduce(errors)) / len(errors), 4)}
-        result["regret"].setdefault(way, {})[f"{bill:g}R"] = cell
-    for way in ways[1:]:
-        logs = np.log([max(1e-3, speedup(runs, way)) for runs in found])
-        result[f"speedup_{way}"] = round(float(np.exp(logs.mean())), 3)
-        result[f"speedup_{way}_se_of_log"] = round(_error(logs), 3)
-    if "reversed" in ways:
-        result["lost_reversed"] = round(1 / result["speedup_reversed"] - 1, 3)
+    result: dict[str, Any] = {"tasks": [task["cold"].table.name for task in tasks], "regret": {}}
+    for way in WAYS:
+        means, errors = mean_regrets([task[way] for task in tasks], bills)
+        result["regret"][way] = {
+            f"{bill:g}R": {"mean": round(float(mean), 4), "se": round(float(error), 4)}
+            for bill, mean, error in zip(bills, means, errors, strict=True)
+        }
+    logs = [math.log(max(1e-3, speedup_vs_cold(task))) for task in tasks]
+    result |= {"speedup_vs_cold": round(math.exp(np.mean(logs)), 3), "speedup_vs_cold_se_of_log": _error(logs)}
+    shares = [lost(task) for task in tasks]
+    result |= {"lost_misled": round(float(np.mean(shares)), 3), "lost_misled_se": _error(shares)}
+    if all(article.rows for article in articles):
+        found = {way: overall_speedup([task[way] for task in tasks], articles) for way in WAYS}
+        result["speedup_vs_article"] = {way: round(each.geometric_mean, 2) for way, each in found.items()}
+        result["speedup_vs_article_within"] = {way: [round(e.low, 2), round(e.high, 2)] for way, e in found.items()}
     return result
 
 
-def _error(values: Array) -> float:
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+def _error(values: Sequence[float]) -> float:
+    return round(float(np.std(values, ddof=1)) / math.sqrt(len(values)), 3) if len(values) > 1 else 0.0
 
 
 def markdown(figures: dict[str, Any]) -> str:
     """Regret by way and bill."""
-    bills = list(next(iter(figures["regret"].values())))
+    bills = list(figures["regret"]["cold"])
     lines = ["| past | " + " | ".join(bills) + " |", "|---" * (len(bills) + 1) + "|"]
     for way, cells in figures["regret"].items():
         lines.append(f"| {way} | " + " | ".join(f"{c['mean']:.3f} ± {c['se']:.3f}" for c in cells.values()) + " |")
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, required=True, help="folder of curve tables")
     parser.add_argument("--tasks", default="", help="names with commas; default: all that have a family")
-    parser.add_argument("--ways", default=",".join(WAYS), help="what to compare; cold is always needed")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rows", type=int, default=200, help="known configurations of each past task, 0: all")
     parser.add_argument("--budget", type=float, default=16.0, help="bill of every search, in full trials")
     parser.add_argument("--bills", default="1,2,4,8,16", help="where regrets are printed")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of what is computed")
+    options = parser.parse_args(arguments)
     tables = load_folder(options.curves)
     wanted = options.tasks.split(",") if options.tasks else [each.name for each in tables if family(each, tables)]
-    bills = [float(bill) for bill in options.bills.split(",")]
-    found = []
+    bills = np.array([float(bill) for bill in options.bills.split(",")])
+    found: dict[str, Task] = {}
     for table in (each for each in tables if each.name in wanted):
-        start = time.perf_counter()
-        found.append(compare(table, tables, options))
-        ways = {way: f"{speedup(found[-1], way):.2f}" for way in found[-1]}
-        print(table.name, ways, f"{time.perf_counter() - start:.0f} s", flush=True)
+        task = found[table.name] = {way: runs_of(way, table, tables, options) for way in WAYS}
+        print(f"{table.name}: told {speedup_vs_cold(task):.2f} times sooner, misled lost {lost(task):.0%}", flush=True)
     result: dict[str, Any] = {"workers": options.workers, "seeds": options.seeds, "rows": options.rows}
     for title, chosen in (("development", True), ("held_apart", False)):
-        part = [runs for runs in found if (runs["cold"].task in DEVELOPMENT) is chosen]
+        part = [task for name, task in found.items() if (name in DEVELOPMENT) is chosen]
         if part:
-            result[title] = summary(part, bills)
+            result[title] = summary(part, [article_of(task["cold"].table, options) for task in part], bills)
             print(f"\n{title}: {', '.join(result[title]['tasks'])}\n{markdown(result[title])}")
     print(json.dumps(result))
 

@@ -26,7 +26,7 @@ def build(resolved: ResolvedStudy) -> Strategy:
         case "freeze_thaw":
             ends = partial(total_examples, resolved.train_rows)
             space = resolved.search_space()
-            return FreezeThaw(space, ends, past=recall(space, resolved.past), stop_when=search.stop_when)
+            return FreezeThaw(space, ends, recall=partial(recall, space, resolved.past), stop_when=search.stop_when)
         case "asha":
             return Asha(search.reduction_factor)
         case "successive_halving":

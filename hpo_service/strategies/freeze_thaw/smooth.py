@@ -59,7 +59,8 @@ class _Effect:
     def __call__(self, features: Array) -> Array:
         chosen = features[:, self._columns]
         if self._tabulated is None:
-            return self._direct(chosen)
+            few, which = np.unique(chosen, axis=0, return_inverse=True)
+            return self._direct(few)[which.reshape(-1)]
         found: Array = np.interp(chosen[:, 0], _GRID, self._tabulated)
         return found
 

@@ -25,17 +25,17 @@ from trainer.spec import Parameters
 
 
 class FreezeThaw:
-    """`total_examples` maps epochs to the examples at a trial's end; `past` are earlier studies in this cube."""
+    """`total_examples` maps epochs to the examples at a trial's end; `recall` reads earlier studies, when needed."""
 
     def __init__(
         self,
         space: SearchSpace,
         total_examples: Callable[[float], int],
         settings: FreezeThawSettings = FreezeThawSettings(),
-        past: Past | None = None,
+        recall: Callable[[], Past] | None = None,
         stop_when: StopWhen | None = None,
     ) -> None:
-        self._space, self._cube, self._past = space, Cube(space), past
+        self._space, self._cube, self._recall = space, Cube(space), recall
         self._total_examples, self._settings, self._stop_when = total_examples, settings, stop_when
 
     def propose(self, view: StudyView) -> Step:
@@ -55,6 +55,11 @@ class FreezeThaw:
         ranked = ranking.at_rung(view, trial.rung)
         standing = f"rank {ranked.index(trial) + 1} of {len(ranked)} at {trial.rung} examples"
         return Judgement(verdict="pause", reason=f"{standing}; every trial pauses, the next decision may resume it")
+
+    @cached_property
+    def _past(self) -> Past | None:
+        """Read at the first proposal, which may take its time."""
+        return None if self._recall is None else self._recall()
 
     @cached_property
     def epochs_at(self) -> Callable[[float], float] | float | None:

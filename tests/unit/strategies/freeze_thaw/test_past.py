@@ -110,7 +110,7 @@ def rule_of(step: Step) -> object:
 
 
 def decisions(past: Past | None, views: list[StudyView]) -> list[Step]:
-    strategy = FreezeThaw(SPACE, lambda _: 100, past=past)
+    strategy = FreezeThaw(SPACE, lambda _: 100, recall=None if past is None else lambda: past)
     return [strategy.propose(view) for view in views]
 
 
@@ -123,7 +123,7 @@ def test_without_a_past_every_decision_is_what_it_was() -> None:
 def test_the_design_alternates_the_leader_goes_on_and_what_is_bad_is_given_up() -> None:
     past = Past(CUBE, [table()])
     empty = replace(measured(0), decision_number=0)
-    first = FreezeThaw(SPACE, lambda _: 100, past=past).propose(empty)
+    (first,) = decisions(past, [empty])
     assert isinstance(first, Start)
     assert first.assignment is not None
     assert first.numbers["rule"] == "portfolio"
