@@ -141,7 +141,12 @@ def _add_steering(kind: IntentKind, summary: str, description: str) -> None:
 
 _add_steering(IntentKind.PAUSE, "Pause a study", "Running slices stop at their next step boundary, with a snapshot.")
 _add_steering(IntentKind.RESUME, "Resume a paused study", "It goes on from its snapshots.")
-_add_steering(IntentKind.STOP, "Stop a study", "Running slices finish; the study completes with the best so far.")
+_add_steering(
+    IntentKind.STOP,
+    "Stop a study",
+    "Running slices finish; the best so far is confirmed if the spec says so, and the study completes. While it is being "
+    "confirmed, stop ends it with what is known.",
+)
 _add_steering(
     IntentKind.CANCEL, "Cancel a study", "Running slices stop at their next step boundary; the study is over."
 )

@@ -128,7 +128,7 @@ def _action(verb: str, help_text: str) -> None:
 
 _action("pause", "Stop at the next step boundary, keep everything for `resume`.")
 _action("resume", "Go on with a paused study.")
-_action("stop", "Let running slices finish, then complete the study with the best so far.")
+_action("stop", "Let running slices finish, then complete the study; a second time: do not wait for its confirmation.")
 _action("cancel", "End the study at the next step boundary.")
 
 

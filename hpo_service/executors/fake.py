@@ -179,6 +179,7 @@ class FakeExecutor:
             finished=loss is not None and examples >= self._total_examples,
             eval_loss=loss,
             eval_tokens=None if loss is None else 1,
+            test_loss=loss if work.trial.data.test is not None else None,
             adapter_parameters=1000 * work.trial.parameters.lora_r,
             snapshot=None if loss is None else snapshot,
             resumed_from_examples=start,

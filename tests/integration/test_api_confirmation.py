@@ -79,6 +79,19 @@ def test_it_is_hidden_from_the_list_and_can_be_read(client: TestClient, confirme
     assert confirmed["spent"]["trials"] == 6
 
 
+def test_test_rows_are_told_of_runs_only(client: TestClient, sessions: Sessions) -> None:
+    data = {"train": "train.jsonl", "eval": "eval.jsonl", "test": "eval.jsonl"}
+    client.post("/v1/studies", json=spec(confirm=CONFIRM, budget=BUDGET, data=data))
+    leader, fake = dispatcher(sessions)
+    turn_until(leader, lambda: study(client)["state"] == "completed")
+    ended = study(client)
+    tested = [work for work in fake.submitted if work.trial.data.test is not None]
+    assert len(tested) == ended["confirmation"]["runs"]
+    assert all(one["test_loss"] == one["mean"] for one in ended["confirmation"]["candidates"])
+    assert ended["best"]["confirmed"]["test_loss"] == ended["best"]["loss"]
+    assert "On the test rows trial" in ended["confirmation"]["sentence"]
+
+
 def test_while_it_runs_the_search_has_the_best_and_is_closed(client: TestClient, sessions: Sessions) -> None:
     client.post("/v1/studies", json=spec(confirm=CONFIRM, budget=BUDGET))
     leader, _ = dispatcher(sessions)
