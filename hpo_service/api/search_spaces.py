@@ -7,7 +7,8 @@ from fastapi import APIRouter, Path
 from hpo_service.errors import InvalidSpec, NotFound
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.spec import StudySpec
-from hpo_service.studies.documents import Page, SearchSpaceDocument
+from hpo_service.studies.documents import KnownPointDocument, Page, SearchSpaceDocument
+from hpo_service.studies.facts import finite
 
 router = APIRouter(tags=["search spaces"])
 
@@ -46,6 +47,15 @@ def _document(name: str) -> SearchSpaceDocument:
         name=preset.name,
         title=preset.title,
         baseline=preset.baseline,
+        portfolio=[
+            KnownPointDocument(
+                values=known.values,
+                source=known.source,
+                from_parameters=known.from_parameters,
+                to_parameters=finite(known.to_parameters),
+            )
+            for known in preset.portfolio
+        ],
         document=preset.document,
         source=preset.source,
     )

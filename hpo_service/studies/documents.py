@@ -303,6 +303,18 @@ class ValidationReport(Document):
     resolved: dict[str, Any]
 
 
+class KnownPointDocument(Document):
+    """A configuration that was published as good."""
+
+    values: dict[str, Any]
+    """Real values; what they leave out is as in the baseline."""
+    source: str
+    from_parameters: float
+    """Meant for models of at least so many parameters."""
+    to_parameters: float | None
+    """And of at most so many; null: any."""
+
+
 class SearchSpaceDocument(Document):
     """A search space that ships with the service."""
 
@@ -310,6 +322,8 @@ class SearchSpaceDocument(Document):
     title: str
     baseline: dict[str, Any]
     """The published values, trial 0 of a study that names this preset."""
+    portfolio: list[KnownPointDocument]
+    """Other published configurations, in the order in which they are tried after trial 0."""
     document: dict[str, Any]
     """The keys that a study with this preset starts from."""
     source: str
