@@ -86,5 +86,5 @@ def test_a_search_stops_on_evidence_and_says_what_more_would_buy(client: TestCli
 
 
 def test_a_strategy_without_a_model_has_no_outlook(client: TestClient, sessions: Sessions) -> None:
-    run(client, sessions, search={"deterministic": True}, budget={"max_trials": 4})
+    run(client, sessions, search={"strategy": "asha", "deterministic": True}, budget={"max_trials": 4})
     assert client.get("/v1/studies/first").json()["outlook"] is None
