@@ -11,6 +11,7 @@ from hpo_service.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.strategies.freeze_thaw.past import Past
 
 _POINTS = 8
+_COMPARED = 16
 
 
 class Opening:
@@ -42,7 +43,8 @@ class Opening:
 
     @cached_property
     def _ranked(self) -> list[TrialView]:
-        return ranking.at_rung(self._view, self._view.ladder[0])
+        """The first trials only: later ones are chosen, and mostly good."""
+        return ranking.ranked(self._view.trials[: max(_COMPARED, self._view.slots)], self._view.ladder[0])
 
     @cached_property
     def _keys(self) -> list[str]:

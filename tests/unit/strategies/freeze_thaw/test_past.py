@@ -139,6 +139,19 @@ def test_the_design_alternates_the_leader_goes_on_and_what_is_bad_is_given_up() 
     assert [rule_of(step) for step in steps] == ["leader", "portfolio", "design"]
 
 
+def test_the_leader_goes_on_although_later_trials_are_better() -> None:
+    past, view = Past(CUBE, [table()]), measured(40)
+    (first,) = decisions(past, [replace(view, trials=(), decision_number=0)])
+    assert isinstance(first, Start)
+    assert first.assignment is not None
+    leader = replace(view.trials[0], sampled=first.assignment.sampled, losses={10: 1.05})
+    later = [replace(trial, losses={10: 0.9 + 0.1 * trial.losses[10]}) for trial in view.trials[16:30]]
+    (step,) = decisions(past, [replace(view, trials=(leader, *view.trials[1:16], *later))])
+    assert rule_of(step) == "leader"
+    assert isinstance(step, Advance)
+    assert (step.trial_number, step.until_examples) == (0, 30)
+
+
 def mixed_space() -> SearchSpace:
     return space_of(
         lr_scheduler={"choices": ["cosine", "constant", "wsd"]},
