@@ -65,13 +65,17 @@ class Past:
     def weights(self, ranks: Array, losses: Array) -> Array:
         """How far to trust each study [studies], by how well it ranks the first `losses` [n]; all 0: not at all.
 
-        A study that agrees no better than chance, or whose ranks are reversed, has no weight.
+        A study that agrees no better than chance, or whose ranks are reversed, has no weight. None has any if together
+        they rank the losses the wrong way round: the one that seems to agree then does so by chance, where the search
+        happens to look.
         """
         count = len(losses)
         if count < _FEWEST:
             return np.zeros(len(ranks))
         own, past = _centred(losses[None])[0], _centred(ranks)
         correlation = past @ own / np.maximum(1e-9, np.sqrt((past**2).sum(axis=1) * (own @ own)))
+        if correlation @ self.similarities <= 0:
+            return np.zeros(len(ranks))
         trust: Array = np.maximum(0.0, correlation - _ERRORS_BEFORE_TRUST / np.sqrt(count)) ** 2
         return trust * self.similarities
 

@@ -67,6 +67,8 @@ def test_a_study_is_trusted_by_how_well_it_ranks_the_new_results_and_by_its_simi
     assert weights[1] == pytest.approx(weights[0] / 2)
     assert weights[2] == 0
     assert not past.weights(past.ranks(points[:3]), loss(points[:3])).any()
+    mostly_turned = Past(CUBE, [same, turned, turned])
+    assert not mostly_turned.weights(mostly_turned.ranks(points), loss(points)).any()
 
 
 def test_a_portfolio_covers_studies_that_disagree() -> None:
