@@ -11,8 +11,10 @@ from trainer.spec import Frozen
 
 ASHA_SURPLUS = 1.5
 """Promotions per place of a rung: trials improve during a search, so later ones displace earlier ones (simulated)."""
-FREEZE_THAW_SURVIVORS = 0.65
+FREEZE_THAW_SURVIVORS = 0.6
 """Share of trials that are resumed from a rung of freeze-thaw search (simulated)."""
+FREEZE_THAW_ENDS = 3.0
+"""So many trials at least are trained to their end by freeze-thaw search (simulated)."""
 MEDIAN_SURVIVORS = 0.75
 """Share of trials that pass a rung: early trials have too few peers to be pruned (simulated)."""
 
@@ -97,7 +99,8 @@ def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:
     """How many trials are expected to be trained up to each rung; the baseline always goes to the end."""
     baseline = int(resolved.baseline is not None)
     searched = resolved.budget.max_trials - baseline
-    return [baseline + max(min(1.0, searched), searched * share) for share in _shares(resolved, rungs)]
+    fewest = FREEZE_THAW_ENDS if resolved.search.strategy == "freeze_thaw" else 1.0
+    return [baseline + max(min(fewest, searched), searched * share) for share in _shares(resolved, rungs)]
 
 
 def _shares(resolved: ResolvedStudy, rungs: int) -> list[float]:

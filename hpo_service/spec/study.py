@@ -51,7 +51,7 @@ class Metadata(_Section):
 class SearchSettings(_Section):
     """How the space is searched."""
 
-    strategy: StrategyName = "asha"
+    strategy: StrategyName = "freeze_thaw"
     """freeze_thaw models all curves and resumes or starts what promises most per cost (it needs no sampler),
     asha advances the best third from rung to rung at once, successive_halving when all trials of a bracket have reached
     the rung, hyperband is asha in several brackets that begin at later and later rungs, median drops what is worse than

@@ -9,8 +9,8 @@ from hpo_service.strategies.base import TrialView
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array, Indices
 
 _SMALLEST_LOSS = 1e-6
-_SWEEPS = 8
-_SHRINKAGE = 0.3
+#: of a trial's own level towards that of all; it only decides where the first rung lies
+_SHRINKAGE = 0.02
 _FADING_SLOPE = 0.6
 
 
@@ -94,21 +94,21 @@ def read(trials: Sequence[TrialView], study_ladder: Sequence[int], squash: Squas
 
 
 def _common_curve(values: Array, rungs: Indices, rows: Indices, times: Array) -> Array:
-    """Mean by rung beside a shrunk effect of each trial: good trials alone reach late rungs, and must not bend it.
+    """Least squares of value = rung + trial: how far trials fall from rung to rung, whoever was let go on.
 
-    Where no trial has been yet it goes on with the last slope, fading.
+    Good trials alone reach late rungs; means by rung would take their being good for the curve's fall. Where no trial
+    has been yet the curve goes on with the last slope, fading.
     """
-    rung_count = len(times)
-    at_rung = np.bincount(rungs, minlength=rung_count)
-    at_row = np.bincount(rows)
-    effects, common = np.zeros(len(at_row)), np.zeros(rung_count)
-    for _ in range(_SWEEPS):
-        common = np.bincount(rungs, values - effects[rows], rung_count) / np.maximum(at_rung, 1)
-        effects = np.bincount(rows, values - common[rungs], len(at_row)) / (at_row + _SHRINKAGE)
-    seen = np.flatnonzero(at_rung)
-    common = np.interp(times, times[seen], common[seen])
-    slope = common[seen[-1]] - common[seen[-2]] if len(seen) > 1 else 0.0
-    for rung in range(seen[-1] + 1, rung_count):
+    seen, place = np.unique(rungs, return_inverse=True)
+    taken = np.zeros((int(rows.max()) + 1, len(seen)))
+    np.add.at(taken, (rows, place), 1.0)
+    weights = taken.sum(axis=1) + _SHRINKAGE
+    sums = np.bincount(rows, values, len(taken))
+    left = np.diag(taken.sum(axis=0) + 1e-9) - taken.T @ (taken / weights[:, None])
+    at_seen = np.linalg.solve(left, np.bincount(place, values, len(seen)) - taken.T @ (sums / weights))
+    common: Array = np.interp(times, times[seen], at_seen)
+    slope = at_seen[-1] - at_seen[-2] if len(seen) > 1 else 0.0
+    for rung in range(seen[-1] + 1, len(times)):
         slope *= _FADING_SLOPE
         common[rung] = common[rung - 1] + min(0.0, slope)
     return common

@@ -20,8 +20,8 @@ from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
 
 _FEWEST_MEASURED = 4
 _DRAWS = 200
-#: with no new trial to start, paused ones go on while they are expected to improve the loss by this share
-_WORTH_IMPROVING = 1e-3
+#: with no new trial to start, paused ones go on while a full trial's cost is expected to improve the loss by this share
+_WORTH_IMPROVING = 3e-3
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Decision:
         if not options:
             return None
         best = options[0]
-        if not self._may_start and np.exp(best.log_improvement) < _WORTH_IMPROVING:
+        if not self._may_start and best.score < np.log(_WORTH_IMPROVING):
             return None
         runner_up = next((option for option in options[1:] if option.name != best.name or option.trial is None), None)
         most = max(option.log_improvement for option in options)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hpo_service.errors import InvalidSpec
 from hpo_service.presets import PRESETS
 from hpo_service.spec import ResolvedStudy, estimate
-from hpo_service.strategies import Asha, Median, NoPruning, build
+from hpo_service.strategies import Asha, FreezeThaw, Median, NoPruning, build
 from tests.searching import RATE, Simulation, resolved
 from trainer.spec import Parameters
 
@@ -38,7 +38,7 @@ def test_keys_beside_a_preset_override_it() -> None:
     assert "weight_decay" in space.dimensions
     assert "learning_rate" in space.dimensions
     assert study.budget.max_trials == 5
-    assert study.search.strategy == "asha"
+    assert study.search.strategy == "freeze_thaw"
 
 
 def test_the_published_default_is_the_baseline() -> None:
@@ -88,10 +88,16 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
 
 
 def test_rungs_count_examples_of_the_longest_trial() -> None:
-    study = resolved(space={"learning_rate": RATE, "epochs": {"choices": [1, 3]}})
+    study = resolved(space={"learning_rate": RATE, "epochs": {"choices": [1, 3]}}, search={"strategy": "asha"})
     assert study.ladder == (180, 540, 1620, 3000)
     assert study.trial_rungs(Parameters(epochs=1)) == (180, 540, 1000)
     assert study.trial_rungs(Parameters(epochs=3)) == study.ladder
+
+
+def test_rungs_of_freeze_thaw_lie_closer_and_outside_the_warmup() -> None:
+    assert resolved().ladder == (60, 102, 173, 295, 501, 1000)
+    warm = {"learning_rate": RATE, "warmup_ratio": {"low": 0.0, "high": 0.2}}
+    assert resolved(space=warm).ladder[0] == 200
 
 
 def test_without_pruning_evaluations_are_spread_evenly() -> None:
@@ -125,20 +131,21 @@ def test_extending_keeps_the_ladder_and_refuses_what_shrinks() -> None:
 
 
 def test_each_strategy_can_be_built() -> None:
-    assert build(resolved(search={"reduction_factor": 4})) == Asha(4)
+    assert build(resolved(search={"strategy": "asha", "reduction_factor": 4})) == Asha(4)
     assert build(resolved(search={"strategy": "median", "startup_trials": 5})) == Median(5)
     assert isinstance(build(resolved(search={"strategy": "none"})), NoPruning)
+    assert isinstance(build(resolved()), FreezeThaw)
 
 
 def test_the_estimate() -> None:
     full = estimate(resolved(search={"strategy": "none"}, budget={"max_trials": 10}))
     assert (full.expected_examples, full.full_examples, full.slices, full.expected_share) == (10_000, 10_000, 10, 1.0)
-    asha = estimate(resolved(budget={"max_trials": 27}))
+    asha = estimate(resolved(budget={"max_trials": 27}, search={"strategy": "asha"}))
     assert 0.2 < asha.expected_share < 0.4
     assert estimate(resolved(budget={"max_trials": 27, "max_examples": 1500})).expected_examples == 1500
 
 
-@pytest.mark.parametrize("strategy", ["asha", "successive_halving", "hyperband", "median", "none"])
+@pytest.mark.parametrize("strategy", ["freeze_thaw", "asha", "successive_halving", "hyperband", "median", "none"])
 def test_the_estimate_resembles_a_simulation(strategy: str) -> None:
     study = resolved(budget={"max_trials": 24}, search={"strategy": strategy}, baseline={"learning_rate": 1e-3})
     simulation = Simulation(study)

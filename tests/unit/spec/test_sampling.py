@@ -18,14 +18,16 @@ SPACE = {
 
 
 def warned(search: dict[str, Any], **more: Any) -> str:
+    search = {"strategy": "asha", **search}
     return "\n".join(estimate(resolved(space=SPACE, search=search, **more)).warnings)
 
 
 def test_gp_is_refused_where_torch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolved(search={"sampler": "gp"}).search.sampler == "gp"
+    asha = {"strategy": "asha", "sampler": "gp"}
+    assert resolved(search=asha).search.sampler == "gp"
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InvalidSpec, match="needs torch") as caught:
-        resolved(search={"sampler": "gp"})
+        resolved(search=asha)
     assert [problem.pointer for problem in caught.value.problems] == ["/search/sampler"]
     assert "hpo-service[trainer]" in caught.value.detail
     assert resolved(search={"strategy": "freeze_thaw", "sampler": "gp"})

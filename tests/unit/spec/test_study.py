@@ -18,7 +18,7 @@ def problems(posted: object) -> list[Problem]:
 
 def test_the_smallest_spec() -> None:
     spec = parse_spec(document(preset="quick"))
-    assert (spec.search.strategy, spec.search.sampler, spec.resources.max_attempts) == ("asha", "tpe", 3)
+    assert (spec.search.strategy, spec.search.sampler, spec.resources.max_attempts) == ("freeze_thaw", "tpe", 3)
 
 
 def test_numbers_that_yaml_left_as_text() -> None:
