@@ -37,8 +37,13 @@ def noisy(work: SliceWork) -> float:
 
 
 def post(sessions: Sessions, **changes: Any) -> int:
-    """The share is enough for all runs, and the budget for the whole search."""
-    enough: dict[str, Any] = {"confirm": {"share": 0.6}, "budget__max_examples": 20_000}
+    """The share is enough for all runs, the budget for the whole search, and what is submitted is soon not only the
+    baseline's."""
+    enough: dict[str, Any] = {
+        "confirm": {"share": 0.6},
+        "budget__max_examples": 20_000,
+        "search": {"strategy": "asha", "deterministic": True, "seed": 3},
+    }
     return post_study(sessions, **(enough | changes))
 
 
@@ -126,7 +131,7 @@ def test_without_the_section_nothing_is_confirmed(sessions: Sessions) -> None:
 
 
 def test_the_share_caps_the_bill_and_the_search_does_not_pay_it(sessions: Sessions, database_url: str) -> None:
-    study_id = post(sessions, confirm={"share": 0.5}, budget__max_examples=8000, budget__max_trials=40)
+    study_id = post(sessions, confirm={"share": 0.5}, budget__max_examples=5000, budget__max_trials=40)
     run_to_end(sessions, study_id)
     with sessions() as session:
         spent = dict(
@@ -136,9 +141,9 @@ def test_the_share_caps_the_bill_and_the_search_does_not_pay_it(sessions: Sessio
                 .group_by(Slice.study_id)
             ).all()
         )
-    assert 2000 <= spent[child_id(sessions)] <= 4000
-    assert spent[study_id] >= 8000
-    assert message_of(sessions, study_id) == f"{spent[study_id]} of 8000 examples are spent"
+    assert 2000 <= spent[child_id(sessions)] <= 2500
+    assert spent[study_id] >= 5000
+    assert message_of(sessions, study_id) == f"{spent[study_id]} of 5000 examples are spent"
 
 
 def test_a_small_share_still_pays_for_the_best_and_the_baseline(sessions: Sessions, database_url: str) -> None:
@@ -159,7 +164,7 @@ def test_the_baseline_that_wins_the_search_is_confirmed_against_the_next(session
 def test_pause_and_resume_carry_over(sessions: Sessions, database_url: str) -> None:
     study_id = post(sessions)
     dispatcher, fake = make(sessions, FakeExecutor(noisy))
-    turn_until(dispatcher, lambda: len(runs_of(fake)) == 2)
+    turn_until(dispatcher, lambda: len(runs_of(fake)) >= 2)
     fake.hold = True
     ask(sessions, study_id, IntentKind.PAUSE)
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "paused")
@@ -179,7 +184,7 @@ def test_pause_and_resume_carry_over(sessions: Sessions, database_url: str) -> N
 def test_stop_ends_it_with_what_is_known(sessions: Sessions, database_url: str, paused: bool) -> None:
     study_id = post(sessions)
     dispatcher, fake = make(sessions, FakeExecutor(noisy))
-    turn_until(dispatcher, lambda: len(runs_of(fake)) == 3)
+    turn_until(dispatcher, lambda: len(runs_of(fake)) >= 3)
     fake.hold = True
     if paused:
         ask(sessions, study_id, IntentKind.PAUSE)
@@ -197,7 +202,7 @@ def test_stop_ends_it_with_what_is_known(sessions: Sessions, database_url: str, 
 def test_stop_of_the_search_leads_to_confirmation(sessions: Sessions, database_url: str) -> None:
     study_id = post(sessions)
     dispatcher, fake = make(sessions, FakeExecutor(noisy))
-    turn_until(dispatcher, lambda: len(fake.submitted) == 6)
+    turn_until(dispatcher, lambda: len(fake.submitted) >= 6)
     ask(sessions, study_id, IntentKind.STOP)
     turn_until(dispatcher, lambda: row(sessions, CHILD) is not None)
     assert state_of(sessions, study_id) == "running"
@@ -209,7 +214,7 @@ def test_stop_of_the_search_leads_to_confirmation(sessions: Sessions, database_u
 def test_cancel_ends_both_at_once(sessions: Sessions, database_url: str) -> None:
     study_id = post(sessions)
     dispatcher, fake = make(sessions, FakeExecutor(noisy))
-    turn_until(dispatcher, lambda: len(runs_of(fake)) == 2)
+    turn_until(dispatcher, lambda: len(runs_of(fake)) >= 2)
     fake.hold = True
     ask(sessions, study_id, IntentKind.CANCEL)
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "cancelled")
@@ -274,7 +279,7 @@ def test_a_killed_dispatcher_changes_nothing(sessions: Sessions, database_url: s
 
 
 def test_several_runs_of_a_round_go_at_once(sessions: Sessions, database_url: str) -> None:
-    study_id = post(sessions, search={"deterministic": False, "seed": 3})
+    study_id = post(sessions, search={"strategy": "asha", "deterministic": False, "seed": 3})
     dispatcher, fake = make(sessions, FakeExecutor(noisy, workers=4))
     turn_until(dispatcher, lambda: bool(runs_of(fake)))
     fake.hold = True
