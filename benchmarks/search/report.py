@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,10 @@ def _strategy(compared: Comparison, name: str, tasks: Sequence[str]) -> dict[str
         figures[str(workers)] = {
             "seeds": min(len(each.rows) for each in runs),
             "regret_at": {f"{bill:g}R": round(float(mean), 4) for bill, mean in zip(bills, means, strict=True)},
-            "standard_error_at": {f"{bill:g}R": round(float(se), 4) for bill, se in zip(bills, errors, strict=True)},
+            "standard_error_at": {
+                f"{bill:g}R": None if isnan(error) else round(float(error), 4)
+                for bill, error in zip(bills, errors, strict=True)
+            },
             "speedup_vs_article": round(compared.speedup(name, compared.article, workers, tasks).geometric_mean, 2),
             "hit_rate_at_32R": round(hit_rate(runs), 3),
             "decision_p95_ms": round(max(row.decision_p95_ms for each in runs for row in each.rows), 1),
@@ -149,9 +153,9 @@ def _table(compared: Comparison, workers: int, tasks: Sequence[str]) -> str:
         label = compared.labels[name]
         cells = [
             f"**{label}**" if name == compared.subject else label,
-            str(min(len(each.rows) for each in runs)),
-            *(f"{mean:.3f} ± {error:.3f}" for mean, error in zip(means, errors, strict=True)),
-            f"{gain.geometric_mean:.1f} ({gain.low:.1f}–{gain.high:.1f})",
+            str(seeds := min(len(each.rows) for each in runs)),
+            *(_with_error(float(mean), float(error)) for mean, error in zip(means, errors, strict=True)),
+            f"{gain.geometric_mean:.1f}" + (f" ({gain.low:.1f}–{gain.high:.1f})" if seeds > 1 else ""),
             f"{hit_rate(runs):.0%}",
         ]
         lines.append((float(means[-1]), cells))
@@ -179,3 +183,7 @@ def curves(compared: Comparison) -> list[dict[str, Any]]:
 def _role(compared: Comparison, name: str) -> str:
     known = {compared.subject: "subject", compared.article: "article"}
     return known.get(name) or ("peer" if name in compared.peers else "ours")
+
+
+def _with_error(mean: float, error: float) -> str:
+    return f"{mean:.3f}" if isnan(error) else f"{mean:.3f} ± {error:.3f}"

@@ -97,12 +97,16 @@ def overall_speedup(ours: Sequence[Runs], peer: Sequence[Runs]) -> Speedup:
 
 
 def mean_regrets(tasks: Sequence[Runs], bills: Array) -> tuple[Array, Array]:
-    """Over tasks of equal weight, with the standard error that comes from the seeds [bills] each."""
+    """Over tasks of equal weight, with the standard error that comes from the seeds [bills] each.
+
+    One seed has no standard error: it is not a number.
+    """
     means, errors = [], []
     for runs in tasks:
         regrets = runs.regrets(bills)
         means.append(regrets.mean(axis=0))
-        errors.append(regrets.std(axis=0, ddof=1) / np.sqrt(len(regrets)) if len(regrets) > 1 else 0 * bills)
+        spread = regrets.std(axis=0, ddof=1) if len(regrets) > 1 else np.full(len(bills), np.nan)
+        errors.append(spread / np.sqrt(len(regrets)))
     return np.mean(means, axis=0), np.sqrt(np.sum(np.square(errors), axis=0)) / len(tasks)
 
 

@@ -40,11 +40,11 @@ PEERS = {
     ARTICLE: _optuna("article: Optuna TPE + Median, 50 trials"),
     "optuna_tpe_halving": _optuna("Optuna TPE + SuccessiveHalving"),
     "optuna_tpe_hyperband": _optuna("Optuna TPE + Hyperband"),
-    "optuna_gp": _optuna("Optuna GP", most_seeds=2),
+    "optuna_gp": _optuna("Optuna GP", most_seeds=1),
     "syne_asha": Peer(label="Syne Tune ASHA", module="syne", packages=("syne-tune",)),
-    "syne_bohb": Peer(label="Syne Tune BOHB", module="syne", packages=("syne-tune",), most_seeds=3),
+    "syne_bohb": Peer(label="Syne Tune BOHB", module="syne", packages=("syne-tune",), most_seeds=1),
     "ray_asha_optuna": Peer(label="Ray Tune ASHA + Optuna search", module="ray_tune", packages=("ray", "optuna")),
-    "smac_multi_fidelity": Peer(label="SMAC multi-fidelity", module="smac_facade", packages=("smac",), most_seeds=5),
+    "smac_multi_fidelity": Peer(label="SMAC multi-fidelity", module="smac_facade", packages=("smac",), most_seeds=1),
 }
 
 

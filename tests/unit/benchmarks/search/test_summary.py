@@ -72,10 +72,16 @@ def test_equal_runs_leave_no_doubt() -> None:
 
 
 def test_means_weigh_tasks_equally() -> None:
-    other = runs([(1, 0.2)])
+    other = runs([(1, 0.2)], [(1, 0.2)])
     means, errors = mean_regrets([OURS, other], np.array([8.0]))
     assert means.tolist() == pytest.approx([(0.2 + 0.2) / 2])
     assert errors.tolist() == pytest.approx([np.std([0.1, 0.3], ddof=1) / 2**0.5 / 2])
+
+
+def test_one_seed_has_no_standard_error() -> None:
+    means, errors = mean_regrets([OURS, runs([(1, 0.2)])], np.array([8.0]))
+    assert means.tolist() == pytest.approx([0.2])
+    assert np.isnan(errors).all()
 
 
 def test_hits_are_runs_at_a_tenth_by_32() -> None:
@@ -88,7 +94,7 @@ def compared() -> Comparison:
     found = {
         "mine": {"taskset_03": slow, "held": quick},
         "article": {"taskset_03": PEER, "held": PEER},
-        "better": {"taskset_03": PEER, "held": runs([(9, 0.05)], [(9, 0.05)], bill=40)},
+        "better": {"taskset_03": PEER, "held": runs([(9, 0.05)], bill=40)},
     }
     return Comparison(
         labels={name: name for name in found},
@@ -112,6 +118,7 @@ def test_the_head_figures_are_of_tasks_that_nothing_was_tuned_on() -> None:
     assert figures["per_task"]["4"]["held"]["matched_at"] == 2
     assert figures["strategies"]["article"]["4"]["regret_at"]["8R"] == pytest.approx(0.7)
     assert figures["hit_rate_at_32R"] == {"4": 1.0}
+    assert figures["strategies"]["better"]["4"]["standard_error_at"]["8R"] is None, "it has one seed"
 
 
 def test_tables_begin_with_the_best() -> None:

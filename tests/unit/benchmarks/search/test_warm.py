@@ -60,7 +60,7 @@ def test_a_turned_past_ranks_the_other_way_round() -> None:
 def test_a_speedup_compares_the_bills_at_which_colds_end_is_reached() -> None:
     cold = runs(0.9, 0.8, 0.6, 0.2)
     assert speedup_vs_cold({"cold": cold, "told": runs(0.5, 0.2, 0.1, 0.1)}) == 2
-    assert speedup_vs_cold({"cold": cold, "told": runs(0.9, 0.9, 0.9, 0.9)}) == 0
+    assert speedup_vs_cold({"cold": runs(0.9, 0.1, 0.1, 0.1), "told": runs(0.9, 0.9, 0.9, 0.9)}) == 0.5
 
 
 def test_a_misleading_past_costs_what_cold_would_have_saved() -> None:
