@@ -7,8 +7,8 @@ at random and trained to their end are the past (0: all). `cold` has no past, `t
 ranking turned round. Every run is computed once and shelved below `--out`. Prints one line a task, a table for
 development and for held-apart tasks, and as its last line one JSON object:
 
-- `speedup_vs_cold`: the bill at which cold's mean regret reaches its own final value, by the bill at which told's does;
-  geometric mean over the tasks, with the standard error of its logarithm;
+- `speedup_vs_cold`: the bill at which cold's mean regret reaches its own final value, by the bill at which told's does
+  (not reached: the budget); geometric mean over the tasks, with the standard error of its logarithm;
 - `speedup_vs_article`: by way, the article's whole bill by the bill at which the article's final mean regret is
   reached (not reached: the budget), with `_within` one standard error of the seeds;
 - `lost_misled`: the share of the whole bill that the reversed past cost: for so much less cold had the regret with
@@ -108,9 +108,9 @@ def article_of(table: Table, options: argparse.Namespace) -> Runs:
 
 
 def bill_for(runs: Runs, regret: float) -> float:
-    """The bill at which the mean regret is as low; infinite if it never is."""
+    """The bill at which the mean regret is as low; the budget if it never is."""
     reached = runs.reaches(regret)
-    return math.inf if reached is None else reached
+    return runs.budget if reached is None else reached
 
 
 def final(runs: Runs) -> float:
@@ -119,7 +119,7 @@ def final(runs: Runs) -> float:
 
 
 def speedup_vs_cold(task: Task) -> float:
-    """How much sooner than cold told gets to where cold ends; 0: never."""
+    """How much sooner than cold told gets to where cold ends."""
     return bill_for(task["cold"], final(task["cold"])) / bill_for(task["told"], final(task["cold"]))
 
 
@@ -140,7 +140,7 @@ def summary(tasks: Sequence[Task], articles: Sequence[Runs], bills: Array) -> di
             f"{bill:g}R": {"mean": round(float(mean), 4), "se": round(float(error), 4)}
             for bill, mean, error in zip(bills, means, errors, strict=True)
         }
-    logs = [math.log(max(1e-3, speedup_vs_cold(task))) for task in tasks]
+    logs = [math.log(speedup_vs_cold(task)) for task in tasks]
     result |= {"speedup_vs_cold": round(math.exp(np.mean(logs)), 3), "speedup_vs_cold_se_of_log": _error(logs)}
     shares = [lost(task) for task in tasks]
     result |= {"lost_misled": round(float(np.mean(shares)), 3), "lost_misled_se": _error(shares)}

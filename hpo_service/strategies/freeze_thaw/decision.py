@@ -73,7 +73,7 @@ class Decision:
             if started < wanted and started % 2 == 0 and self._may_start and not self._opening.misleads:
                 return self._start(self._opening.points, "good in earlier studies", {"rule": "portfolio"})
             if not trusted:
-                wanted += wanted // 2  # part of the design went to a past that misleads
+                wanted += self._opening.tried  # part of the design went to a past that misleads
         enough = started >= wanted and len(self._known.measured) >= _FEWEST_MEASURED
         if enough or not self._may_start:
             return None

@@ -25,6 +25,12 @@ class Opening:
         """The portfolio [points, dimensions]."""
         return self._past.portfolio(_POINTS)
 
+    @property
+    def tried(self) -> int:
+        """How many of the points were started."""
+        keys = set(self._keys)
+        return sum(key_of(trial.sampled) in keys for trial in self._view.trials)
+
     @cached_property
     def misleads(self) -> bool:
         """True if of the points that were tried all are in the worse half at the first rung."""
