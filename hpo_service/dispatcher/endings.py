@@ -66,6 +66,7 @@ def say(session: Session, study: LiveStudy, message: str) -> None:
         payload = {"state": str(study.state), "message": message}
         dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
         study.message = message
+        notes.refresh(study)
 
 
 def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None:
@@ -75,6 +76,7 @@ def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None
 
 def _finish(session: Session, study: LiveStudy, state: StudyState, message: str) -> None:
     _close(session, study)
+    study.search_ended = None
     enter(session, study, state, message)
 
 

@@ -36,6 +36,7 @@ _LONGEST_OUTAGE_PAUSE_SECONDS = 5.0
 _DRAIN_SECONDS = 20.0
 _ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
 _STOP_SLICES = frozenset({StudyState.PAUSING, StudyState.CANCELLING})
+_ENDING = _STOP_SLICES | {StudyState.STOPPING}
 
 
 class Dispatcher:
@@ -138,11 +139,14 @@ class Dispatcher:
             self._jobs = jobs.load_jobs(session)
         self._taken_over = True
         self._studies = studies
-        self._lose_unknown(studies)
+        self._catch_up(studies)
         return studies
 
-    def _lose_unknown(self, studies: dict[int, LiveStudy]) -> None:
-        """Attempts that were committed but never reached a worker are lost, through nobody's fault."""
+    def _catch_up(self, studies: dict[int, LiveStudy]) -> None:
+        """Attempts that were committed but never reached a worker are lost, through nobody's fault.
+
+        A study that waited for the end of attempts that a take-over lost need not wait any more.
+        """
         reason, prices = "the attempt was never handed to a worker", self._prices
         unknown = [
             (study, piece.token)
@@ -151,13 +155,16 @@ class Dispatcher:
             if not self._fleet.holds(piece.token)
         ]
         unknown_jobs = [job.token for job in self._jobs.values() if job.running and not self._fleet.holds(job.token)]
-        if unknown or unknown_jobs:
+        ending = [study for study in studies.values() if study.state in _ENDING and not study.running()]
+        if unknown or unknown_jobs or ending:
             with self._writing() as session:
                 for study, token in unknown:
                     settle(session, study, lost_result(token, reason), prices=prices, blameless=True)
                 for token in unknown_jobs:
                     result = jobs.lost(token, reason)
                     jobs.settle(session, self._jobs, [], result, prices=prices, blameless=True)
+                for study in ending:
+                    endings.conclude(session, study)
 
     def _hear(self, studies: dict[int, LiveStudy]) -> None:
         intents = self._intents_wait()
