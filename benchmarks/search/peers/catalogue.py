@@ -15,7 +15,7 @@ ARTICLE = "article"
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """`module` drives the `packages`. Slow peers get fewer seeds than the others."""
+    """`module` drives the `packages`. Slow peers get fewer seeds than the others, the article more."""
 
     label: str
     module: str
@@ -37,12 +37,12 @@ def _optuna(label: str, most_seeds: int = 10) -> Peer:
 
 
 PEERS = {
-    ARTICLE: _optuna("article: Optuna TPE + Median, 50 trials"),
+    ARTICLE: _optuna("article: Optuna TPE + Median, 50 trials", most_seeds=20),
     "optuna_tpe_halving": _optuna("Optuna TPE + SuccessiveHalving"),
     "optuna_tpe_hyperband": _optuna("Optuna TPE + Hyperband"),
     "optuna_gp": _optuna("Optuna GP", most_seeds=1),
     "syne_asha": Peer(label="Syne Tune ASHA", module="syne", packages=("syne-tune",)),
-    "syne_bohb": Peer(label="Syne Tune BOHB", module="syne", packages=("syne-tune",), most_seeds=1),
+    "syne_bohb": Peer(label="Syne Tune BOHB", module="syne", packages=("syne-tune",), most_seeds=2),
     "ray_asha_optuna": Peer(label="Ray Tune ASHA + Optuna search", module="ray_tune", packages=("ray", "optuna")),
     "smac_multi_fidelity": Peer(label="SMAC multi-fidelity", module="smac_facade", packages=("smac",), most_seeds=1),
 }
