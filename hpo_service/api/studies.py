@@ -144,8 +144,8 @@ _add_steering(IntentKind.RESUME, "Resume a paused study", "It goes on from its s
 _add_steering(
     IntentKind.STOP,
     "Stop a study",
-    "Running slices finish; the best so far is confirmed if the spec says so, and the study completes. While it is being "
-    "confirmed, stop ends it with what is known.",
+    "Running slices finish; the best so far is confirmed if the spec says so, and the study completes. While it is "
+    "being confirmed, stop ends it with what is known.",
 )
 _add_steering(
     IntentKind.CANCEL, "Cancel a study", "Running slices stop at their next step boundary; the study is over."

@@ -84,10 +84,13 @@ def report(plan: ConfirmationPlan, runs: Sequence[RunFacts]) -> Report:
     )
 
 
-def sentence(found: Report) -> str:
-    """Who won, against what, and who cannot be told from the winner."""
+def sentence(found: Report, *, over: bool) -> str:
+    """Who won, against what, and who cannot be told from the winner. `over`: no other run will follow."""
     if not found.finalists:
-        return "Nothing is confirmed yet." if found.ended is None else "Nothing could be confirmed: no run ended well."
+        if found.ended is not None:
+            return "Nothing could be confirmed: no run ended well."
+        early = "Nothing could be confirmed: it ended before every candidate had a run with the same seed."
+        return early if over else "Nothing is confirmed yet."
     winner = min(found.finalists, key=lambda one: (one.mean, one.trial_number))
     parts = [_against_baseline(found, winner), *_ties(found, winner), *_tested(found, winner)]
     if winner.seeds == 1:

@@ -64,7 +64,11 @@ class Difference:
 
 
 def difference(results: Sequence[RunResult], candidate: int, other: int) -> Difference | None:
-    """The paired interval at LEVEL; None if the two share no seed. All `results` say how much seeds matter."""
+    """The paired interval at LEVEL; None if the two share no seed. All `results` say how much seeds matter.
+
+    The order of the results does not matter, not even for the last digit.
+    """
+    results = sorted(results, key=lambda result: (result.candidate, result.seed))
     ours, theirs = _by_seed(results, candidate), _by_seed(results, other)
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:

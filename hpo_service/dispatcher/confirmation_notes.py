@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 from hpo_service.confirmation.report import RunFacts, RunState, report, sentence
 from hpo_service.dispatcher.memory import LiveStudy
+from hpo_service.domain import TERMINAL
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
 from hpo_service.strategies.base import TrialStanding, TrialView
 
@@ -18,7 +19,7 @@ def confirmation_body(study: LiveStudy, plan: ConfirmationPlan) -> str:
     return "\n\n".join(
         [
             f"**{study.name}** confirms the best trials of {parent}. It is {study.state}{message}.",
-            f"**{sentence(found)}**",
+            f"**{sentence(found, over=study.state in TERMINAL)}**",
             "Every trial here is a run: a trial of the search (user attribute `candidate`), or the baseline, trained "
             "again from its start with a new `seed`, for initialization and data order. All candidates get the same "
             "seeds and all evaluation rows, so that losses can be compared in pairs; one clearly behind gets no more.",

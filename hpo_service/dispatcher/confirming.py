@@ -45,7 +45,11 @@ def plan_of(study: LiveStudy, ended: str) -> ConfirmationPlan | None:
     searched = [_candidate(study, best) for best in ranked if baseline is None or best.trial_number != baseline.number]
     known = next((best for best in ranking([TrialFacts(baseline)], 1)), None) if baseline is not None else None
     against = [] if known is None else [_candidate(study, known, baseline=True)]
-    searched = [one for one in searched if all(one.parameters != other.parameters for other in against)]
+    searched = [
+        one
+        for index, one in enumerate(searched)
+        if all(one.parameters != other.parameters for other in (*against, *searched[:index]))
+    ]
     if not searched:
         return None
     spent = sum(max(trial.intermediate_values, default=0) for trial in trials)

@@ -12,7 +12,7 @@ from hpo_service.domain import Spent, StudyState
 from hpo_service.objectives import measured
 from hpo_service.objectives import values as objective_values
 from hpo_service.optuna_storage import StudyStorage
-from hpo_service.repository import dispatch, jobs
+from hpo_service.repository import attempts, dispatch, jobs
 from hpo_service.search_space import SearchSpace
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies import build
@@ -228,11 +228,10 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         optuna_study_id=row.optuna_study_id,
         child_id=dispatch.confirmation_of(session, row.id),
         memory=dict(row.memory),
+        fold_losses=attempts.fold_losses(session, row.project_id, row.id),
         check_job_id=row.check_job_id,
         awaits_check=row.check_job_id is not None and not _is_checked(session, row.project_id, row.check_job_id),
     )
-    for number, rung, folds in dispatch.fold_losses(session, row.id):
-        study.fold_losses.setdefault(number, {})[rung] = tuple(folds)
     study.slices = {piece.id: open_slice(piece) for piece in dispatch.open_slices(session, [row.id])}
     return study
 

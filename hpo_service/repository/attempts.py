@@ -113,6 +113,17 @@ def slice_states(session: Session, project_id: int, slice_ids: Sequence[int]) ->
     return {row.id: row.state for row in session.execute(query)}
 
 
+def fold_losses(session: Session, project_id: int, study_id: int) -> dict[int, dict[int, tuple[float, ...]]]:
+    """The mean evaluation loss of every fold, where it is known, by trial number and rung."""
+    query = select(Slice.trial_number, Slice.until_examples, Slice.fold_losses).where(
+        Slice.project_id == project_id, Slice.study_id == study_id, Slice.fold_losses.is_not(None)
+    )
+    found: dict[int, dict[int, tuple[float, ...]]] = {}
+    for number, rung, losses in session.execute(query.order_by(Slice.id)):
+        found.setdefault(number, {})[rung] = tuple(losses or ())
+    return found
+
+
 def snapshots_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[dict[str, Any]]:
     """Every known snapshot of a trial, newest first."""
     query = select(Slice.snapshots).where(

@@ -173,13 +173,6 @@ def set_fold_losses(session: Session, slice_id: int, fold_losses: Sequence[float
     session.execute(update(Slice).where(Slice.id == slice_id).values(fold_losses=list(fold_losses)))
 
 
-def fold_losses(session: Session, study_id: int) -> list[tuple[int, int, list[float]]]:
-    """Trial number, rung and fold losses of every slice that has them."""
-    query = select(Slice.trial_number, Slice.until_examples, Slice.fold_losses)
-    query = query.where(Slice.study_id == study_id, Slice.fold_losses.is_not(None)).order_by(Slice.id)
-    return [(number, rung, list(losses or ())) for number, rung, losses in session.execute(query)]
-
-
 def set_progress(session: Session, token: tuple[int, int], progress: dict[str, Any]) -> None:
     """Keep the last sign of life of a running attempt."""
     session.execute(

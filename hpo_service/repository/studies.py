@@ -36,19 +36,27 @@ def newest_first(session: Session, project_id: int, *, before_id: int | None, li
 
 
 def opened(session: Session, project_id: int, *, limit: int | None) -> Sequence[Study]:
-    """Studies of the project that may have trials, the newest first, at most `limit`."""
+    """Studies of the project that may have searched trials, the newest first, at most `limit`."""
     query = select(Study).where(
-        Study.project_id == project_id, Study.deleted_at.is_(None), Study.optuna_study_id.is_not(None)
+        Study.project_id == project_id,
+        Study.deleted_at.is_(None),
+        Study.optuna_study_id.is_not(None),
+        Study.parent_study_id.is_(None),
     )
     return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
 
 
 def confirmation_of(session: Session, study: Study) -> Study | None:
     """The study that confirms this one, if its search has ended and there was something to confirm."""
+    return confirmations_of(session, study.project_id, [study.id]).get(study.id)
+
+
+def confirmations_of(session: Session, project_id: int, study_ids: Sequence[int]) -> dict[int, Study]:
+    """The studies that confirm these, by the study that they confirm."""
     query = select(Study).where(
-        Study.project_id == study.project_id, Study.parent_study_id == study.id, Study.deleted_at.is_(None)
+        Study.project_id == project_id, Study.parent_study_id.in_(study_ids), Study.deleted_at.is_(None)
     )
-    return session.scalars(query).one_or_none()
+    return {child.parent_study_id: child for child in session.scalars(query) if child.parent_study_id is not None}
 
 
 def add(

@@ -1,6 +1,6 @@
 """The confirmation of a study, read from the study that runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from hpo_service.best import Confirmed
 from hpo_service.confirmation.race import most_runs
 from hpo_service.confirmation.report import Report, RunFacts, RunState, Standing, report, sentence
-from hpo_service.domain import Spent, StudyState
+from hpo_service.domain import TERMINAL, Spent, StudyState
 from hpo_service.errors import Conflict, NotFound
-from hpo_service.repository import attempts, dispatch, optuna_reads, studies
+from hpo_service.repository import attempts, optuna_reads, studies
 from hpo_service.repository.optuna_reads import TrialRow
 from hpo_service.spec import ResolvedStudy
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
@@ -39,29 +39,38 @@ class Confirmation:
 def read_confirmation(session: Session, study: Study) -> Confirmation | None:
     """None before the search has ended, and where nothing is confirmed."""
     child = studies.confirmation_of(session, study)
-    if child is None:
-        return None
+    return None if child is None else _read(session, child)
+
+
+def confirmed_by_study(session: Session, project_id: int, study_ids: Sequence[int]) -> dict[int, tuple[Confirmed, ...]]:
+    """The finalists of the confirmations of these studies that have ended well."""
+    children = studies.confirmations_of(session, project_id, study_ids)
+    return {parent: finalists(_read(session, child)) for parent, child in children.items() if _has_ended_well(child)}
+
+
+def finalists(found: Confirmation | None) -> tuple[Confirmed, ...]:
+    """The finalists of a confirmation that has ended well; none before."""
+    return found.report.finalists if found is not None and _has_ended_well(found.child) else ()
+
+
+def _has_ended_well(child: Study) -> bool:
+    return StudyState(child.state) is StudyState.COMPLETED
+
+
+def _read(session: Session, child: Study) -> Confirmation:
     resolved = ResolvedStudy.model_validate(child.resolved)
     assert resolved.confirmation is not None
     rows: Sequence[TrialRow] = ()
     if child.optuna_study_id is not None:
         rows = optuna_reads.read_trials(session.connection(), child.optuna_study_id)
-    folds = {number: tuple(losses) for number, _, losses in dispatch.fold_losses(session, child.id)}
-    runs = [_run(row, folds.get(row.number, ()), resolved) for row in rows]
+    folds = attempts.fold_losses(session, child.project_id, child.id)
+    runs = [_run(row, folds.get(row.number, {}), resolved) for row in rows]
     return Confirmation(child, resolved.confirmation, report(resolved.confirmation, runs))
-
-
-def confirmed(session: Session, study: Study) -> tuple[Confirmed, ...]:
-    """The finalists of a confirmation that has ended well; none before."""
-    found = read_confirmation(session, study)
-    if found is None or found.child.state != StudyState.COMPLETED:
-        return ()
-    return found.report.finalists
 
 
 def show_confirmation(session: Session, project_id: int, name: str) -> ConfirmationDocument:
     """Raises NotFound if there is none (yet)."""
-    document = confirmation_document(session, studies.find(session, project_id, name))
+    document = confirmation_document(session, read_confirmation(session, studies.find(session, project_id, name)))
     if document is None:
         raise _none(name)
     return document
@@ -80,9 +89,8 @@ def require_searching(session: Session, study: Study, what: str) -> None:
         raise Conflict(f"the search of study {study.name!r} has ended and it cannot {what}; clone it instead.")
 
 
-def confirmation_document(session: Session, study: Study) -> ConfirmationDocument | None:
+def confirmation_document(session: Session, found: Confirmation | None) -> ConfirmationDocument | None:
     """The confirmation as the API shows it."""
-    found = read_confirmation(session, study)
     if found is None:
         return None
     child, plan = found.child, found.plan
@@ -90,7 +98,7 @@ def confirmation_document(session: Session, study: Study) -> ConfirmationDocumen
     return ConfirmationDocument(
         state=StudyState(child.state),
         message=child.message,
-        sentence=sentence(found.report),
+        sentence=sentence(found.report, over=StudyState(child.state) in TERMINAL),
         runs=sum(run.state != "running" for one in found.report.standings for run in one.runs),
         most_runs=most_runs(plan),
         max_examples=plan.max_examples,
@@ -156,7 +164,7 @@ def _candidate(plan: ConfirmationPlan, standing: Standing) -> CandidateDocument:
     )
 
 
-def _run(row: TrialRow, folds: tuple[float, ...], resolved: ResolvedStudy) -> RunFacts:
+def _run(row: TrialRow, folds: Mapping[int, tuple[float, ...]], resolved: ResolvedStudy) -> RunFacts:
     attrs = row.user_attrs
     state = _STATES.get(row.state.name, "running")
     return RunFacts(
@@ -165,7 +173,7 @@ def _run(row: TrialRow, folds: tuple[float, ...], resolved: ResolvedStudy) -> Ru
         seed=attrs["seed"],
         state=state,
         loss=row.value if state == "complete" else None,
-        folds=folds,
+        folds=folds.get(max(row.intermediate_values, default=0), ()),
         test_loss=attrs.get("test_loss"),
         cost=_cost(row, resolved) if state == "complete" else None,
     )

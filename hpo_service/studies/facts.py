@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.best import Confirmed, best_trial, savings
 from hpo_service.repository import optuna_reads
-from hpo_service.studies.confirmations import confirmed, confirmed_document
+from hpo_service.studies.confirmations import confirmed_document, finalists, read_confirmation
 from hpo_service.studies.documents import (
     BestDocument,
     ImprovementDocument,
@@ -136,12 +136,14 @@ class StudyFacts:
         return SavingsDocument(examples=saved.examples, share=saved.share)
 
 
-def read_facts(session: Session, study: Study) -> StudyFacts:
-    """All trials of a study; none before the dispatcher has opened it."""
+def read_facts(session: Session, study: Study, confirmed: Sequence[Confirmed] | None = None) -> StudyFacts:
+    """All trials of a study; none before the dispatcher has opened it. The finalists are read if nobody gives them."""
     if study.optuna_study_id is None:
         return StudyFacts(())
     rows = optuna_reads.read_trials(session.connection(), study.optuna_study_id)
-    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed(session, study))
+    if confirmed is None:
+        confirmed = finalists(read_confirmation(session, study))
+    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed)
 
 
 def finite(value: float | None) -> float | None:

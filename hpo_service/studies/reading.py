@@ -13,7 +13,12 @@ from hpo_service.errors import InvalidRequest
 from hpo_service.intents import IntentKind
 from hpo_service.outlook import outlook
 from hpo_service.repository import attempts, events, studies, usage
-from hpo_service.studies.confirmations import confirmation_document
+from hpo_service.studies.confirmations import (
+    confirmation_document,
+    confirmed_by_study,
+    finalists,
+    read_confirmation,
+)
 from hpo_service.studies.documents import OutlookDocument, Page, SpentDocument, StudyDocument, StudySummary
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import StudyFacts, read_facts
@@ -35,12 +40,13 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
     spent = attempts.spent_by_study(session, project_id, ids)
     consumed = usage.usage_by_study(session, project_id, ids)
     pending = studies.open_intent_kinds(session, project_id, ids)
+    confirmed = confirmed_by_study(session, project_id, ids)
     return Page[StudySummary](
         items=[
             StudySummary(
                 **_summary(
                     study,
-                    read_facts(session, study),
+                    read_facts(session, study, confirmed.get(study.id, ())),
                     spent.get(study.id, _NOTHING),
                     consumed.get(study.id, _UNUSED),
                     pending.get(study.id, []),
@@ -62,7 +68,8 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     intents = studies.open_intents(session, study)
     spent = attempts.spent_by_study(session, study.project_id, [study.id]).get(study.id, _NOTHING)
     consumed = usage.usage_by_study(session, study.project_id, [study.id]).get(study.id, _UNUSED)
-    facts = read_facts(session, study)
+    confirmation = read_confirmation(session, study)
+    facts = read_facts(session, study, finalists(confirmation))
     return StudyDocument(
         **_summary(study, facts, spent, consumed, [intent.kind for intent in intents]),
         spec=study.spec,
@@ -70,7 +77,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
         past=past_documents(study.resolved.get("past", []), study.memory),
         edges=study_edges(study, facts.trials),
         outlook=_outlook(session, study, spent),
-        confirmation=confirmation_document(session, study),
+        confirmation=confirmation_document(session, confirmation),
         etag=etag(effective_resolved(study, intents)),
     )
 

@@ -33,7 +33,6 @@ def with_past(session: Session, project_id: int, resolved: ResolvedStudy) -> Res
         else _named(session, project_id, wanted)
     )
     known = [(row, ResolvedStudy.model_validate(row.resolved)) for row in rows]
-    known = [(row, old) for row, old in known if old.confirmation is None]
     ranked = sorted(((similarity(resolved, old), row, old) for row, old in known), key=lambda found: -found[0])
     past: list[PastStudy] = []
     for share, row, old in ranked:

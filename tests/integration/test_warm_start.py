@@ -17,7 +17,8 @@ Sessions = sessionmaker[Session]
 
 
 def create(client: TestClient, name: str, **search: Any) -> Json:
-    document = spec(name, search={"strategy": "freeze_thaw", "seed": 3, "first_rung_fraction": 0.5, **search}, budget={"max_trials": 10})
+    learning = {"strategy": "freeze_thaw", "seed": 3, "first_rung_fraction": 0.5, **search}
+    document = spec(name, search=learning, budget={"max_trials": 10})
     answer = client.post("/v1/studies", json=document)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())

@@ -40,33 +40,34 @@ def tie(cost: dict[int, float] | None = None, test_loss: dict[int, float] | None
 
 
 def test_the_sentence_that_a_person_needs() -> None:
-    said = sentence(tie(cost={7: 10.0, 3: 6.0, 0: 10.0}))
+    said = sentence(tie(cost={7: 10.0, 3: 6.0, 0: 10.0}), over=True)
     assert said.startswith("Trial 7 beats your current configuration by 0.2000 ± 0.0")
     assert "(2.0010 ± 0.0010 over 3 seeds)" in said
     assert said.endswith("Trials 3 and 7 cannot be told apart. Trial 3 is 40% cheaper to train.")
 
 
 def test_test_rows_are_told() -> None:
-    said = sentence(tie(test_loss={7: 1.5, 3: 1.6, 0: 1.75}))
+    said = sentence(tie(test_loss={7: 1.5, 3: 1.6, 0: 1.75}), over=True)
     assert "On the test rows trial 7 has a loss of 1.5000, your current configuration 1.7500." in said
 
 
 def test_nothing_beats_the_baseline() -> None:
     found = report(plan(7, 3), runs({0: [2.0, 2.001, 2.002], 7: [2.3], 3: [2.4]}))
     assert (
-        sentence(found) == "No configuration beats your current one, which has a loss of 2.0010 ± 0.0010 over 3 seeds."
+        sentence(found, over=True)
+        == "No configuration beats your current one, which has a loss of 2.0010 ± 0.0010 over 3 seeds."
     )
     assert [one.trial_number for one in found.finalists] == [0]
 
 
 def test_a_gain_within_the_noise_is_no_gain() -> None:
-    said = sentence(report(plan(7), runs({7: [2.000, 2.001, 2.000], 0: [2.001, 2.000, 2.002]})))
+    said = sentence(report(plan(7), runs({7: [2.000, 2.001, 2.000], 0: [2.001, 2.000, 2.002]})), over=True)
     assert said.startswith("Trial 7 and your current configuration cannot be told apart (0.00")
     assert "no configuration is known to beat yours" in said
 
 
 def test_one_seed_says_what_it_does_not_know() -> None:
-    said = sentence(report(plan(7, max_examples=200), runs({7: [1.5], 0: [2.0]})))
+    said = sentence(report(plan(7, max_examples=200), runs({7: [1.5], 0: [2.0]})), over=True)
     assert said.startswith("Trial 7 beats your current configuration by 0.5000")
     assert said.endswith("With one seed each, how much seeds matter is assumed and not measured.")
 
@@ -90,7 +91,8 @@ def test_before_a_round_is_through_nobody_leads() -> None:
     started = [RunFacts(trial_number=0, candidate=7, seed=101, state="running")]
     found = report(plan(7, 3), started)
     assert found.finalists == ()
-    assert sentence(found) == "Nothing is confirmed yet."
+    assert sentence(found, over=False) == "Nothing is confirmed yet."
+    assert "before every candidate had a run" in sentence(found, over=True)
 
 
 def test_failed_runs_confirm_nothing() -> None:
@@ -98,7 +100,7 @@ def test_failed_runs_confirm_nothing() -> None:
         RunFacts(trial_number=number, candidate=candidate, seed=101, state="failed")
         for number, candidate in enumerate((7, 0))
     ]
-    assert sentence(report(plan(7), failed)) == "Nothing could be confirmed: no run ended well."
+    assert sentence(report(plan(7), failed), over=True) == "Nothing could be confirmed: no run ended well."
 
 
 def test_the_best_is_the_lowest_confirmed_mean() -> None:

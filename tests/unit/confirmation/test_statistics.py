@@ -109,3 +109,10 @@ def test_noise_on_few_evaluation_examples_widens_the_interval() -> None:
         return gap.half_width
 
     assert width(0.1) > 3 * width(0.001)
+
+
+def test_the_order_in_which_runs_end_does_not_matter() -> None:
+    source = np.random.default_rng(5)
+    found = results(source, [LOSS, LOSS + 0.01, LOSS], 3, by_seed=0.005, by_fold=0.02, rest=0.02)
+    gaps = {difference([found[index] for index in source.permutation(len(found))], 1, 0) for _ in range(20)}
+    assert len(gaps) == 1
