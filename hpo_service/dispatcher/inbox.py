@@ -44,9 +44,13 @@ class Inbox:
         slices = {(result.slice_id, result.attempt) for result in self.results}
         return slices | {(result.job_id, result.attempt) for result in self.job_results}
 
+    def has_news(self) -> bool:
+        """Whether anything is here that could change what a strategy proposes; progress cannot."""
+        return bool(self.ready or self.gone or self.results or self.job_results)
+
     def due(self) -> bool:
         """Whether a transaction is worth it now; mere progress is written once a second."""
-        if self.ready or self.gone or self.results or self.job_results or self.checkpoints:
+        if self.has_news() or self.checkpoints:
             return True
         waited_seconds = time.monotonic() - self._progress_written_at
         return bool(self.progress) and waited_seconds >= _PROGRESS_EVERY_SECONDS

@@ -180,11 +180,13 @@ class Dispatcher:
             hearing.note_progress(session, studies, self._inbox)
         self._fleet.worker_ids |= registered
         self._fleet.forget(ended.tokens, self._inbox.gone)
+        news = intents or self._inbox.has_news()
         self._inbox.clear()
         self._tidy(ended, deleted)
-        self._proposals.outdate()
-        for study in studies.values():
-            study.idle = False
+        if news:
+            self._proposals.outdate()
+            for study in studies.values():
+                study.idle = False
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
             del studies[study_id]
 
