@@ -39,7 +39,7 @@ class Outlook:
 def outlook(numbers: Mapping[str, object], spent: Spent, full_trial_examples: int) -> Outlook | None:
     """None where the decision has no expected improvement or nothing was measured yet."""
     gain, cost, best = (_number(numbers, key) for key in ("expected_improvement", "cost_in_full_trials", "best_loss"))
-    if gain is None or best is None or not cost or spent.seconds <= 0 or spent.examples <= 0:
+    if gain is None or not best or not cost or spent.seconds <= 0 or spent.examples <= 0:
         return None
     hours = spent.seconds / _SECONDS_PER_HOUR
     hours_of_full_trial = hours / spent.examples * full_trial_examples

@@ -195,6 +195,12 @@ def _about_search(search: SearchSettings) -> Iterator[Problem]:
             "use strategy freeze_thaw or remove stop_when.",
             pointer="/search/stop_when",
         )
+    if not isinstance(search.warm_start, str) and search.strategy != "freeze_thaw":
+        yield Problem(
+            detail=f"search.warm_start names studies, but {search.strategy} does not learn from others; use strategy "
+            "freeze_thaw or remove warm_start.",
+            pointer="/search/warm_start",
+        )
     if len(search.objectives) > 1:
         yield from _about_objectives(search)
 
@@ -213,12 +219,6 @@ def _about_objectives(search: SearchSettings) -> Iterator[Problem]:
                 "clock; use adapter_parameters.",
                 pointer=f"/search/objectives/{index}",
             )
-    if not isinstance(search.warm_start, str) and search.strategy != "freeze_thaw":
-        yield Problem(
-            detail=f"search.warm_start names studies, but {search.strategy} does not learn from others; use strategy "
-            "freeze_thaw or remove warm_start.",
-            pointer="/search/warm_start",
-        )
 
 
 def parse_spec(document: object) -> StudySpec:

@@ -49,6 +49,11 @@ def test_numbers_that_yaml_left_as_text() -> None:
             "depends on the clock",
         ),
         (
+            {"search": {"strategy": "asha", "warm_start": ["earlier"]}},
+            "/search/warm_start",
+            "does not learn from others",
+        ),
+        (
             {"search": {"strategy": "asha", "stop_when": {"regret_below": 0.01}}},
             "/search/stop_when",
             "use strategy freeze_thaw",
