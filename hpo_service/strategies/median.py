@@ -1,6 +1,7 @@
 """The median rule among trials at the same rung, those that still run or were pruned included."""
 
 from dataclasses import dataclass
+from math import inf, isnan
 from statistics import median
 
 from hpo_service.strategies import ranking
@@ -21,7 +22,8 @@ class Median:
         """Pause what is no worse than the median; the baseline and the last hope of a study are never pruned."""
         trial = view.trials[trial_number]
         rung, loss = trial.rung, trial.losses[trial.rung]
-        others = [other.losses[rung] for other in ranking.at_rung(view, rung) if other.number != trial_number]
+        losses = [other.losses[rung] for other in ranking.at_rung(view, rung) if other.number != trial_number]
+        others = [inf if isnan(each) else each for each in losses]
         if trial.baseline:
             return Judgement(verdict="pause", reason="the baseline is never pruned")
         if len(others) < self.startup_trials:

@@ -1,5 +1,7 @@
 """The median rule, and the strategy that never prunes."""
 
+import math
+
 import pytest
 
 from hpo_service.strategies import Median, NoPruning
@@ -15,6 +17,12 @@ def test_worse_than_the_median_of_peers_is_pruned_whatever_they_do() -> None:
     assert worse.verdict == "prune"
     assert worse.reason == "0.25 against the median 0.2 of 3 others at 10 examples"
     assert MEDIAN.judge(view(*peers, trial(3, "running", [0.2])), 3).verdict == "pause"
+
+
+def test_a_loss_that_is_no_number_counts_as_the_worst() -> None:
+    peers = [trial(0, losses=[math.nan]), trial(1, losses=[0.3]), trial(2, losses=[math.nan])]
+    assert MEDIAN.judge(view(*peers, trial(3, "running", [0.25])), 3).verdict == "pause"
+    assert MEDIAN.judge(view(*peers, trial(3, "running", [math.nan])), 3).verdict == "prune"
 
 
 def test_peers_are_compared_at_the_same_rung() -> None:
