@@ -5,6 +5,8 @@ trial costs h GPU-hours, as the study's own slices did. The rate e / (c h) falls
 in a series of draws, it is taken to fall like 1 / (hours spent). From S hours spent, B more are then expected to bring
 
     gain(B) = e / (c h) * S * ln(1 + B / S)
+
+Nothing is said of more than ten times what was spent: the rate's fall is an assumption, and errors grow with B / S.
 """
 
 import math
@@ -16,6 +18,7 @@ from hpo_service.domain import Spent
 _SECONDS_PER_HOUR = 3600
 _MORE_GPU_HOURS = 10.0
 _MORE_OF_THE_BILL = 0.1
+_FURTHEST = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +32,10 @@ class Purchase:
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """Another 10 GPU-hours, and another tenth of what was spent."""
+    """Another 10 GPU-hours, if that is not too far to see, and another tenth of what was spent."""
 
     best_loss: float
-    ten_gpu_hours: Purchase
+    ten_gpu_hours: Purchase | None
     tenth_of_the_bill: Purchase
 
 
@@ -52,7 +55,11 @@ def outlook(numbers: Mapping[str, object], spent: Spent, full_trial_examples: in
             expected_improvement=min(best, rate * hours * math.log1p(more / hours)),
         )
 
-    return Outlook(best_loss=best, ten_gpu_hours=buy(_MORE_GPU_HOURS), tenth_of_the_bill=buy(_MORE_OF_THE_BILL * hours))
+    return Outlook(
+        best_loss=best,
+        ten_gpu_hours=buy(_MORE_GPU_HOURS) if _FURTHEST * hours >= _MORE_GPU_HOURS else None,
+        tenth_of_the_bill=buy(_MORE_OF_THE_BILL * hours),
+    )
 
 
 def _number(numbers: Mapping[str, object], key: str) -> float | None:

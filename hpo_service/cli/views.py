@@ -65,6 +65,7 @@ def outlook_sentence(study: Json) -> str | None:
         f"another {what} would be expected to lower the best loss by {purchase['expected_improvement']:.3g} "
         f"({purchase['expected_improvement'] / outlook['best_loss']:.2%})"
         for what, purchase in bought.items()
+        if purchase is not None
     ]
     return f"{'; '.join(parts)} (an estimate)"
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from hpo_service.best import ranking
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.repository.optuna_reads import TrialRow, read_trials
+from hpo_service.spec import ResolvedStudy
 from hpo_service.tables import Slice, Study
 from trainer.spec import SnapshotRef
 
@@ -73,7 +74,8 @@ class _Facts:
 def read_needs(session: Session, keep_best: int) -> dict[int, StudyNeeds]:
     """What every study needs that was not deleted, in one consistent picture if the transaction gives one."""
     studies = session.scalars(select(Study).where(Study.deleted_at.is_(None))).all()
-    return {study.id: _needs(session, study, keep_best) for study in studies}
+    confirmed = {study.parent_study_id: _candidates(study) for study in studies if study.parent_study_id is not None}
+    return {study.id: _needs(session, study, keep_best, confirmed.get(study.id, [])) for study in studies}
 
 
 def superfluous(
@@ -106,15 +108,22 @@ def _is_needed(snapshot: StoredSnapshot, study: StudyNeeds | None) -> bool:
     return snapshot.rung in study.open_rungs or snapshot.path in study.resumable or snapshot.path in study.best
 
 
-def _needs(session: Session, study: Study, keep_best: int) -> StudyNeeds:
+def _candidates(confirmation: Study) -> list[int]:
+    """The searched trials that are trained again: any of them may turn out to be the best."""
+    plan = ResolvedStudy.model_validate(confirmation.resolved).confirmation
+    return [] if plan is None else [candidate.trial_number for candidate in plan.candidates]
+
+
+def _needs(session: Session, study: Study, keep_best: int, candidates: Sequence[int]) -> StudyNeeds:
     slices = session.scalars(
         select(Slice).where(Slice.study_id == study.id).order_by(Slice.until_examples.desc(), Slice.id)
     ).all()
     trials: list[TrialRow] = []
     if study.optuna_study_id is not None:
         trials = read_trials(session.connection(), study.optuna_study_id)
-    ranked = ranking([_facts(trial) for trial in trials], keep_best)
-    best = [path for found in ranked for path in _snapshots(slices, found.trial_number)[:1]]
+    ranked = [found.trial_number for found in ranking([_facts(trial) for trial in trials], keep_best)]
+    wanted = dict.fromkeys([*ranked, *candidates])
+    best = [path for number in wanted for path in _snapshots(slices, number)[:1]]
     needs = StudyNeeds(best=tuple(best))
     if StudyState(study.state) in TERMINAL:
         return replace(needs, ended_at=study.finished_at.timestamp() if study.finished_at else 0.0)

@@ -125,7 +125,8 @@ class OutlookDocument(Document):
     """Number of that decision."""
     best_loss: float
     """The best loss that it knew."""
-    ten_gpu_hours: PurchaseDocument
+    ten_gpu_hours: PurchaseDocument | None
+    """null where less than one GPU-hour was spent: that is too far to see."""
     tenth_of_the_bill: PurchaseDocument
 
 

@@ -79,8 +79,9 @@ def test_a_search_stops_on_evidence_and_says_what_more_would_buy(client: TestCli
     assert sum(study["trials"].values()) < 100
     outlook = study["outlook"]
     assert outlook["tenth_of_the_bill"]["gpu_hours"] == pytest.approx(study["spent"]["seconds"] / 36000)
-    assert 0 < outlook["tenth_of_the_bill"]["expected_improvement"] <= outlook["ten_gpu_hours"]["expected_improvement"]
-    assert outlook["ten_gpu_hours"]["usd"] is None
+    assert outlook["tenth_of_the_bill"]["expected_improvement"] > 0
+    assert outlook["tenth_of_the_bill"]["usd"] is None
+    assert outlook["ten_gpu_hours"] is None
     numbers = {d["number"]: d["numbers"] for d in pages(client, "/v1/studies/first/decisions", 500)}
     assert outlook["best_loss"] == numbers[outlook["decision"]]["best_loss"]
 

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.database import optuna_url
+from hpo_service.dispatcher.retention import read_needs
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.intents import IntentKind
 from hpo_service.tables import Attempt, Slice, Study
@@ -98,6 +99,18 @@ def test_a_search_goes_on_to_be_confirmed(sessions: Sessions, database_url: str)
     assert 0 not in {run.user_attrs["seed"] for run in runs}
     states = [event.payload["message"] for event in events_of(sessions, study_id) if event.kind == "study.state"]
     assert any(message.startswith("confirming: 0 of at most 12") for message in states)
+
+
+def test_snapshots_of_all_candidates_are_kept(sessions: Sessions, database_url: str) -> None:
+    """Whichever of them is confirmed as the best: its adapter is there."""
+    study_id = post(sessions)
+    run_to_end(sessions, study_id)
+    candidates = {run.user_attrs["candidate"] for run in optuna_trials(database_url, CHILD)}
+    folders = {f"{study_id}/{trial._trial_id}" for trial in optuna_trials(database_url) if trial.number in candidates}
+    with sessions() as session:
+        kept = read_needs(session, keep_best=1)[study_id].best
+    assert len(folders) == 4
+    assert folders == {"/".join(path.split("/")[:2]) for path in kept}
 
 
 def test_the_dashboard_tells_what_the_runs_are(sessions: Sessions, database_url: str) -> None:

@@ -24,16 +24,25 @@ def test_a_small_purchase_brings_the_rate_of_the_last_decision() -> None:
 def test_a_large_purchase_brings_less_and_never_more_than_the_loss() -> None:
     found = outlook(NUMBERS, SPENT, 1000)
     assert found is not None
+    assert found.ten_gpu_hours is not None
     assert found.ten_gpu_hours.expected_improvement < 10 * 0.02
     wild = outlook({**NUMBERS, "expected_improvement": 1e6}, SPENT, 1000)
     assert wild is not None
+    assert wild.ten_gpu_hours is not None
     assert wild.ten_gpu_hours.expected_improvement == 2.0
 
 
 def test_without_a_price_there_is_no_bill() -> None:
     found = outlook(NUMBERS, Spent(examples=10, seconds=1.0), 1000)
     assert found is not None
-    assert found.ten_gpu_hours.usd is None
+    assert found.tenth_of_the_bill.usd is None
+
+
+def test_nothing_is_said_of_what_is_too_far_to_see() -> None:
+    assert (few := outlook(NUMBERS, Spent(examples=10, seconds=3599.0), 1000)) is not None
+    assert few.ten_gpu_hours is None
+    assert (enough := outlook(NUMBERS, Spent(examples=10, seconds=3600.0), 1000)) is not None
+    assert enough.ten_gpu_hours is not None
 
 
 @pytest.mark.parametrize(
