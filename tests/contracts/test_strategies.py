@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from hpo_service.spec import ResolvedStudy, SamplerName
+from hpo_service.spec import PastStudy, ResolvedStudy, SamplerName
 from hpo_service.spec.study import StrategyName
 from hpo_service.strategies import build
 from hpo_service.strategies.base import TrialView
@@ -104,6 +104,15 @@ def test_a_study_in_which_everything_fails_ends(case: Case) -> None:
     end = simulation.run()
     assert end.reason == "none of 8 trials could be trained to its end"
     assert simulation.trials[0].standing == "complete"
+
+
+def test_a_study_with_a_past_in_which_everything_fails_ends() -> None:
+    study = Case("freeze_thaw").study(12, baseline=None)
+    point = {name: value for name, value in BASELINE.items() if name != "epochs"} | {"epochs": 1}
+    points = tuple(point | {"learning_rate": 10.0**-power} for power in (2, 3, 4, 5))
+    past = PastStudy(study="earlier", similarity=1.0, examples=1000, points=points, losses=(4.0, 1.0, 2.0, 3.0))
+    simulation = Simulation(study.model_copy(update={"past": (past,)}), workers=4, fails=frozenset(range(12)))
+    assert simulation.run().reason == "none of 12 trials could be trained to its end"
 
 
 @every_case

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import log_ndtr, ndtr
+from scipy.special import ndtr
 
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array
 
@@ -25,12 +25,6 @@ def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Arra
     direct = np.log(np.exp(-0.5 * near**2 - _HALF_LOG_TWO_PI) + near * ndtr(near))
     tail = -0.5 * z**2 - _HALF_LOG_TWO_PI - 2 * np.log(np.maximum(-z, 1.0))
     found: Array = np.where(z > _FAR_OUT, direct, tail) + np.log(deviation)
-    return found
-
-
-def probability_below(mean: Array, deviation: Array, limit: float) -> Array:
-    """P(y < limit) of y ~ N(mean, deviation^2)."""
-    found: Array = np.exp(log_ndtr((limit - mean) / deviation))
     return found
 
 

@@ -16,7 +16,7 @@ _FADING_SLOPE = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class Squash:
-    """Losses above the `quantile` of the first rung are pressed into `width` (in log loss) above it.
+    """Losses above the `quantile` of the trials' first losses are pressed into `width` (in log loss) above it.
 
     A model then spends nothing on telling bad trials from worse ones.
     """
@@ -76,7 +76,7 @@ def read(trials: Sequence[TrialView], study_ladder: Sequence[int], squash: Squas
     rows = np.array([row for row, _, _ in triples], dtype=np.intp)
     rungs = np.array([place[rung] for _, rung, _ in triples], dtype=np.intp)
     logs = np.log(np.maximum([loss for _, _, loss in triples], _SMALLEST_LOSS))
-    first = rungs == rungs.min()
+    first = np.unique(rows, return_index=True)[1]
     cap = np.quantile(logs[first], squash.quantile)
     pressed = np.where(logs > cap, cap + squash.width * np.tanh((logs - cap) / squash.width), logs)
     common = _common_curve(pressed, rungs, rows, np.log(examples))

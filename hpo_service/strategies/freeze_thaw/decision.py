@@ -137,12 +137,17 @@ class Decision:
         return self._advance(self._known.measured[row], reason, numbers)
 
     def _by_improvement(self) -> Advance | Start | None:
-        options = sorted([*self._resumable(), *self._new()], key=lambda option: -option.score)
+        resumable = self._resumable()
+        found = self._best_of([*resumable, *self._new()], may_start=self._may_start)
+        return found or self._best_of(resumable, may_start=False)  # all configurations that there are were tried
+
+    def _best_of(self, options: list[_Option], *, may_start: bool) -> Advance | Start | None:
+        options = sorted(options, key=lambda option: -option.score)
         options = [option for option in options if option.score > -np.inf]
         if not options:
             return None
         best = options[0]
-        if not self._may_start and best.score < np.log(_WORTH_IMPROVING):
+        if not may_start and best.score < np.log(_WORTH_IMPROVING):
             return None
         runner_up = next((option for option in options[1:] if option.name != best.name or option.trial is None), None)
         most = max(option.log_improvement for option in options)
@@ -226,9 +231,14 @@ class Decision:
         return Advance(trial_number=trial.number, until_examples=trial.next_rung, reason=reason, numbers=numbers)
 
     def _start(self, points: Array, reason: str, numbers: Numbers) -> Start | None:
-        """The first of `points` that can be trained and is new, else an even draw; None if the space is exhausted."""
+        """The first of `points` that can be trained and is new, else an even draw; None if the space is exhausted.
+
+        Those near failures come last.
+        """
         tried = {key_of(trial.sampled) for trial in self._view.trials}
-        for point in (*points, *candidates.even(len(self._cube.names), _DRAWS, self._random)):
+        points = np.concatenate([points, candidates.even(len(self._cube.names), _DRAWS, self._random)])
+        unlikely = self._known.feasibility.chance(self._cube.features(points)) < LEAST_CHANCE
+        for point in points[np.argsort(unlikely, kind="stable")]:
             found = self._cube.assignment(point)
             if found is not None and key_of(found.sampled) not in tried:
                 return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)

@@ -109,7 +109,7 @@ class Knowledge:
 
         It is fitted to the last value of every trial.
         """
-        if not self.past:
+        if not self.past or not self.measured:
             return None
         known = self.curves
         last = np.zeros(len(self.measured), dtype=np.intp)

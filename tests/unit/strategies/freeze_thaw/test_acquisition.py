@@ -5,14 +5,12 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import norm
 
 from hpo_service.strategies.freeze_thaw.acquisition import (
     LEAST_CHANCE,
     CostModel,
     Feasibility,
     log_expected_improvement,
-    probability_below,
 )
 
 
@@ -40,11 +38,6 @@ def test_it_stays_finite_and_falls_however_far() -> None:
 def test_uncertainty_is_worth_something() -> None:
     found = log_expected_improvement(np.array([1.0, 1.0]), np.array([0.1, 0.5]), 0.5)
     assert found[1] > found[0]
-
-
-def test_probability_below() -> None:
-    found = probability_below(np.array([0.0, 1.0, 50.0]), np.array([1.0, 1.0, 1.0]), 0.0)
-    assert found == pytest.approx([0.5, norm.cdf(-1), 0], abs=1e-12)
 
 
 def test_cost_follows_what_was_measured() -> None:

@@ -36,6 +36,12 @@ def test_the_worse_half_is_squashed_and_keeps_its_order() -> None:
     assert 0.2 < back[3] < back[4] <= 0.5 + 1e-9
 
 
+def test_a_single_trial_that_ends_before_the_first_rung_does_not_set_the_scale() -> None:
+    short = TrialView(number=0, standing="complete", losses={5: 2.0}, ladder=(5,))
+    others = [trial(number, losses=[1.0 + number / 10]) for number in range(1, 8)]
+    assert 0.01 < read([short, *others], LADDER, SQUASH).scale < 1
+
+
 def test_the_common_curve_is_not_bent_by_survivors() -> None:
     """Every trial would fall by 0.3; only the best quarter went on, so the plain means fall by three times as much."""
     starts = np.linspace(0, 2, 20)

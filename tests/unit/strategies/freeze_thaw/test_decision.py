@@ -1,0 +1,49 @@
+"""What a decision does at the edges: failures nearby, a space with nothing new left."""
+
+import numpy as np
+
+from hpo_service.search_space import SearchSpace
+from hpo_service.strategies.base import Advance, Start, StudyView, TrialStanding, TrialView
+from hpo_service.strategies.freeze_thaw.cube import Cube
+from hpo_service.strategies.freeze_thaw.decision import Decision
+from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
+from tests.searching import RATE, space_of
+from trainer.spec import Outcome
+
+LADDER = (10, 30, 100)
+DRAWS = FreezeThawSettings(advance_share=1.0, advance_one_in=100, evolve_share=0.5, draw_share=0.5)
+IMPROVEMENTS = FreezeThawSettings(advance_share=0.0, exploit_share=0.0)
+
+
+def measured(number: int, sampled: dict[str, object], loss: float, standing: TrialStanding = "paused") -> TrialView:
+    losses = {} if standing == "failed" else {10: loss}
+    outcome = Outcome.DIVERGED if standing == "failed" else None
+    return TrialView(number=number, standing=standing, sampled=sampled, losses=losses, ladder=LADDER, outcome=outcome)
+
+
+def decision(space: SearchSpace, trials: list[TrialView], number: int, settings: FreezeThawSettings) -> Decision:
+    view = StudyView(seed=0, decision_number=number, max_trials=100, trials=tuple(trials), ladder=LADDER)
+    return Decision(view, Cube(space), settings, lambda points: np.full(len(points), 100.0))
+
+
+def test_children_and_even_draws_keep_away_from_what_failed() -> None:
+    space = space_of(learning_rate=RATE)
+    rates = [1e-5, 2e-5, 3e-5, 5e-5]
+    trials = [measured(n, {"learning_rate": rate}, 1.0 + n) for n, rate in enumerate(rates)]
+    trials += [measured(4 + n, {"learning_rate": rate}, 0.0, "failed") for n, rate in enumerate((1e-3, 3e-3, 1e-2))]
+    for number in range(20):
+        step = decision(space, trials, number, DRAWS).by_model()
+        assert isinstance(step, Start)
+        assert step.assignment is not None
+        assert step.assignment.parameters.learning_rate < 1e-3
+
+
+def test_paused_trials_go_on_when_all_configurations_were_tried() -> None:
+    space = space_of(lora_r={"choices": [4, 8, 16, 32]})
+    best = TrialView(
+        number=0, standing="complete", sampled={"lora_r": 0}, losses={10: 1.1, 30: 1.05, 100: 1.0}, ladder=LADDER
+    )
+    trials = [best, *(measured(index, {"lora_r": index}, 1.08 + index / 10) for index in (1, 2, 3))]
+    for number in range(20):
+        step = decision(space, trials, number, IMPROVEMENTS).by_model()
+        assert isinstance(step, Advance)
