@@ -202,7 +202,7 @@ def test_of_an_ended_study_a_wider_clone_is_offered(hpo: Hpo, study_file: str) -
         **hpo.json("study", "show", "first")["resolved"]["space"]["parameters"]["learning_rate"], "high": 9e-4,
     }  # fmt: skip
     assert "an even design" in hpo("study", "explain", "first")
-    assert "another 10 GPU-hours would be expected to lower the best loss by" in hpo("study", "show", "first")
+    assert "another 10 % of the bill would be expected to lower the best loss by" in hpo("study", "show", "first")
 
 
 @pytest.mark.usefixtures("_service")
