@@ -17,7 +17,6 @@ from trainer.spec import Outcome, SliceResult
 
 log = logging.getLogger(__name__)
 
-_ABOUT_THE_TRIAL = frozenset({Outcome.OOM, Outcome.DIVERGED})
 _ABOUT_THE_STUDY = frozenset({Outcome.DATA_ERROR, Outcome.USER_ERROR})
 _RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
 #: So many trials failed for reasons of the machinery, and none ever reported a loss: something is wrong for all.
@@ -53,7 +52,7 @@ def settle(session: Session, study: LiveStudy, result: SliceResult, *, prices: P
 def _next_state(study: LiveStudy, piece: LiveSlice, result: SliceResult, failed: bool) -> str:
     if result.outcome is Outcome.DONE:
         return "done"
-    if result.outcome in _ABOUT_THE_TRIAL or result.outcome in _ABOUT_THE_STUDY:
+    if result.outcome.about_the_trial or result.outcome in _ABOUT_THE_STUDY:
         return "failed"
     if study.state in (StudyState.STOPPING, StudyState.CANCELLING):
         return "dropped"

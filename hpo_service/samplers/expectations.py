@@ -6,9 +6,6 @@ from math import isfinite
 from statistics import median
 
 from hpo_service.strategies.base import StudyView, TrialView
-from trainer.spec import Outcome
-
-FACTS_ABOUT_THE_TRIAL = (Outcome.OOM, Outcome.DIVERGED)
 
 
 def expected_ends(view: StudyView) -> dict[int, float]:
@@ -28,7 +25,7 @@ def expected_ends(view: StudyView) -> dict[int, float]:
 def is_lost(trial: TrialView) -> bool:
     """Whether its configuration failed, which says something about configurations nearby."""
     if trial.standing == "failed":
-        return trial.outcome in FACTS_ABOUT_THE_TRIAL
+        return trial.outcome is not None and trial.outcome.about_the_trial
     return bool(trial.losses) and not isfinite(trial.losses[trial.rung])
 
 

@@ -30,3 +30,8 @@ class Outcome(StrEnum):
     INFRA_ERROR = "infra_error"  #: disk, driver, bug: the slice may be tried again
     LOST = "lost"  #: the worker vanished or made no progress; written by the service
     PREEMPTED = "preempted"  #: stopped at a step boundary on request, with a snapshot
+
+    @property
+    def about_the_trial(self) -> bool:
+        """A fact about the trial's configuration, not about the machine that ran it or the study."""
+        return self in (Outcome.OOM, Outcome.DIVERGED)

@@ -40,10 +40,6 @@ class Sites:
     def __len__(self) -> int:
         return len(self.times)
 
-    def take(self, chosen: Indices) -> "Sites":
-        """Some of the sites."""
-        return Sites(features=self.features[chosen], times=self.times[chosen], trials=self.trials[chosen])
-
     def joined(self, other: "Sites") -> "Sites":
         """These sites, then the others."""
         return Sites(

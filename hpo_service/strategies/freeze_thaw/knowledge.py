@@ -15,9 +15,7 @@ from hpo_service.strategies.freeze_thaw.curves import Curves
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array, Indices, Kernel, Posterior, Sites, fit
 from hpo_service.strategies.freeze_thaw.past import Past, Trend, trend
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
-from trainer.spec import Outcome
 
-_FACTS_ABOUT_THE_TRIAL = (Outcome.OOM, Outcome.DIVERGED)
 _FIRST_NEW = 10**6
 
 
@@ -167,7 +165,9 @@ class Knowledge:
     @cached_property
     def feasibility(self) -> Feasibility:
         """Whether a configuration can be trained."""
-        failed = tuple(trial for trial in self.view.standing("failed") if trial.outcome in _FACTS_ABOUT_THE_TRIAL)
+        failed = tuple(
+            trial for trial in self.view.standing("failed") if trial.outcome and trial.outcome.about_the_trial
+        )
         numbers = {trial.number for trial in failed}
         sound = self.features[[trial.number not in numbers for trial in self.measured]]
         features = np.concatenate([self.cube.features(self.points_of(failed)), sound])
