@@ -22,6 +22,22 @@ class StudyState(StrEnum):
     CANCELLED = "cancelled"  #: ended by the user before its budget was spent
 
 
+class Cause(StrEnum):
+    """Why an attempt was lost or failed through no fault of its trial. Every such attempt has exactly one."""
+
+    WORKER_DIED = "worker_died"  #: its worker's process ended by itself; counts against the slice
+    NO_PROGRESS = "no_progress"  #: it stood still for too long and its worker was killed; counts against the slice
+    INFRA_ERROR = "infra_error"  #: the worker says that something below the trial failed; counts against the slice
+    GPU_FAULT = "gpu_fault"  #: the device failed; the worker is quarantined
+    NODE_LOST = "node_lost"  #: the machine went away
+    WORKER_ENDED = "worker_ended"  #: its worker was drained, quarantined or replaced
+    DISPATCHER_LOST = "dispatcher_lost"  #: a dispatcher ended and its workers with it
+    NEVER_SENT = "never_sent"  #: it was written down and never reached a worker
+
+
+#: Causes that may be the trial's own doing, so that they use up its attempts.
+COUNTED_CAUSES = frozenset({Cause.WORKER_DIED, Cause.NO_PROGRESS, Cause.INFRA_ERROR})
+
 TERMINAL = frozenset({StudyState.COMPLETED, StudyState.FAILED, StudyState.CANCELLED})
 
 _TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {

@@ -69,6 +69,7 @@ class Study(Base):
     check_job_id: Mapped[int | None]  #: the data check that its first slice waits for; None: it goes without
     decision_number: Mapped[int] = mapped_column(server_default=text("0"))
     memory: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: what the strategy keeps
+    forecast: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: what it will cost, and when
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -125,6 +126,7 @@ class Slice(Base):
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(server_default=text("0"))  #: the current one; older ones are stale
     failures: Mapped[int] = mapped_column(server_default=text("0"))  #: attempts lost to dead workers, infra errors
+    failures_by_cause: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     snapshots: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))  #: SnapshotRef, newest first
     progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: the last sign of life
     fold_losses: Mapped[list[Any] | None]  #: mean evaluation loss of each fold at the rung; None before it is reached
@@ -148,7 +150,9 @@ class Attempt(Base):
     project_id: Mapped[int] = _project()
     worker_id: Mapped[int | None]
     outcome: Mapped[str | None]  #: None while it runs
+    cause: Mapped[str | None]  #: of an attempt that was lost or failed through no fault of its trial (domain.Cause)
     message: Mapped[str] = mapped_column(server_default="")
+    predicted_seconds: Mapped[float | None]  #: device seconds that it was expected to take when it was dispatched
     started_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
     examples: Mapped[int] = mapped_column(server_default=text("0"))
@@ -192,6 +196,7 @@ class Job(Base):
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(server_default=text("0"))  #: the current one; older ones are stale
     failures: Mapped[int] = mapped_column(server_default=text("0"))  #: attempts lost to dead workers, infra errors
+    failures_by_cause: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     outcome: Mapped[str | None]  #: of the last attempt that ended
     message: Mapped[str] = mapped_column(server_default="")
     report: Mapped[dict[str, Any] | None]
@@ -210,7 +215,10 @@ class Job(Base):
 
 
 class Worker(Base):
-    """A worker process group. `state`: starting, ready, gone."""
+    """A worker process group. `state`: ready, draining, quarantined, gone.
+
+    A quarantined worker's `places` (a device each, `node/device`) take no work until it is released.
+    """
 
     __tablename__ = "workers"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -218,6 +226,8 @@ class Worker(Base):
     executor: Mapped[str]
     name: Mapped[str]
     state: Mapped[str]
+    node: Mapped[str] = mapped_column(server_default="")
+    places: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     device: Mapped[str] = mapped_column(server_default="")
     software: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     epoch: Mapped[int]  #: of the dispatcher that started it
@@ -232,7 +242,7 @@ class Event(Base):
     __tablename__ = "events"
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = _project()
-    study_id: Mapped[int]
+    study_id: Mapped[int | None]  #: None: of the service, not of one study
     trial_number: Mapped[int | None]
     kind: Mapped[str]
     payload: Mapped[dict[str, Any]]
