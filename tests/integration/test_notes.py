@@ -55,7 +55,7 @@ def test_the_note_is_not_written_again_after_a_restart(sessions: Sessions, datab
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "paused")
     written, shown = version(sessions), note(database_url)
     assert "**s** is paused" in shown
-    dispatcher._studies = None
+    dispatcher.context.studies = None
     ask(sessions, study_id, IntentKind.ENQUEUE, parameters={"lora_r": 4})
     for _ in range(3):
         dispatcher.turn()

@@ -85,7 +85,7 @@ def test_speed_and_money_are_measured(sessions: Sessions, database_url: str) -> 
     search = {"strategy": "asha", "objectives": objectives}
     study_id = post_study(sessions, search=search, space=SPACE, budget={"max_trials": 8})
     dispatcher, _ = make(sessions, FakeExecutor(rank_helps))
-    dispatcher._prices = Prices(3600.0)
+    dispatcher.context.prices = Prices(3600.0)
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed", turns=2000)
     study = optuna.load_study(study_name="s", storage=optuna_url(database_url))
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]

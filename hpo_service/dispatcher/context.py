@@ -1,0 +1,46 @@
+"""What the parts of the loop share. All of it belongs to the loop's thread."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.dispatcher import confirming
+from hpo_service.dispatcher.fleet import Fleet
+from hpo_service.dispatcher.inbox import Inbox
+from hpo_service.dispatcher.jobs import Jobs
+from hpo_service.dispatcher.leader import Leadership
+from hpo_service.dispatcher.memory import LiveStudy
+from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.executors.base import Executor
+from hpo_service.prices import Prices
+
+
+@dataclass(kw_only=True)
+class Context:
+    """The executor and the database, and what is known of both. `studies` is None before it is read (again)."""
+
+    sessions: sessionmaker[Session]
+    executor: Executor
+    prices: Prices
+    leadership: Leadership
+    proposals: Proposals
+    inbox: Inbox = field(default_factory=Inbox)
+    fleet: Fleet = field(default_factory=Fleet)
+    studies: dict[int, LiveStudy] | None = None
+    jobs: Jobs = field(default_factory=dict)
+    taken_over: bool = False  #: whether attempts of earlier dispatchers are accounted for
+    draining: bool = False  #: nothing more is placed, and what runs is asked to stop
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One fenced transaction; Optuna's tables are written last, just before the commit."""
+        with self.sessions.begin() as session:
+            self.leadership.fence(session)
+            yield session
+            if self.studies is not None:
+                confirming.follow_all(session, self.studies)
+            session.flush()
+            for study in (self.studies or {}).values():
+                study.storage.flush(session.connection())
