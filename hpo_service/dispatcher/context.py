@@ -15,6 +15,7 @@ from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.dispatcher.proposals import Proposals
 from hpo_service.executors.base import Executor
 from hpo_service.prices import Prices
+from trainer.failpoints import Commit, after_commit, before_commit
 
 
 @dataclass(kw_only=True)
@@ -34,8 +35,8 @@ class Context:
     draining: bool = False  #: nothing more is placed, and what runs is asked to stop
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """One fenced transaction; Optuna's tables are written last, just before the commit."""
+    def writing(self, commit: Commit) -> Iterator[Session]:
+        """One fenced transaction; Optuna's tables are written last. Failpoints know it as `commit`."""
         with self.sessions.begin() as session:
             self.leadership.fence(session)
             yield session
@@ -44,3 +45,5 @@ class Context:
             session.flush()
             for study in (self.studies or {}).values():
                 study.storage.flush(session.connection())
+            before_commit(commit)
+        after_commit(commit)

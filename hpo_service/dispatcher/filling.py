@@ -10,6 +10,7 @@ from hpo_service.dispatcher.memory import LiveSlice, LiveStudy
 from hpo_service.domain import TERMINAL, StudyState, exhausted
 from hpo_service.repository import dispatch
 from hpo_service.strategies.base import Advance, Finished, Start
+from trainer.failpoints import Commit, Failpoint, reach
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def _place_jobs(context: Context) -> None:
         worker = context.executor.choose(work, prefetch=False)
         if worker is None:
             return
-        with context.writing() as session:
+        with context.writing(Commit.JOB) as session:
             jobs.begin(session, job, context.fleet.worker_ids[worker])
         context.fleet.assign(work.token, worker)
         context.executor.submit(work, worker)
@@ -49,7 +50,7 @@ def _place(context: Context, studies: dict[int, LiveStudy]) -> None:
 def _place_study(context: Context, study: LiveStudy) -> None:
     ranks, most = study.resolved.training.ranks, context.executor.largest_group
     if ranks > most:
-        with context.writing() as session:
+        with context.writing(Commit.CONCLUDE) as session:
             endings.fail_study(
                 session,
                 study,
@@ -64,7 +65,7 @@ def _place_study(context: Context, study: LiveStudy) -> None:
         proposal = context.proposals.take(study.id)
     except Exception as error:
         log.exception("study %s: no next step could be computed", study.name)
-        with context.writing() as session:
+        with context.writing(Commit.CONCLUDE) as session:
             endings.fail_study(session, study, f"no next step could be computed: {error}")
         return
     if proposal is not None and placing.still_valid(study, proposal):
@@ -80,7 +81,7 @@ def _follow(context: Context, study: LiveStudy, proposal: placing.Proposal) -> N
         if _free(context, study):
             _accept(context, study, proposal)
     elif isinstance(step, Finished) and not study.slices:
-        with context.writing() as session:
+        with context.writing(Commit.CONCLUDE) as session:
             endings.complete(session, study, step.reason)
     else:
         study.idle = True
@@ -113,7 +114,7 @@ def _within_budget(context: Context, study: LiveStudy) -> bool:
     reason = exhausted(limits, study.spent, now)
     if reason is None:
         return True
-    with context.writing() as session:
+    with context.writing(Commit.CONCLUDE) as session:
         if study.state is StudyState.QUEUED:
             endings.complete(session, study, reason)
         else:
@@ -125,14 +126,14 @@ def _within_budget(context: Context, study: LiveStudy) -> bool:
 def _accept(context: Context, study: LiveStudy, proposal: placing.Proposal) -> None:
     step = proposal.step
     assert isinstance(step, Advance | Start)
-    with context.writing() as session:
+    with context.writing(Commit.ACCEPT) as session:
         piece = placing.accept(session, study, proposal)
         placement = _begin_in(context, session, study, piece, step)
     _submit(context, placement)
 
 
 def _begin(context: Context, study: LiveStudy, piece: LiveSlice) -> None:
-    with context.writing() as session:
+    with context.writing(Commit.RETRY) as session:
         placement = _begin_in(context, session, study, piece, None)
     _submit(context, placement)
 
@@ -151,6 +152,7 @@ def _begin_in(
 def _submit(context: Context, placement: placing.Placement) -> None:
     context.fleet.assign(placement.work.token, placement.worker)
     context.executor.submit(placement.work, placement.worker)
+    reach(Failpoint.SUBMIT_AFTER)
 
 
 def _is_placed(study: LiveStudy) -> bool:

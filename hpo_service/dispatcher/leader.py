@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.errors import LeaseLost
 from hpo_service.repository import leases
+from trainer.failpoints import Commit, after_commit, before_commit
 
 _RENEW_SECONDS = 2.0
 
@@ -31,6 +32,8 @@ class Leadership:
             return self.epoch is not None
         with self._sessions.begin() as session:
             epoch = leases.acquire(session, self.holder)
+            before_commit(Commit.LEASE)
+        after_commit(Commit.LEASE)
         if self.epoch is not None and epoch != self.epoch:
             raise LeaseLost(f"dispatcher {self.holder} lost the lease of epoch {self.epoch}; another one leads.")
         self.epoch = epoch
@@ -49,4 +52,6 @@ class Leadership:
         if self.epoch is not None:
             with self._sessions.begin() as session:
                 leases.release(session, self.holder, self.epoch)
+                before_commit(Commit.RELEASE)
+            after_commit(Commit.RELEASE)
             self.epoch = None

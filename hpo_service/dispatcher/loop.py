@@ -19,6 +19,7 @@ from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.executors.base import Executor
 from hpo_service.prices import Prices
 from hpo_service.repository import dispatch
+from trainer.failpoints import Commit
 from trainer.spec import Outcome
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ class Dispatcher:
         if not (intents or context.inbox.due()):
             return
         assert context.leadership.epoch is not None
-        with context.writing() as session:
+        ends = bool(context.inbox.reported() or context.inbox.gone)
+        with context.writing(Commit.SETTLE if ends else Commit.HEAR) as session:
             registered = hearing.register_workers(
                 session,
                 context.inbox,

@@ -10,6 +10,7 @@ from hpo_service.dispatcher.settling import settle
 from hpo_service.domain import StudyState
 from hpo_service.repository import dispatch
 from hpo_service.repository.jobs import lose_running
+from trainer.failpoints import Commit, after_commit, before_commit
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ def load(context: Context) -> dict[int, LiveStudy]:
             log.info("leading with epoch %d; %d attempts of the past are lost", context.leadership.epoch, lost)
         studies = load_studies(session)
         context.jobs = jobs.load_jobs(session)
+        before_commit(Commit.TAKE_OVER)
+    after_commit(Commit.TAKE_OVER)
     context.taken_over = True
     context.studies = studies
     _catch_up(context, studies)
@@ -47,7 +50,7 @@ def _catch_up(context: Context, studies: dict[int, LiveStudy]) -> None:
     unknown_jobs = [job.token for job in context.jobs.values() if job.running and not fleet.holds(job.token)]
     ending = [study for study in studies.values() if study.state in _ENDING and not study.running()]
     if unknown or unknown_jobs or ending:
-        with context.writing() as session:
+        with context.writing(Commit.CATCH_UP) as session:
             for study, token in unknown:
                 settle(session, study, lost_result(token, reason), prices=prices, blameless=True)
             for token in unknown_jobs:

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from hpo_service.dispatcher.retention import StoredSnapshot, StudyNeeds, superfluous
+from trainer.failpoints import Failpoint, reach
 from trainer.spec import SnapshotRef
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Tidying:
 
     def _keep_only(self, final: Path) -> None:
         """`final` is <study>/<trial>/<rung>/<attempt>/<snapshot> below the root."""
+        reach(Failpoint.TIDY_BEFORE_REMOVE)
         attempt, rung = final.parent, final.parent.parent
         for folder, kept in ((rung, attempt), (attempt, final)):
             if folder.is_dir():

@@ -1,0 +1,127 @@
+"""Failpoints: named places where a test makes this process die, hang or fail. Off unless `HPO_FAILPOINTS` names them.
+
+`HPO_FAILPOINTS=name[:nth][=kill|hang|error],...`: at the nth time (default: the first) that this process comes by, it
+kills itself with SIGKILL (default), stops for ever where it is, or meets an input/output error.
+"""
+
+import errno
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, get_args
+
+VARIABLE = "HPO_FAILPOINTS"
+Action = Literal["kill", "hang", "error"]
+
+
+class Commit(StrEnum):
+    """Transactions of the service. Each has two failpoints: `<name>.before_commit` and `<name>.after_commit`."""
+
+    CREATE = "create"  #: the API writes a study
+    STEER = "steer"  #: the API writes any other change
+    LEASE = "lease"  #: a dispatcher takes or renews the lease
+    RELEASE = "release"  #: it hands the lease back
+    TAKE_OVER = "take_over"  #: it accounts for the attempts of earlier dispatchers
+    CATCH_UP = "catch_up"  #: attempts that never reached a worker are lost
+    HEAR = "hear"  #: what workers and the API said, without any attempt's end
+    SETTLE = "settle"  #: the same with attempts that ended
+    ACCEPT = "accept"  #: a decision, with the first attempt of its slice
+    RETRY = "retry"  #: a later attempt of a slice
+    JOB = "job"  #: an attempt at a job
+    CONCLUDE = "conclude"  #: a study ends or stops because nothing is left for it
+
+
+class Failpoint(StrEnum):
+    """Hand-overs between dispatcher, executor, worker and snapshot store, in the order of a slice."""
+
+    SUBMIT_AFTER = "submit.after"  #: the attempt is committed and handed to the executor
+    COMMAND_BEFORE_SEND = "command.before_send"  #: the executor is about to write to the worker's pipe
+    READY_BEFORE_SEND = "ready.before_send"  #: the worker is warm and has not said so
+    COMMAND_TAKEN = "command.taken"  #: the worker read a command and has not acted on it
+    TRIAL_ADMITTED = "trial.admitted"  #: the trial is resumed and has not moved
+    PROGRESS_BEFORE_SEND = "progress.before_send"
+    PROGRESS_AFTER_SEND = "progress.after_send"
+    EVALUATE_BEFORE = "evaluate.before"  #: the rung is reached, nothing of it is on disk
+    SNAPSHOT_BEFORE_FILES = "snapshot.before_files"  #: the partial folder is empty
+    SNAPSHOT_BEFORE_MANIFEST = "snapshot.before_manifest"  #: files are on disk, the manifest is not
+    SNAPSHOT_BEFORE_RENAME = "snapshot.before_rename"  #: whole, but not where anybody looks
+    SNAPSHOT_AFTER_RENAME = "snapshot.after_rename"  #: whole and in place, and nobody was told
+    RESULT_BEFORE_SEND = "result.before_send"
+    RESULT_AFTER_SEND = "result.after_send"
+    MESSAGE_BEFORE_DELIVERY = "message.before_delivery"  #: the executor read a message and has not passed it on
+    TIDY_BEFORE_REMOVE = "tidy.before_remove"  #: a result is committed, superseded snapshots are still there
+
+
+FAILPOINTS: tuple[str, ...] = (
+    *(f"{commit}.{side}_commit" for commit in Commit for side in ("before", "after")),
+    *map(str, Failpoint),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Armed:
+    nth: int
+    action: Action
+
+
+_armed: dict[str, _Armed] = {}
+_passed: Counter[str] = Counter()
+
+
+def reach(point: Failpoint) -> None:
+    """This process is at `point`."""
+    if _armed:
+        _pass(point)
+
+
+def before_commit(commit: Commit) -> None:
+    """All of the transaction is written and nothing is committed."""
+    if _armed:
+        _pass(f"{commit}.before_commit")
+
+
+def after_commit(commit: Commit) -> None:
+    """The transaction is committed and nobody acted on it."""
+    if _armed:
+        _pass(f"{commit}.after_commit")
+
+
+def arm(text: str) -> None:
+    """Arm what `text` names, as the variable does, and nothing else. Raises ValueError for what it does not know."""
+    _passed.clear()
+    _armed.clear()
+    _armed.update(_parsed(part) for part in text.split(",") if part)
+
+
+def _parsed(part: str) -> tuple[str, _Armed]:
+    place, _, action = part.partition("=")
+    name, _, nth = place.partition(":")
+    if name not in FAILPOINTS:
+        raise ValueError(f"{VARIABLE} names {name!r}, which is no failpoint; there are {', '.join(FAILPOINTS)}")
+    if action not in ("", *get_args(Action)):
+        raise ValueError(f"{VARIABLE} wants {action!r} at {name}; it may be {', '.join(get_args(Action))}")
+    if nth and not (nth.isdecimal() and int(nth)):
+        raise ValueError(f"{VARIABLE} wants time {nth!r} at {name}; it must be a whole number from 1")
+    known: dict[str, Action] = {"hang": "hang", "error": "error"}
+    return name, _Armed(nth=int(nth or 1), action=known.get(action, "kill"))
+
+
+def _pass(name: str) -> None:
+    armed = _armed.get(name)
+    if armed is None:
+        return
+    _passed[name] += 1
+    if _passed[name] != armed.nth:
+        return
+    if armed.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if armed.action == "error":
+        raise OSError(errno.EIO, f"failpoint {name}")
+    while True:
+        time.sleep(3600)
+
+
+arm(os.environ.get(VARIABLE, ""))
