@@ -15,6 +15,7 @@ from trainer.divergence import divergence_notice
 from trainer.engines.base import AdmittedTrial, Engine
 from trainer.errors import BaseChangedError, Diverged, MemoryShortage, TrainerError
 from trainer.evaluate import Evaluation
+from trainer.failpoints import Failpoint, reach
 from trainer.memory_record import MemoryRecord
 from trainer.outcomes import is_out_of_memory, outcome_of
 from trainer.peaks import peak_flops_per_second
@@ -116,6 +117,7 @@ class SliceRun:
             trial = self._trial = resident or engine.admit(self.slice.trial, snapshot)
             self._residents.enter(trial)
             self._resumed_from_examples = trial.examples_seen
+        reach(Failpoint.TRIAL_ADMITTED)
         self._report(trial)
         yield
         log_file = log_path(self._store.root, self.slice.snapshot_dir) if self._ranks.leads else Path(os.devnull)
@@ -167,6 +169,7 @@ class SliceRun:
 
     def _judge(self, engine: Engine[Any], trial: AdmittedTrial) -> Generator[None, None, Evaluation | None]:
         """The evaluation at the rung, after a trial's last step with its test loss; None if a stop came first."""
+        reach(Failpoint.EVALUATE_BEFORE)
         evaluation = yield from self._evaluate(engine, trial)
         if self.slice.trial.data.test is None or trial.examples_seen < trial.total_examples:
             return evaluation
@@ -323,6 +326,7 @@ class SliceRun:
         if checkpoint is None and now - self._sent_at < _PROGRESS_SECONDS:
             return
         self._sent_at = now
+        reach(Failpoint.PROGRESS_BEFORE_SEND)
         self._send(
             Progress(
                 slice_id=self.slice.slice_id,
@@ -335,6 +339,7 @@ class SliceRun:
                 checkpoint=checkpoint,
             )
         )
+        reach(Failpoint.PROGRESS_AFTER_SEND)
 
 
 def never_started(slice_: Slice) -> SliceResult:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from trainer.errors import SnapshotError
+from trainer.failpoints import Failpoint, reach
 from trainer.spec import FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 MANIFEST = "manifest.json"
@@ -77,13 +78,17 @@ class SnapshotStore:
         partial = target.parent / f".partial-{uuid.uuid4().hex}"
         partial.mkdir()
         try:
+            reach(Failpoint.SNAPSHOT_BEFORE_FILES)
             files = {name: _write(partial / name, content) for name, content in _contents(state).items()}
+            reach(Failpoint.SNAPSHOT_BEFORE_MANIFEST)
             content = _manifest(state, usage, files).model_dump_json(indent=1).encode()
             files[MANIFEST] = _write(partial / MANIFEST, content)
             _sync_folder(partial)
             for name, expected in files.items():
                 _verify(partial / name, expected)
+            reach(Failpoint.SNAPSHOT_BEFORE_RENAME)
             _replace(partial, target)
+            reach(Failpoint.SNAPSHOT_AFTER_RENAME)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from trainer.devices import device_name, software_versions
 from trainer.errors import BaseChangedError
+from trainer.failpoints import Failpoint, reach
 from trainer.group import OUT_OF_MEMORY, RANK_LOST, WorkerGroup
 from trainer.jobs import JobRuns
 from trainer.ranks import Ranks
@@ -116,7 +117,9 @@ class Turns:
             return
         if run.broken:
             raise OutOfStep(result.message, result)
+        reach(Failpoint.RESULT_BEFORE_SEND)
         self._send(result)
+        reach(Failpoint.RESULT_AFTER_SEND)
         if self._ranks.decide(any(notice.kind == "memory_growth" for notice in result.notices)):
             self._retire()
 
@@ -162,10 +165,12 @@ def serve(
     turns = Turns(residents, SnapshotStore(snapshots), send)
     if group is not None:
         group.abandoned = turns.abandoned
+    reach(Failpoint.READY_BEFORE_SEND)
     send(Ready(pid=os.getpid(), device=device_name(residents.device), ranks=ranks.size, software=software_versions()))
     while True:
         try:
             for command in _heard(turns, ranks, commands):
+                reach(Failpoint.COMMAND_TAKEN)
                 turns.obey(command)
             turns.tick()
         except BaseChangedError as error:

@@ -8,12 +8,18 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.auth import Principal
 from hpo_service.settings import Settings
+from trainer.failpoints import Commit, after_commit, before_commit
 
 
 def _session(request: Request) -> Iterator[Session]:
     sessions: sessionmaker[Session] = request.app.state.sessions
+    changes = request.method not in ("GET", "HEAD")
     with sessions.begin() as session:
         yield session
+        if changes:
+            before_commit(Commit.STEER)
+    if changes:
+        after_commit(Commit.STEER)
 
 
 def _sessions(request: Request) -> sessionmaker[Session]:

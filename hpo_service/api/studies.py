@@ -21,6 +21,7 @@ from hpo_service.studies.documents import (
     ValidationReport,
 )
 from hpo_service.studies.idempotency import Repetition
+from trainer.failpoints import Commit, after_commit, before_commit
 
 router = APIRouter(prefix="/v1/studies")
 
@@ -215,6 +216,8 @@ def _create(
             if known is None:
                 known = creation.create(session, project, prepared).model_dump(mode="json")
                 repetition.remember(session, 201, known)
+            before_commit(Commit.CREATE)
+        after_commit(Commit.CREATE)
     study = StudyDocument.model_validate(known)
     response.headers["Location"] = f"/v1/studies/{study.name}"
     return _tagged(study, response)

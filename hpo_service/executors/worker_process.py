@@ -23,6 +23,7 @@ from hpo_service.executors.base import (
     WorkerGone,
     WorkerReady,
 )
+from trainer.failpoints import VARIABLE, Failpoint, reach
 from trainer.spec import (
     Job,
     JobResult,
@@ -45,7 +46,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIB
 
 def worker_environment(devices: Sequence[int], parent: Mapping[str, str]) -> dict[str, str]:
     """Environment of a worker on these `devices`: an allow-list, offline hubs, its accelerators if there are any."""
-    env = {name: parent[name] for name in _PASSED_ON if name in parent}
+    env = {name: parent[name] for name in (*_PASSED_ON, VARIABLE) if name in parent}
     env |= {name: value for name, value in parent.items() if name.startswith(("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_"))}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     visible = [device for device in parent.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
@@ -188,6 +189,7 @@ class WorkerProcess:
         return stdin
 
     def _send(self, command: BaseModel) -> None:
+        reach(Failpoint.COMMAND_BEFORE_SEND)
         # A broken pipe is the reader's to report: it sees the end of stdout.
         with self._write_lock, suppress(BrokenPipeError, ValueError):
             self._stdin.write(command.model_dump_json().encode() + b"\n")
@@ -211,6 +213,7 @@ class WorkerProcess:
         except ValidationError as error:
             log.error("worker %s sent a line that is no message: %s", self.name, error)
             return
+        reach(Failpoint.MESSAGE_BEFORE_DELIVERY)
         if isinstance(message, SliceResult):
             # The worker ends when all it runs has stopped; what still comes it answers with `preempted`.
             self.retiring = self.retiring or any(notice.kind == "memory_growth" for notice in message.notices)
