@@ -16,13 +16,12 @@ class Asha:
         """The baseline, else an advance from a rung as high as possible, else a start, else the way to the end."""
         return (
             ranking.first_duties(view)
-            or ranking.best_of_a_rung(view.trials, self.reduction_factor)
+            or ranking.best_of_the_study(view.roster, self.reduction_factor)
             or ranking.start(view)
             or ranking.conclude(view)
         )
 
     def judge(self, view: StudyView, trial_number: int) -> Judgement:
         """Always pause: whether a trial advances may change with every later result."""
-        return Judgement(
-            verdict="pause", reason=ranking.standing(view.trials, view.trials[trial_number], self.reduction_factor)
-        )
+        reason = ranking.standing_in_study(view.roster, view.trials[trial_number], self.reduction_factor)
+        return Judgement(verdict="pause", reason=reason)

@@ -2,61 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from hpo_service.search_space import Assignment
 from hpo_service.spec.objectives import LOSS, Objective
-from trainer.spec import Outcome
+from hpo_service.strategies.trials import Roster, Run, TrialStanding, TrialView
+
+__all__ = [
+    "Advance",
+    "Finished",
+    "Judgement",
+    "Numbers",
+    "Roster",
+    "Run",
+    "Start",
+    "Step",
+    "Strategy",
+    "StudyView",
+    "TrialStanding",
+    "TrialView",
+    "Wait",
+]
 
 Numbers = Mapping[str, float | int | str | None]
-
-TrialStanding = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a trial of a confirmation is: a trial of the search trained again from its start, with another seed."""
-
-    candidate: int
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialView:
-    """A trial as strategies see it.
-
-    `sampled` are the values in Optuna's coding (numeric choices as an index), `parameters` the resolved ones.
-    `losses` maps nominal rungs (examples) to evaluation losses. `ladder` ends with the trial's own total.
-    A running trial's `running_to` is the rung of its slice. `cost_per_example` is what a training example of this
-    trial costs, evaluation included: worker seconds times devices, in a deterministic study predicted FLOPs; None
-    before its first rung. `fold_losses` maps rungs to the mean losses of fixed folds of the evaluation examples, the
-    same examples for every trial; empty where they are not known. `measures` are the values of the study's other
-    objectives, known after the first slice. `run` is set in a confirmation only.
-    """
-
-    number: int
-    standing: TrialStanding
-    sampled: Mapping[str, Any] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    losses: Mapping[int, float] = field(default_factory=dict)
-    ladder: tuple[int, ...] = ()
-    baseline: bool = False
-    outcome: Outcome | None = None
-    running_to: int | None = None
-    cost_per_example: float | None = None
-    fold_losses: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
-    measures: Mapping[str, float] = field(default_factory=dict)
-    run: Run | None = None
-
-    @property
-    def rung(self) -> int:
-        """The highest rung with a loss, 0 before the first."""
-        return max(self.losses, default=0)
-
-    @property
-    def next_rung(self) -> int | None:
-        """The rung after the current one; None at the trial's end."""
-        return next((rung for rung in self.ladder if rung > self.rung), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +46,15 @@ class StudyView:
     memory: Mapping[str, Any] = field(default_factory=dict)
     objectives: tuple[Objective, ...] = (LOSS,)
 
+    @cached_property
+    def roster(self) -> Roster:
+        """The trials, with what is known of their order."""
+        return self.trials if isinstance(self.trials, Roster) else Roster.of(self.trials)
+
     def standing(self, *standings: TrialStanding) -> list[TrialView]:
         """Trials in any of the standings, by number."""
+        if isinstance(self.trials, Roster):
+            return self.trials.standing(*standings)
         return [trial for trial in self.trials if trial.standing in standings]
 
 
