@@ -69,9 +69,9 @@ def wait_for(executor: Executor, enough: Callable[[Sequence[ExecutorEvent]], boo
     return seen
 
 
-def wait_ready(executor: Executor, count: int) -> None:
+def wait_ready(executor: Executor, count: int) -> list[ExecutorEvent]:
     """Wait until so many workers are warm."""
-    wait_for(executor, lambda seen: sum(isinstance(event, WorkerReady) for event in seen) == count)
+    return wait_for(executor, lambda seen: sum(isinstance(event, WorkerReady) for event in seen) == count)
 
 
 def ended(seen: Sequence[ExecutorEvent]) -> list[SliceResult]:

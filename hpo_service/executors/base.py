@@ -3,10 +3,12 @@
 It knows no study and no database.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
+from hpo_service.domain import Cause
 from trainer.spec import Job, JobResult, Progress, Ready, Slice, SliceResult
 
 Work = Slice | Job
@@ -15,22 +17,26 @@ Work = Slice | Job
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerReady:
-    """A worker is warm."""
+    """A worker is warm. `places` are the devices that it occupies, `node/device` each."""
 
     worker: str
     ready: Ready
+    node: str = ""
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerGone:
     """A worker's process has ended; every slice and job it held is lost. `reason` is a sentence.
 
-    `replaced`: it ended by itself to make room for a fresh one, which is no crash.
+    `replaced`: it ended itself or was drained, which is no crash. `places`: where it was, even if never ready.
     """
 
     worker: str
     reason: str
     replaced: bool = False
+    cause: Cause = Cause.WORKER_DIED
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +72,8 @@ class Executor(Protocol):
     Contract (tests/contracts/test_executor.py): every submitted `(slice, attempt)` is followed by exactly one of
     `SliceEnded` with its token or `WorkerGone` of the worker that holds it, every job by one of `JobEnded` or
     `WorkerGone`. A job runs beside the slices and takes no slot; a worker runs one at a time. A worker that died is
-    replaced without being asked, after a delay that grows when it keeps dying.
+    replaced without being asked, after a delay that grows when it keeps dying, unless one of its places is excluded.
+    A slice that is to run `alone` is given to a worker that holds no other slice, which then takes no more.
     """
 
     name: str
@@ -90,10 +97,11 @@ class Executor(Protocol):
         With `prefetch`, one queued slice a worker counts.
         """
 
-    def choose(self, work: Work, prefetch: bool) -> str | None:
+    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         """The worker that would take the work now, None if none would.
 
         A slice goes to a worker of its trial's number of ranks, and to one that holds the trial if there is one.
+        `planned` are slices by worker that were chosen for and will be submitted: they count as if it held them.
         """
 
     def submit(self, work: Work, worker: str) -> None:
@@ -104,6 +112,27 @@ class Executor(Protocol):
 
         A token that no worker holds is ignored.
         """
+
+    def kill(self, worker: str, reason: str, cause: Cause) -> None:
+        """End the worker's whole process group now, whatever state it is in; its `WorkerGone` has reason and cause.
+
+        It is replaced like one that died. An unknown worker is ignored.
+        """
+
+    def drain(self, worker: str) -> None:
+        """Give the worker nothing more; once it is idle it ends (cause `worker_ended`) and is replaced.
+
+        It goes on with what it holds: ask its slices to stop. An unknown worker is ignored.
+        """
+
+    def exclude(self, places: Sequence[str]) -> None:
+        """Start no worker at these places until they are included again. One that is there drains, without successor.
+
+        Nothing remembers this but the executor: tell it again whenever it was started.
+        """
+
+    def include(self, places: Sequence[str]) -> None:
+        """Places that were excluded may have workers again, which start without being asked."""
 
     def poll(self, timeout_seconds: float) -> Sequence[ExecutorEvent]:
         """All that happened since the last call; waits up to `timeout_seconds` for the first event."""

@@ -1,10 +1,12 @@
 """An executor without processes, for tests: slices and jobs end, in order of submission, when `poll` is called."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from threading import Event
+from types import MappingProxyType
 
+from hpo_service.domain import Cause
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -48,7 +50,9 @@ class FakeExecutor:
         self._total_examples = total_examples
         self._workers = [f"fake-{index}" for index in range(workers)]
         self._devices = workers
-        self._ranks: dict[str, int] = {}
+        self._places: dict[str, tuple[str, ...]] = {}
+        self._draining: set[str] = set()
+        self._excluded: set[str] = set()
         self._held: dict[str, deque[Slice]] = {}
         self._held_jobs: dict[str, Job] = {}
         self._stopped: set[tuple[int, int]] = set()
@@ -57,35 +61,41 @@ class FakeExecutor:
         self._generation = workers
 
     def start(self) -> None:
-        for worker in self._workers:
-            self._make_ready(worker)
+        for worker, place in zip(self._workers, self._all_places(), strict=True):
+            if place not in self._excluded:
+                self._make_ready(worker, (place,))
 
     @property
     def largest_group(self) -> int:
         return self._devices
 
     def demand(self, ranks: Sequence[int]) -> None:
-        sizes = group_sizes(ranks, self._devices)
+        free = [place for place in self._all_places() if place not in self._excluded]
+        sizes = group_sizes(ranks, len(free))
         idle = not any(self._held.values()) and not self._held_jobs
-        if not ranks or not idle or sorted(sizes) == sorted(self._ranks[worker] for worker in self._held):
+        if not ranks or not idle or sorted(sizes) == sorted(len(self._places[worker]) for worker in self._held):
             return
         for worker in list(self._held):
-            del self._held[worker]
-            self._events.append(WorkerGone(worker=worker, reason="its devices are wanted otherwise"))
+            self._end(worker, "its devices are wanted otherwise", Cause.WORKER_ENDED)
         for size in sizes:
-            self._make_ready(f"fake-{self._generation}", size)
-            self._generation += 1
+            if size <= len(free):
+                self._replace(tuple(free[:size]))
+                del free[:size]
 
     def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        loads = [len(held) for worker, held in self._held.items() if self._ranks[worker] == ranks]
-        return sum(max(0, self._capacity(prefetch) - load) for load in loads)
+        return sum(self._room(worker, prefetch) for worker in self._taking(ranks))
 
-    def choose(self, work: Work, prefetch: bool) -> str | None:
+    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         if isinstance(work, Job):
-            return next((name for name in self._held if name not in self._held_jobs), None)
-        suitable = {name: held for name, held in self._held.items() if self._ranks[name] == work.trial.training.ranks}
-        free = [name for name, held in suitable.items() if len(held) < self._capacity(prefetch)]
-        return min(free, key=lambda name: len(self._held[name]), default=None)
+            return next((name for name in self._taking() if name not in self._held_jobs), None)
+        suitable = self._taking(work.trial.training.ranks)
+        loads = {name: len(self._held[name]) + planned.get(name, 0) for name in suitable}
+        free = [
+            name
+            for name in suitable
+            if (not loads[name] if work.alone else self._room(name, prefetch) > planned.get(name, 0))
+        ]
+        return min(free, key=loads.__getitem__, default=None)
 
     def submit(self, work: Work, worker: str) -> None:
         if isinstance(work, Job):
@@ -100,9 +110,30 @@ class FakeExecutor:
     def stop(self, token: tuple[int, int]) -> None:
         self._stopped.add(token)
 
+    def kill(self, worker: str, reason: str = "killed by the test", cause: Cause = Cause.WORKER_DIED) -> None:
+        if worker in self._held:
+            places = self._end(worker, reason, cause)
+            self._replace(places)
+
+    def drain(self, worker: str) -> None:
+        if worker in self._held:
+            self._draining.add(worker)
+
+    def exclude(self, places: Sequence[str]) -> None:
+        self._excluded |= set(places)
+        self._draining |= {worker for worker in self._held if self._excluded.intersection(self._places[worker])}
+
+    def include(self, places: Sequence[str]) -> None:
+        taken = {place for worker in self._held for place in self._places[worker]}
+        again = self._excluded.intersection(places)
+        self._excluded -= again
+        for place in sorted(again - taken):
+            self._replace((place,))
+
     def poll(self, timeout_seconds: float) -> Sequence[ExecutorEvent]:
         self._end_slices()
         self._end_jobs()
+        self._end_drained()
         if not self._events:
             self._wake.wait(timeout_seconds)
         self._wake.clear()
@@ -117,14 +148,6 @@ class FakeExecutor:
         self._held.clear()
         self._held_jobs.clear()
 
-    def kill(self, worker: str) -> None:
-        """The worker dies with all it holds; another takes its place."""
-        del self._held[worker]
-        self._held_jobs.pop(worker, None)
-        self._events.append(WorkerGone(worker=worker, reason="killed by the test"))
-        self._make_ready(f"fake-{self._generation}", self._ranks[worker])
-        self._generation += 1
-
     def send_progress(self, event: SliceProgress) -> None:
         """Deliver a sign of life at the next poll."""
         self._events.append(event)
@@ -133,13 +156,47 @@ class FakeExecutor:
         """Names of the living workers."""
         return list(self._held)
 
-    def _capacity(self, prefetch: bool) -> int:
-        return self._slots + int(prefetch)
+    def _all_places(self) -> list[str]:
+        return [f"fake/{index}" for index in range(self._devices)]
 
-    def _make_ready(self, worker: str, ranks: int = 1) -> None:
+    def _taking(self, ranks: int | None = None) -> list[str]:
+        """Workers that take work, of any or of that number of ranks."""
+        return [
+            worker
+            for worker in self._held
+            if worker not in self._draining and ranks in (None, len(self._places[worker]))
+        ]
+
+    def _room(self, worker: str, prefetch: bool) -> int:
+        held = self._held[worker]
+        return 0 if any(work.alone for work in held) else max(0, self._slots + int(prefetch) - len(held))
+
+    def _end(self, worker: str, reason: str, cause: Cause, *, replaced: bool = False) -> tuple[str, ...]:
+        """The worker is gone with all it holds; where it was."""
+        del self._held[worker]
+        self._held_jobs.pop(worker, None)
+        self._draining.discard(worker)
+        places = self._places.pop(worker)
+        self._events.append(WorkerGone(worker=worker, reason=reason, replaced=replaced, cause=cause, places=places))
+        return places
+
+    def _end_drained(self) -> None:
+        for worker in [worker for worker in self._draining if not self._held[worker] and worker not in self._held_jobs]:
+            places = self._end(worker, f"worker {worker} was drained", Cause.WORKER_ENDED, replaced=True)
+            self._replace(places)
+
+    def _replace(self, places: tuple[str, ...]) -> None:
+        """A fresh worker at these places, one each if some of them are excluded."""
+        left = [place for place in places if place not in self._excluded]
+        for group in [places] if len(left) == len(places) else [(place,) for place in left]:
+            self._make_ready(f"fake-{self._generation}", group)
+            self._generation += 1
+
+    def _make_ready(self, worker: str, places: tuple[str, ...]) -> None:
         self._held[worker] = deque()
-        self._ranks[worker] = ranks
-        self._events.append(WorkerReady(worker=worker, ready=Ready(pid=1, device="fake", ranks=ranks, software={})))
+        self._places[worker] = places
+        ready = Ready(pid=1, device="fake", ranks=len(places), software={})
+        self._events.append(WorkerReady(worker=worker, ready=ready, node="fake", places=places))
 
     def _end_slices(self) -> None:
         for worker, held in self._held.items():

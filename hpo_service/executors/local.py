@@ -5,13 +5,16 @@ Each has one device, or several and as many ranks (a worker group). Which there 
 
 import logging
 import queue
+import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from hpo_service.domain import Cause
 from hpo_service.executors.base import ExecutorEvent, SliceEnded, Work, WorkerGone, WorkerReady
 from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
+#: so long a worker that was told to end has for it
+_GOODBYE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +73,13 @@ class LocalExecutor:
         self._last_worker: dict[str, str] = {}
         self._restart_at: dict[tuple[int, ...], float] = {}
         self._deaths: dict[tuple[int, ...], int] = {}
+        self._excluded: set[int] = set()
+        self._node = socket.gethostname()
         self._generation = 0
         self._closed = False
 
     def start(self) -> None:
-        for device in range(self._config.count):
+        for device in self._devices():
             self._spawn((device,))
 
     @property
@@ -84,31 +91,36 @@ class LocalExecutor:
             return
         surplus = Counter(map(len, self._taken()))
         missing = []
-        for size in group_sizes(ranks, self._config.count):
+        for size in group_sizes(ranks, len(self._devices())):
             if surplus[size]:
                 surplus[size] -= 1
             else:
                 missing.append(size)
         self._retire(surplus if missing else Counter())
         taken = {device for devices in self._taken(dying=True) for device in devices}
-        free = [device for device in range(self._config.count) if device not in taken]
+        free = [device for device in self._devices() if device not in taken]
         for size in missing:
             if size <= len(free):
                 self._spawn(tuple(free[:size]))
                 del free[:size]
 
     def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        return sum(max(0, worker.slots + int(prefetch) - worker.load) for worker in self._ready(ranks))
+        return sum(worker.room(prefetch) for worker in self._ready(ranks))
 
-    def choose(self, work: Work, prefetch: bool) -> str | None:
+    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         if isinstance(work, Job):
             return next((worker.name for worker in self._ready() if not worker.has_job), None)
         suitable = self._ready(work.trial.training.ranks)
-        free = [worker for worker in suitable if worker.load < worker.slots + int(prefetch)]
+        loads = {worker.name: worker.load + planned.get(worker.name, 0) for worker in suitable}
+        free = [
+            worker
+            for worker in suitable
+            if (not loads[worker.name] if work.alone else worker.room(prefetch) > planned.get(worker.name, 0))
+        ]
         if not free:
             return None
         home = self._last_worker.get(_trial_of(work))
-        return min(free, key=lambda worker: (worker.load, worker.name != home)).name
+        return min(free, key=lambda worker: (loads[worker.name], worker.name != home)).name
 
     def submit(self, work: Work, worker: str) -> None:
         if isinstance(work, Slice):
@@ -123,7 +135,31 @@ class LocalExecutor:
             if queued is not None:
                 self._events.put(SliceEnded(worker=worker.name, result=_never_started(queued)))
 
+    def kill(self, worker: str, reason: str, cause: Cause) -> None:
+        process = self._workers.get(worker)
+        if process is not None:
+            process.kill(reason, cause)
+
+    def drain(self, worker: str) -> None:
+        process = self._workers.get(worker)
+        if process is not None:
+            process.draining = True
+
+    def exclude(self, places: Sequence[str]) -> None:
+        self._excluded |= self._devices_at(places)
+        for worker in self._workers.values():
+            worker.draining |= bool(self._excluded.intersection(worker.devices))
+        for devices in [devices for devices in self._restart_at if self._excluded.intersection(devices)]:
+            del self._restart_at[devices]
+            self._start_where_free(devices)
+
+    def include(self, places: Sequence[str]) -> None:
+        again = self._devices_at(places) & self._excluded
+        self._excluded -= again
+        self._start_where_free(sorted(again))
+
     def poll(self, timeout_seconds: float) -> Sequence[ExecutorEvent]:
+        self._end_drained()
         self._restart_dead()
         events: list[ExecutorEvent] = []
         try:
@@ -156,7 +192,9 @@ class LocalExecutor:
         if isinstance(event, WorkerGone):
             worker = self._workers.pop(event.worker)
             self._last_worker = {trial: name for trial, name in self._last_worker.items() if name != event.worker}
-            if event.replaced:
+            if self._excluded.intersection(worker.devices):
+                self._start_where_free(worker.devices)
+            elif event.replaced:
                 self._restart_at[worker.devices] = time.monotonic()
             elif not worker.hung_up:
                 self._restart_later(worker)
@@ -177,9 +215,36 @@ class LocalExecutor:
             if not self._closed:
                 self._spawn(devices)
 
+    def _end_drained(self) -> None:
+        for worker in self._workers.values():
+            if worker.hung_up_at is not None:
+                if time.monotonic() - worker.hung_up_at > _GOODBYE_SECONDS:
+                    worker.kill(f"worker {worker.name} did not end when it was told to", Cause.WORKER_ENDED)
+            elif worker.draining and worker.idle:
+                worker.hang_up()
+
+    def _devices(self) -> list[int]:
+        """Devices that may have workers."""
+        return [device for device in range(self._config.count) if device not in self._excluded]
+
+    def _devices_at(self, places: Sequence[str]) -> set[int]:
+        """Which of these places are devices here."""
+        return {device for device in range(self._config.count) if f"{self._node}/{device}" in places}
+
+    def _start_where_free(self, devices: Sequence[int]) -> None:
+        """Let every device of these that may have a worker, and has none, get one of its own."""
+        taken = {device for taken in self._taken(dying=True) for device in taken}
+        for device in devices:
+            if device not in self._excluded and device not in taken:
+                self._restart_at[device,] = time.monotonic()
+
     def _taken(self, dying: bool = False) -> list[tuple[int, ...]]:
         """Devices of the workers that are there or will be again; with `dying`, also of those told to end."""
-        living = [worker.devices for worker in self._workers.values() if dying or not worker.hung_up]
+        living = [
+            worker.devices
+            for worker in self._workers.values()
+            if dying or not (worker.hung_up or self._excluded.intersection(worker.devices))
+        ]
         return [*living, *self._restart_at]
 
     def _retire(self, surplus: Counter[int]) -> None:
@@ -202,6 +267,7 @@ class LocalExecutor:
         self._generation += 1
         self._workers[name] = WorkerProcess.start(
             name=name,
+            node=self._node,
             devices=devices,
             command=self._config.command_line(len(devices)),
             # The trials of a group share one adapter, so they do not take turns.
@@ -213,8 +279,8 @@ class LocalExecutor:
     def _ready(self, ranks: int | None = None) -> list[WorkerProcess]:
         """Workers that take work, of any or of that number of ranks."""
         workers = self._workers.values()
-        ready = [worker for worker in workers if worker.ready and not worker.retiring and not worker.leaving]
-        return [worker for worker in ready if ranks in (None, len(worker.devices))]
+        ready = [worker for worker in workers if worker.ready and not (worker.retiring or worker.leaving)]
+        return [worker for worker in ready if not worker.draining and ranks in (None, len(worker.devices))]
 
 
 def _trial_of(work: Slice) -> str:

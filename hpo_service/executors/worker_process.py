@@ -14,6 +14,7 @@ from typing import IO
 
 from pydantic import BaseModel, ValidationError
 
+from hpo_service.domain import Cause
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -65,24 +66,31 @@ class WorkerProcess:
         process: subprocess.Popen[bytes],
         *,
         name: str,
+        node: str,
         devices: tuple[int, ...],
         slots: int,
         deliver: Callable[[ExecutorEvent], None],
     ) -> None:
         self.name = name
         self.devices = devices
+        self.places = tuple(f"{node}/{device}" for device in devices)
         self.ready = False
         #: takes nothing more, since its devices are wanted otherwise
         self.leaving = False
-        self.hung_up = False
+        #: takes nothing more and ends once it is idle, whatever studies want
+        self.draining = False
+        self.hung_up_at: float | None = None
         self.retiring = False
         self.started_at = time.monotonic()
         self._process = process
+        self._node = node
         self._slots = slots
         self._deliver = deliver
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
+        self._killed: tuple[str, Cause] | None = None
         self._active: set[tuple[int, int]] = set()
+        self._alone: set[tuple[int, int]] = set()
         self._queued: deque[Slice] = deque()
         self._jobs: set[tuple[int, int]] = set()
         self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
@@ -92,6 +100,7 @@ class WorkerProcess:
         cls,
         *,
         name: str,
+        node: str,
         devices: tuple[int, ...],
         command: Sequence[str],
         slots: int,
@@ -109,7 +118,7 @@ class WorkerProcess:
                 env=worker_environment(devices, os.environ),
                 start_new_session=True,
             )
-        worker = cls(process, name=name, devices=devices, slots=slots, deliver=deliver)
+        worker = cls(process, name=name, node=node, devices=devices, slots=slots, deliver=deliver)
         worker._reader.start()
         return worker
 
@@ -123,6 +132,13 @@ class WorkerProcess:
         """Slices it runs and slices queued for it."""
         with self._lock:
             return len(self._active) + len(self._queued)
+
+    def room(self, prefetch: bool) -> int:
+        """How many more slices it would take now; with `prefetch`, one may be queued."""
+        with self._lock:
+            if self._alone:
+                return 0
+            return max(0, self._slots + int(prefetch) - len(self._active) - len(self._queued))
 
     @property
     def has_job(self) -> bool:
@@ -138,6 +154,8 @@ class WorkerProcess:
             self._send(StartJob(job=work))
             return
         with self._lock:
+            if work.alone:
+                self._alone.add(work.token)
             if len(self._active) >= self._slots:
                 self._queued.append(work)
                 return
@@ -150,6 +168,7 @@ class WorkerProcess:
             queued = next((work for work in self._queued if work.token == token), None)
             if queued is not None:
                 self._queued.remove(queued)
+                self._alone.discard(token)
                 return queued
             running = token in self._active or token in self._jobs
         if running:
@@ -157,20 +176,26 @@ class WorkerProcess:
         return None
 
     @property
-    def slots(self) -> int:
-        """Slices it runs at the same time."""
-        return self._slots
-
-    @property
     def idle(self) -> bool:
         """Whether it holds nothing."""
         return self.load == 0 and not self.has_job
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether it was told to end."""
+        return self.hung_up_at is not None
+
     def hang_up(self) -> None:
-        """Close its stdin: the worker exits at once."""
-        self.hung_up = True
+        """Close its stdin: the worker exits at once, unless it hears nothing any more."""
+        self.hung_up_at = time.monotonic()
         with suppress(OSError):
             self._stdin.close()
+
+    def kill(self, reason: str, cause: Cause) -> None:
+        """End its process group, stopped or not; `reason` and `cause` say why."""
+        self._killed = self._killed or (reason, cause)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def join(self) -> None:
         """Wait for the end; after a grace time the whole process group is killed."""
@@ -204,8 +229,13 @@ class WorkerProcess:
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         why = ": its memory grew, a fresh one replaces it" if self.retiring else ""
-        reason = f"worker {self.name} (pid {self.pid}) ended with {how}{why}"
-        self._deliver(WorkerGone(worker=self.name, reason=reason, replaced=self.retiring))
+        reason, cause = f"worker {self.name} (pid {self.pid}) ended with {how}{why}", Cause.WORKER_DIED
+        if self.retiring or self.hung_up:
+            cause = Cause.WORKER_ENDED
+        if self._killed is not None:
+            reason, cause = self._killed
+        replaced = self.retiring or self.draining
+        self._deliver(WorkerGone(worker=self.name, reason=reason, replaced=replaced, cause=cause, places=self.places))
 
     def _hear(self, line: bytes) -> None:
         try:
@@ -226,11 +256,12 @@ class WorkerProcess:
         elif isinstance(message, Progress):
             self._deliver(SliceProgress(worker=self.name, progress=message))
         elif isinstance(message, Ready):
-            self._deliver(WorkerReady(worker=self.name, ready=message))
+            self._deliver(WorkerReady(worker=self.name, ready=message, node=self._node, places=self.places))
 
     def _release(self, token: tuple[int, int]) -> None:
         with self._lock:
             self._active.discard(token)
+            self._alone.discard(token)
             following = self._queued.popleft() if self._queued else None
             if following is not None:
                 self._active.add(following.token)

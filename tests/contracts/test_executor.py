@@ -4,14 +4,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Protocol
 
 import pytest
 
-from hpo_service.executors.base import Executor, WorkerGone, WorkerReady
+from hpo_service.domain import Cause
+from hpo_service.executors.base import Executor, ExecutorEvent, WorkerGone, WorkerReady
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
@@ -62,7 +63,9 @@ def folder() -> Iterator[Path]:
 def rig(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
     rig: Rig = FakeRig() if request.param == "fake" else LocalRig(folder)
     rig.executor.start()
-    wait_ready(rig.executor, 2)
+    ready = [event for event in wait_ready(rig.executor, 2) if isinstance(event, WorkerReady)]
+    assert all(event.node and len(event.places) == 1 for event in ready)
+    assert len({place for event in ready for place in event.places}) == 2
     yield rig
     rig.executor.close()
 
@@ -208,6 +211,81 @@ def test_a_dead_worker_is_reported_and_replaced(rig: Rig) -> None:
     assert ended(seen) == []
     assert worker not in [event.worker for event in seen if isinstance(event, WorkerReady)]
     hold(rig, False)
+
+
+def test_a_killed_worker_says_why_and_is_replaced(rig: Rig) -> None:
+    hold(rig, True)
+    worker = submit(rig.executor, long_slice())
+    rig.executor.kill(worker, "it stood still", Cause.NO_PROGRESS)
+    seen = wait_for(rig.executor, lambda seen: bool(gone(seen) and ready(seen)))
+    (event,) = gone(seen)
+    assert (event.worker, event.reason, event.cause, event.replaced) == (
+        worker,
+        "it stood still",
+        Cause.NO_PROGRESS,
+        False,
+    )
+    assert ready(seen)[0].places == event.places
+    assert ended(seen) == []
+    rig.executor.kill(worker, "again", Cause.NO_PROGRESS)
+    hold(rig, False)
+
+
+def test_a_drained_worker_takes_nothing_more_and_is_replaced_once_it_is_idle(rig: Rig) -> None:
+    hold(rig, True)
+    work = long_slice()
+    worker = submit(rig.executor, work)
+    rig.executor.drain(worker)
+    assert rig.executor.free_slots(prefetch=True) == 2
+    assert rig.executor.choose(a_slice(trial=9), prefetch=True) != worker
+    assert not gone(rig.executor.poll(0.2))
+    rig.executor.stop(work.token)
+    seen = wait_for(rig.executor, lambda seen: bool(gone(seen) and ready(seen)))
+    (result,), (event,) = ended(seen), gone(seen)
+    assert result.outcome is Outcome.PREEMPTED
+    assert (event.worker, event.cause, event.replaced) == (worker, Cause.WORKER_ENDED, True)
+    assert ready(seen)[0].places == event.places
+    hold(rig, False)
+
+
+def test_excluded_places_have_no_worker_until_they_are_included(rig: Rig) -> None:
+    hold(rig, True)
+    work = long_slice()
+    worker = submit(rig.executor, work)
+    rig.executor.kill(worker, "to learn its place", Cause.WORKER_DIED)
+    (event,) = ready(wait_for(rig.executor, lambda seen: bool(ready(seen))))
+    rig.executor.exclude(event.places)
+    (end,) = gone(wait_for(rig.executor, lambda seen: bool(gone(seen))))
+    assert (end.worker, end.places, end.cause) == (event.worker, event.places, Cause.WORKER_ENDED)
+    assert list(rig.executor.poll(1.0)) == []
+    assert rig.executor.free_slots(prefetch=False) == 1
+    rig.executor.include(event.places)
+    (back,) = ready(wait_for(rig.executor, lambda seen: bool(ready(seen))))
+    assert back.places == event.places
+    hold(rig, False)
+
+
+def test_a_slice_that_is_to_be_alone_has_a_worker_for_itself(rig: Rig) -> None:
+    hold(rig, True)
+    alone = long_slice(1).model_copy(update={"alone": True})
+    worker = submit(rig.executor, alone)
+    assert rig.executor.free_slots(prefetch=True) == 2
+    other = long_slice(2)
+    assert submit(rig.executor, other) != worker
+    assert rig.executor.choose(long_slice(3).model_copy(update={"alone": True}), prefetch=True) is None
+    assert rig.executor.choose(long_slice(1), prefetch=True) != worker
+    for work in (alone, other):
+        rig.executor.stop(work.token)
+    wait_for(rig.executor, lambda seen: len(ended(seen)) == 2)
+    hold(rig, False)
+
+
+def gone(seen: Sequence[ExecutorEvent]) -> list[WorkerGone]:
+    return [event for event in seen if isinstance(event, WorkerGone)]
+
+
+def ready(seen: Sequence[ExecutorEvent]) -> list[WorkerReady]:
+    return [event for event in seen if isinstance(event, WorkerReady)]
 
 
 def test_wake_ends_a_wait(rig: Rig) -> None:

@@ -54,6 +54,7 @@ class Slice(Frozen):
     until_examples: Annotated[int, Field(ge=1)]
     snapshot_dir: Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z/-]*$", max_length=200)]
     snapshots: tuple[SnapshotRef, ...] = ()
+    alone: bool = False  #: no other slice beside it: it may have ended a worker that it shared
 
     @property
     def token(self) -> tuple[int, int]:
