@@ -53,6 +53,7 @@ def train_adapter(spec: TrialSpec, folder: Path, threads: int) -> SnapshotRef:
     from trainer.devices import prepare_device
     from trainer.residents import Residents
     from trainer.snapshot import SnapshotStore
+    from trainer.stores.folder import FolderStore
     from trainer.token_cache import TokenCache
 
     residents = Residents(prepare_device(threads), 1, TokenCache(folder / "tokens", 1))
@@ -60,7 +61,7 @@ def train_adapter(spec: TrialSpec, folder: Path, threads: int) -> SnapshotRef:
     trial = engine.admit(spec, None)
     for _ in engine.advance(trial, trial.total_examples):
         pass
-    return SnapshotStore(folder).write("adapter", engine.snapshot(trial, None), Usage())
+    return SnapshotStore(FolderStore(folder)).write("adapter", engine.snapshot(trial, None), Usage())
 
 
 def evaluate(told: Side) -> dict[int, float]:

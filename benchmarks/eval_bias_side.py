@@ -50,6 +50,7 @@ def ours(told: Side) -> dict[int, float]:
     from trainer.ranks import Ranks, start_ranks
     from trainer.residents import Residents
     from trainer.snapshot import SnapshotStore
+    from trainer.stores.folder import FolderStore
     from trainer.token_cache import TokenCache
 
     device = prepare_device(told.threads)
@@ -58,7 +59,7 @@ def ours(told: Side) -> dict[int, float]:
     training = told.spec.training.model_copy(update={"ranks": told.ranks})
     spec = told.spec.model_copy(update={"training": training})
     engine = residents.engine(spec)
-    snapshot = SnapshotStore(told.folder).read(told.snapshot)
+    snapshot = SnapshotStore(FolderStore(told.folder)).read(told.snapshot)
     # The number of ranks is part of a trial's identity; the weights are the same.
     trial = engine.admit(spec, replace(snapshot, state=replace(snapshot.state, trial_digest=spec.digest())))
     losses = {}

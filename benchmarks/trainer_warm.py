@@ -41,13 +41,14 @@ def warm(work: Work) -> dict[str, float]:
     from trainer.residents import Residents
     from trainer.slices import SliceRun
     from trainer.snapshot import SnapshotStore
+    from trainer.stores.folder import FolderStore
     from trainer.token_cache import TokenCache
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     residents = Residents(device, 1, TokenCache(Path(os.environ["BENCHMARK_TOKENS"]), 1))
     first, steps, swaps = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        store = SnapshotStore(Path(folder))
+        store = SnapshotStore(FolderStore(Path(folder)))
         for number in range(1, _SLICES + 1):
             start = time.perf_counter()
             run = SliceRun(a_slice(work, number), residents, store, lambda _: None)

@@ -12,6 +12,7 @@ from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.errors import Diverged
 from trainer.snapshot import SnapshotStore
 from trainer.spec import SnapshotRef, TrialSpec, Usage
+from trainer.stores.folder import FolderStore
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"lora_dropout": 0.2},
@@ -57,7 +58,7 @@ class Company:
         self.runs = [Run(spec) for spec in specs]
         self._engines = engines
         self._on = [0] * len(specs)
-        self._store = SnapshotStore(root)
+        self._store = SnapshotStore(FolderStore(root))
         self._draw = random.Random(seed)
         self._written = 0
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO
 
 import torch
@@ -17,9 +16,9 @@ _GOODBYE_SECONDS = 10.0
 
 
 def run_in_group(
-    slice_: Slice, root: Path, options: argparse.Namespace, say: Callable[[Progress], None]
+    slice_: Slice, snapshots: str, options: argparse.Namespace, say: Callable[[Progress], None]
 ) -> SliceResult:
-    """Run `slice_` to its end on as many ranks as its trial asks for; snapshots are below `root`.
+    """Run `slice_` to its end on as many ranks as its trial asks for; `snapshots` is the location of their store.
 
     `options` are those of the command; its CPU threads are shared out to the ranks.
 
@@ -30,7 +29,7 @@ def run_in_group(
     ranks = slice_.trial.training.ranks
     _require_devices(ranks)
     arguments = [
-        *("--snapshots", str(root)),
+        *("--snapshots", snapshots),
         *("--ranks", str(ranks)),
         *("--threads", str(max(1, options.threads // ranks))),
         *("--token-cache", str(options.token_cache)),

@@ -1,7 +1,6 @@
 """One configuration from a file to a finished adapter, in this process or on a worker group that it starts."""
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -21,8 +20,11 @@ from trainer.prices import read_prices
 from trainer.residents import Residents
 from trainer.rows import count_rows_quickly, example_counts, total_examples
 from trainer.slices import SliceRun
-from trainer.snapshot import ADAPTER, ADAPTER_CONFIG, SnapshotStore
+from trainer.snapshot import SnapshotStore
 from trainer.spec import Outcome, Progress, Slice, SliceResult, SnapshotRef, TrialFile, TrialSpec
+from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, Store
+from trainer.stores.folder import FolderStore
+from trainer.stores.verifying import open_files
 from trainer.summary import summarize
 from trainer.token_cache import TokenCache
 
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     try:
         prices = read_prices(options.prices) if options.prices else None
         output.mkdir(parents=True, exist_ok=True)
-        store = SnapshotStore(output)
+        store = FolderStore(output)
         snapshots = _resumable(store, output, trial, options.resume == "auto")
         examples = _total_examples(trial)
         slice_ = Slice(
@@ -119,10 +121,10 @@ def _with_overrides(trial: TrialSpec, options: argparse.Namespace) -> TrialSpec:
     )
 
 
-def _resumable(store: SnapshotStore, output: Path, trial: TrialSpec, resume: bool) -> tuple[SnapshotRef, ...]:
+def _resumable(store: Store, output: Path, trial: TrialSpec, resume: bool) -> tuple[SnapshotRef, ...]:
     if resume:
-        return tuple(store.find(_SNAPSHOTS, trial.digest()))
-    if any((output / _SNAPSHOTS).glob("*/manifest.json")):
+        return tuple(SnapshotStore(store).find(_SNAPSHOTS, trial.digest()))
+    if store.snapshots_in(_SNAPSHOTS):
         raise RunError(f"{output} already holds a run: pass --resume auto or another --output-dir")
     return ()
 
@@ -134,15 +136,14 @@ def _total_examples(trial: TrialSpec) -> int:
     return total_examples(train_rows, trial.parameters.epochs)
 
 
-def _finished(
-    slice_: Slice, store: SnapshotStore, options: argparse.Namespace, say: Callable[[Progress], None]
-) -> SliceResult:
+def _finished(slice_: Slice, store: Store, options: argparse.Namespace, say: Callable[[Progress], None]) -> SliceResult:
     """Run the slice in this process, or on a worker group if the trial is for several ranks."""
     if slice_.trial.training.ranks > 1:
-        result = run_in_group(slice_, store.root, options, say)
+        result = run_in_group(slice_, store.location, options, say)
     else:
         cache = TokenCache(options.token_cache, options.tokenize_processes)
-        result = _in_this_process(SliceRun(slice_, Residents(prepare_device(options.threads), 1, cache), store, say))
+        residents = Residents(prepare_device(options.threads), 1, cache)
+        result = _in_this_process(SliceRun(slice_, residents, SnapshotStore(store), say))
     if result.outcome is not Outcome.DONE:
         remedy = "; go on with --resume auto" if result.outcome is Outcome.INFRA_ERROR else ""
         raise RunError(f"{result.outcome.value}: {result.message}{remedy}")
@@ -157,14 +158,15 @@ def _in_this_process(run: SliceRun) -> SliceResult:
     return result
 
 
-def _copy_adapter(store: SnapshotStore, result: SliceResult, target: Path) -> Path:
+def _copy_adapter(store: Store, result: SliceResult, target: Path) -> Path:
     if result.snapshot is None:
         raise RunError("the run left no snapshot")
     target.mkdir(exist_ok=True)
-    for name in (ADAPTER, ADAPTER_CONFIG):
+    for name, _, file in open_files(store, result.snapshot, (ADAPTER, ADAPTER_CONFIG)):
         partial = target / f".{name}.partial"
-        shutil.copyfile(store.root / result.snapshot.path / name, partial)
-        os.replace(partial, target / name)
+        with file, partial.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+        partial.replace(target / name)
     return target
 
 

@@ -1,10 +1,8 @@
 """Running one slice: resume, advance to the rung, evaluate, leave a snapshot."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 from trainer.accounting import Meter, memory_bytes
@@ -23,7 +21,7 @@ from trainer.residents import Residents, free_memory
 from trainer.snapshot import Snapshot, SnapshotStore, newest_first
 from trainer.snapshot_together import find_together, write_together
 from trainer.spec import Notice, Outcome, Progress, Slice, SliceResult, SnapshotRef
-from trainer.trial_log import TrialLog, log_path
+from trainer.trial_log import TrialLog
 
 _PROGRESS_SECONDS = 0.5
 #: checkpoints of an attempt on disk: the newest, which was read back, and the one before
@@ -120,7 +118,7 @@ class SliceRun:
         reach(Failpoint.TRIAL_ADMITTED)
         self._report(trial)
         yield
-        log_file = log_path(self._store.root, self.slice.snapshot_dir) if self._ranks.leads else Path(os.devnull)
+        log_file = self._store.open_log(self.slice.snapshot_dir) if self._ranks.leads else None
         with TrialLog(log_file, *self.slice.token) as log:
             for _ in self._advance(engine, trial, log):
                 if self._stopping:

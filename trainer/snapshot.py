@@ -1,13 +1,9 @@
-"""Snapshots: all that a trial is, on disk, whole or not at all."""
+"""Snapshots: all that a trial is, in a store, whole or not at all."""
 
-import os
-import shutil
-import stat
-import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
-from pathlib import Path
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -16,14 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from trainer.errors import SnapshotError
-from trainer.failpoints import Failpoint, reach
 from trainer.spec import FileDigest, SnapshotManifest, SnapshotRef, Usage
-
-MANIFEST = "manifest.json"
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-OPTIMIZER = "optimizer.safetensors"
-EVAL_LOSSES = "eval_losses.safetensors"
+from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, EVAL_LOSSES, OPTIMIZER, LogFile, Store
+from trainer.stores.verifying import verified_manifest
 
 
 @dataclass(frozen=True)
@@ -58,67 +49,60 @@ class Snapshot:
 
 
 class SnapshotStore:
-    """A folder of snapshots. Whatever a path says, nothing outside the folder is read or written."""
+    """Snapshots of trials in a store."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def write(self, path: str, state: TrialState, usage: Usage) -> SnapshotRef:
-        """Write `state` to `path` under the root; what an earlier run of the same attempt left there is replaced.
+        """Write `state` to `path` in the store; what an earlier run of the same attempt left there is replaced.
 
-        Files are synced before the manifest, the manifest before the rename: a snapshot that can be seen is whole. It
-        is read back from the disk before the rename, so that what it replaces goes only once it is verified.
+        A snapshot that can be seen is whole. It is read back before, so that what it replaces goes only then.
 
         Raises:
-            SnapshotError: the path leads outside the root, or what was written cannot be read back.
-            OSError: the disk is full or gone; nothing of the new snapshot stays.
+            SnapshotError: the path leads outside the store, or what was written cannot be read back.
+            OSError: the store is full, gone or does not answer; nothing of the new snapshot can be seen.
         """
-        target = self._inside(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.parent / f".partial-{uuid.uuid4().hex}"
-        partial.mkdir()
-        try:
-            reach(Failpoint.SNAPSHOT_BEFORE_FILES)
-            files = {name: _write(partial / name, content) for name, content in _contents(state).items()}
-            reach(Failpoint.SNAPSHOT_BEFORE_MANIFEST)
-            content = _manifest(state, usage, files).model_dump_json(indent=1).encode()
-            files[MANIFEST] = _write(partial / MANIFEST, content)
-            _sync_folder(partial)
-            for name, expected in files.items():
-                _verify(partial / name, expected)
-            reach(Failpoint.SNAPSHOT_BEFORE_RENAME)
-            _replace(partial, target)
-            reach(Failpoint.SNAPSHOT_AFTER_RENAME)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        return SnapshotRef(path=path, digest=sha256(content).hexdigest(), examples_seen=state.examples_seen)
+        contents = _contents(state)
+        files = {
+            name: FileDigest(sha256=sha256(content).hexdigest(), size_bytes=len(content))
+            for name, content in contents.items()
+        }
+        manifest = _manifest(state, usage, files).model_dump_json(indent=1).encode()
+        self._store.write(path, contents, manifest)
+        return SnapshotRef(path=path, digest=sha256(manifest).hexdigest(), examples_seen=state.examples_seen)
 
     def read(self, ref: SnapshotRef) -> Snapshot:
-        """Read a snapshot, each file checked against its digest before it is parsed. Raises SnapshotError."""
-        folder = self._inside(ref.path)
-        content = _read(folder / MANIFEST)
-        if sha256(content).hexdigest() != ref.digest:
-            raise SnapshotError(f"snapshot {ref.path}: the manifest is not the one that was recorded")
+        """Read a snapshot, each file checked against its digest before it is parsed.
+
+        Raises:
+            SnapshotError: it is missing, damaged or not what was recorded.
+            OSError: the store does not answer.
+        """
+        manifest = verified_manifest(self._store, ref)
         try:
-            manifest = SnapshotManifest.model_validate_json(content)
-            files = {name: _verified(folder, name, expected) for name, expected in manifest.files.items()}
+            files = {name: self._store.read(ref.path, manifest.files, name) for name in manifest.files}
             return Snapshot(ref, _state(manifest, files))
-        except (ValidationError, KeyError, UnicodeDecodeError, SafetensorError) as error:
+        except (KeyError, UnicodeDecodeError, SafetensorError) as error:
             raise SnapshotError(f"snapshot {ref.path} cannot be understood: {error}") from error
 
     def remove(self, ref: SnapshotRef) -> None:
-        """Delete a snapshot that nothing needs any more; one that is gone already is no error.
+        """Delete a snapshot that nothing needs any more; one that cannot be deleted now is no error.
 
         Raises:
-            SnapshotError: the path leads outside the root.
+            SnapshotError: the path leads outside the store.
         """
-        shutil.rmtree(self._inside(ref.path), ignore_errors=True)
+        with suppress(OSError):
+            self._store.remove(ref.path)
 
     def newest(
         self, refs: Iterable[SnapshotRef], trial_digest: str, base_digest: str
     ) -> tuple[Snapshot | None, tuple[str, ...]]:
-        """The snapshot with most examples that verifies and belongs to trial and base, and the paths passed over."""
+        """The snapshot with most examples that verifies and belongs to trial and base, and the paths passed over.
+
+        Raises:
+            OSError: the store does not answer, so nobody knows.
+        """
         discarded: list[str] = []
         for ref in newest_first(refs):
             try:
@@ -134,25 +118,20 @@ class SnapshotStore:
     def find(self, folder: str, trial_digest: str) -> list[SnapshotRef]:
         """References to the snapshots directly in `folder` that say they are of this trial; not verified."""
         refs = []
-        for path in sorted(self._inside(folder).glob(f"*/{MANIFEST}")):
+        for path in self._store.snapshots_in(folder):
             try:
-                content = _read(path)
+                content = self._store.manifest(path)
                 manifest = SnapshotManifest.model_validate_json(content)
-                name = path.parent.relative_to(self.root).as_posix()
-                ref = SnapshotRef(path=name, digest=sha256(content).hexdigest(), examples_seen=manifest.examples_seen)
+                ref = SnapshotRef(path=path, digest=sha256(content).hexdigest(), examples_seen=manifest.examples_seen)
             except (SnapshotError, ValidationError):
                 continue
             if manifest.trial_digest == trial_digest:
                 refs.append(ref)
         return refs
 
-    def _inside(self, path: str) -> Path:
-        target = self.root
-        for part in path.split("/"):
-            target = target / part
-            if part in ("", ".", "..") or target.is_symlink():
-                raise SnapshotError(f"snapshot path {path!r} leads outside the snapshot folder")
-        return target
+    def open_log(self, snapshot_dir: str) -> LogFile:
+        """The log of the trial whose slice has this `snapshot_dir`: <study>/<trial>/log.jsonl."""
+        return self._store.open_log("/".join(snapshot_dir.split("/")[:2]))
 
 
 def newest_first(refs: Iterable[SnapshotRef]) -> list[SnapshotRef]:
@@ -203,62 +182,3 @@ def _state(manifest: SnapshotManifest, files: dict[str, bytes]) -> TrialState:
         eval_tokens=manifest.eval_tokens,
         eval_losses=load(files[EVAL_LOSSES]) if EVAL_LOSSES in files else None,
     )
-
-
-def _write(path: Path, content: bytes) -> FileDigest:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return FileDigest(sha256=sha256(content).hexdigest(), size_bytes=len(content))
-
-
-def _read(path: Path) -> bytes:
-    name = f"snapshot file {path.parent.name}/{path.name}"
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise SnapshotError(f"{name} is not a regular file")
-            return file.read()
-    except OSError as error:
-        raise SnapshotError(f"{name} cannot be read: {error.strerror}") from error
-
-
-def _verified(folder: Path, name: str, expected: FileDigest) -> bytes:
-    if name not in (ADAPTER, ADAPTER_CONFIG, OPTIMIZER, EVAL_LOSSES):
-        raise SnapshotError(f"{name!r} is no file of a snapshot")
-    content = _read(folder / name)
-    if len(content) != expected.size_bytes or sha256(content).hexdigest() != expected.sha256:
-        raise SnapshotError(f"snapshot file {folder.name}/{name} is damaged")
-    return content
-
-
-def _verify(path: Path, expected: FileDigest) -> None:
-    """Raises SnapshotError unless the disk, and not only the page cache, holds the file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        if file_digest(file, "sha256").hexdigest() != expected.sha256:
-            raise SnapshotError(f"snapshot file {path.name} does not read back as it was written: check the disk")
-
-
-def _replace(partial: Path, target: Path) -> None:
-    aside = target.parent / f".aside-{uuid.uuid4().hex}"
-    try:
-        target.rename(aside)
-    except FileNotFoundError:
-        partial.rename(target)
-    else:
-        partial.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,11 +1,15 @@
-"""Snapshots of a worker group: rank 0 looks for them and writes them, and all ranks read the same one."""
+"""The store of a worker group: rank 0 looks for snapshots and writes them, and all ranks read the same one."""
 
 import json
 from collections.abc import Iterable
 
+from trainer.errors import SnapshotError
+from trainer.outcomes import outcome_of
 from trainer.ranks import Ranks
 from trainer.snapshot import Snapshot, SnapshotStore, TrialState
 from trainer.spec import SnapshotRef, Usage
+from trainer.stores.base import Store
+from trainer.stores.marker import read_marker
 
 
 def find_together(
@@ -30,3 +34,15 @@ def write_together(store: SnapshotStore, ranks: Ranks, path: str, state: TrialSt
     """All ranks together: `SnapshotStore.write` on rank 0. Raises on all ranks what it raises."""
     written, _ = ranks.attempt(lambda: store.write(path, state, usage) if ranks.leads else None)
     return SnapshotRef.model_validate_json(ranks.tell(written.model_dump_json().encode() if written else b""))
+
+
+def find_marker_together(store: Store, ranks: Ranks) -> tuple[str, str]:
+    """All ranks together: the id of the marker that every rank sees, or "" and why not."""
+    try:
+        marker, _ = ranks.attempt(lambda: read_marker(store))
+        said = ranks.tell(marker.id.encode()).decode()
+        other = SnapshotError("this rank sees another snapshot store than rank 0")
+        ranks.agree(None if said in marker.known() else other)
+    except Exception as error:
+        return "", outcome_of(error)[1]
+    return said, ""

@@ -1,34 +1,28 @@
 """The log of a trial: one JSON line an optimizer step, kept beside its snapshots."""
 
 import json
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from trainer.engines.base import Step
+from trainer.stores.base import LogFile
 
 MAX_LOG_BYTES = 32 * 1024 * 1024
-
-
-def log_path(root: Path, snapshot_dir: str) -> Path:
-    """`<root>/<study>/<trial>/log.jsonl`, from the first two components of a slice's `snapshot_dir`."""
-    return root.joinpath(*snapshot_dir.split("/")[:2], "log.jsonl")
 
 
 class TrialLog:
     """Appends steps; an attempt that goes over the same steps again appends them again, under its own token.
 
-    Nothing is written once the file holds `MAX_LOG_BYTES`.
+    Nothing is written once the file holds `MAX_LOG_BYTES`. Without a file nothing is written at all.
     """
 
-    def __init__(self, path: Path, slice_id: int, attempt: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+    def __init__(self, file: LogFile | None, slice_id: int, attempt: int) -> None:
+        self._file = file
         self._token = {"slice": slice_id, "attempt": attempt}
 
     def append(self, step: Step) -> None:
-        """Write one line and hand it to the operating system."""
-        if self._file.tell() < MAX_LOG_BYTES:
+        """Write one line and hand it on."""
+        if self._file is not None and self._file.tell() < MAX_LOG_BYTES:
             line = {
                 **self._token,
                 "step": step.step,
@@ -47,4 +41,5 @@ class TrialLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()

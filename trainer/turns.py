@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NoReturn
 
@@ -21,7 +20,9 @@ from trainer.ranks import Ranks
 from trainer.residents import Residents
 from trainer.slices import SliceRun, abandoned, never_started
 from trainer.snapshot import SnapshotStore
+from trainer.snapshot_together import find_marker_together
 from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlice, WorkerCommand, worker_command
+from trainer.stores import open_store
 
 #: exit status of a worker whose base model was written to
 BASE_CHANGED = 70
@@ -153,20 +154,33 @@ class Turns:
 
 
 def serve(
-    snapshots: Path,
+    snapshots: str,
     residents: Residents,
     commands: SimpleQueue[WorkerCommand],
     send: Callable[[BaseModel], None],
     group: WorkerGroup | None = None,
 ) -> None:
-    """Say `ready`, then run what `commands` brings, for ever. In a worker group only rank 0 hears and says anything."""
+    """Say `ready`, then run what `commands` brings, for ever. In a worker group only rank 0 hears and says anything.
+
+    `snapshots` is the location of the snapshot store.
+    """
     ranks = residents.ranks
-    snapshots.mkdir(parents=True, exist_ok=True)
-    turns = Turns(residents, SnapshotStore(snapshots), send)
+    store = open_store(snapshots)
+    turns = Turns(residents, SnapshotStore(store), send)
     if group is not None:
         group.abandoned = turns.abandoned
+    marker, problem = find_marker_together(store, ranks)
     reach(Failpoint.READY_BEFORE_SEND)
-    send(Ready(pid=os.getpid(), device=device_name(residents.device), ranks=ranks.size, software=software_versions()))
+    send(
+        Ready(
+            pid=os.getpid(),
+            device=device_name(residents.device),
+            ranks=ranks.size,
+            software=software_versions(),
+            marker=marker,
+            marker_problem=problem,
+        )
+    )
     while True:
         try:
             for command in _heard(turns, ranks, commands):

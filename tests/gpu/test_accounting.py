@@ -15,6 +15,7 @@ from trainer.residents import Residents
 from trainer.slices import SliceRun
 from trainer.snapshot import SnapshotStore
 from trainer.spec import Outcome, SliceResult, Usage
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
@@ -82,7 +83,7 @@ def test_products_reach_a_good_part_of_the_peak_and_never_more(device: torch.dev
 
 def test_a_slice_accounts_for_itself(device: torch.device, tmp_path: Path) -> None:
     residents = Residents(device, 1, TokenCache(tmp_path / "tokens", 1))
-    run = SliceRun(a_slice(until=64), residents, SnapshotStore(tmp_path / "snapshots"), lambda _: None)
+    run = SliceRun(a_slice(until=64), residents, SnapshotStore(FolderStore(tmp_path / "snapshots")), lambda _: None)
     result: SliceResult | None = None
     while result is None:
         result = run.tick()

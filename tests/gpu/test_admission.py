@@ -10,6 +10,7 @@ from trainer.residents import Residents
 from trainer.slices import SliceRun
 from trainer.snapshot import SnapshotStore
 from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 pytestmark = pytest.mark.gpu
@@ -19,7 +20,7 @@ MakeSpec = Callable[..., TrialSpec]
 
 @pytest.fixture
 def store(tmp_path: Path) -> SnapshotStore:
-    return SnapshotStore(tmp_path)
+    return SnapshotStore(FolderStore(tmp_path))
 
 
 def a_slice(spec: TrialSpec, number: int) -> Slice:

@@ -13,6 +13,7 @@ from trainer.keyed_bits import TokenKeys, keyed_bits
 from trainer.neftune import neftune_noise
 from trainer.snapshot import SnapshotStore
 from trainer.spec import TrialSpec, Usage
+from trainer.stores.folder import FolderStore
 
 pytestmark = pytest.mark.gpu
 bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra `quantized`")
@@ -42,7 +43,7 @@ def resumed_equals_whole(engine: ResidentEngine, spec: TrialSpec, root: Path) ->
     losses = [step.loss for step in engine.advance(whole, 10**9)]
     assert losses[0] - losses[-1] > 0.1
     before = [step.loss for step in engine.advance(part, 24)]
-    store = SnapshotStore(root)
+    store = SnapshotStore(FolderStore(root))
     snapshot = store.read(store.write("s/1", engine.snapshot(part, None), Usage()))
     engine.evict(part)
     again = engine.admit(spec, snapshot)

@@ -10,13 +10,18 @@ from trainer.spec.slices import Slice, SliceResult, SnapshotRef
 
 
 class Ready(Frozen):
-    """The worker is warm enough to take slices."""
+    """The worker is warm enough to take slices.
+
+    `marker` is the id of the marker that it found in the snapshot store; without one, `marker_problem` says why.
+    """
 
     type: Literal["ready"] = "ready"
     pid: int
     device: str
     ranks: Annotated[int, Field(ge=1)] = 1
     software: dict[str, str]
+    marker: str = ""
+    marker_problem: str = ""
 
 
 class Progress(Frozen):

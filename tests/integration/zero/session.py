@@ -22,6 +22,7 @@ from trainer.evaluate import Evaluation
 from trainer.ranks import start_ranks
 from trainer.snapshot import SnapshotStore
 from trainer.spec import SnapshotRef, TrialSpec, Usage
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 
@@ -33,7 +34,7 @@ class Session:
         self.device = prepare_device(1)
         self.ranks = start_ranks(timeout_seconds=60)
         self.cache = TokenCache(folder / "tokens", 1)
-        self.store = SnapshotStore(folder / "snapshots")
+        self.store = SnapshotStore(FolderStore(folder / "snapshots"))
         texts = json.loads((folder / "specs.json").read_text())
         self.specs = {name: TrialSpec.model_validate(text) for name, text in texts.items()}
         self.results: dict[str, Any] = {"rank_size": self.ranks.size}

@@ -25,6 +25,7 @@ from trainer.spec import (
     WorkerMessage,
     worker_message,
 )
+from trainer.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 ROOM = {"max_lora_r": 8, "target_modules": "all-linear"}
@@ -86,7 +87,7 @@ def test_slices_of_a_group(group: Group, make_spec: MakeSpec) -> None:
     assert (first.outcome, first.examples_seen, first.usage.devices) == (Outcome.DONE, 16, 2), first.message
     assert any(progress.checkpoint for progress in said)
     assert first.snapshot is not None
-    state = SnapshotStore(group.folder / "snapshots").read(first.snapshot).state
+    state = SnapshotStore(FolderStore(group.folder / "snapshots")).read(first.snapshot).state
     assert state.step == 2
     assert len(state.optimizer) == 2 * len(state.adapter) > 0
 

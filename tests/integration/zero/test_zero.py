@@ -26,6 +26,7 @@ from trainer.group import rank_environment
 from trainer.model import BaseModel
 from trainer.snapshot import SnapshotStore
 from trainer.spec import SnapshotRef, TrialSpec
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 RANKS = 2
@@ -201,7 +202,7 @@ def test_evaluation_does_not_depend_on_the_ranks(session: Any, specs: Any, one_r
     folder, results = session
     content = (folder / "snapshots" / name / "manifest.json").read_bytes()
     ref = SnapshotRef(path=name, digest=sha256(content).hexdigest(), examples_seen=0)
-    snapshot = SnapshotStore(folder / "snapshots").read(ref)
+    snapshot = SnapshotStore(FolderStore(folder / "snapshots")).read(ref)
     engine, spec = one_rank(name)
     trial = engine.admit(spec, replace(snapshot, state=replace(snapshot.state, trial_digest=spec.digest())))
     evaluation = evaluated(engine, trial)

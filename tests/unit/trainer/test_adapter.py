@@ -16,6 +16,7 @@ from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.errors import SnapshotError, UserError
 from trainer.snapshot import ADAPTER, ADAPTER_CONFIG, Snapshot, SnapshotStore
 from trainer.spec import TrialSpec, Usage
+from trainer.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 MakeEngine = Callable[..., ResidentEngine]
@@ -37,7 +38,7 @@ IDS = torch.arange(60).reshape(3, 20)
 
 
 def through_disk(engine: ResidentEngine, trial: ResidentTrial, root: Path) -> Snapshot:
-    store = SnapshotStore(root)
+    store = SnapshotStore(FolderStore(root))
     return store.read(store.write("s/1", engine.snapshot(trial, None), Usage()))
 
 

@@ -19,6 +19,7 @@ from trainer.residents import Residents
 from trainer.slices import SliceRun
 from trainer.snapshot import SnapshotStore
 from trainer.spec import Outcome, Slice, SliceResult, SnapshotRef, StartSlice, TrialSpec
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 from trainer.tokens import Batch
 from trainer.turns import Turns
@@ -43,7 +44,7 @@ def residents(token_cache: TokenCache) -> Residents:
 
 @pytest.fixture
 def store(tmp_path: Path) -> SnapshotStore:
-    return SnapshotStore(tmp_path)
+    return SnapshotStore(FolderStore(tmp_path))
 
 
 def a_slice(spec: TrialSpec, number: int, until: int = 74, *refs: SnapshotRef) -> Slice:

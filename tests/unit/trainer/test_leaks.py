@@ -16,6 +16,7 @@ from trainer.leaks import LeakWatch
 from trainer.residents import Residents
 from trainer.snapshot import SnapshotStore
 from trainer.spec import Notice, Outcome, Slice, SliceResult, StartSlice, TrialSpec, WorkerCommand
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 MakeSpec = Callable[..., TrialSpec]
@@ -103,14 +104,14 @@ def test_a_worker_that_leaks_hands_back_its_slices_and_ends(
     start(0)
     start(1)
     with pytest.raises(Recycled):
-        turns.serve(tmp_path, residents, commands, hear)
+        turns.serve(str(tmp_path), residents, commands, hear)
     assert statuses == [turns.RECYCLE]
     told = next(notice for result in results for notice in result.notices if notice.kind == "memory_growth")
     assert told.values["growth_bytes"] > 12 * MEBIBYTE
     outcomes = [result.outcome for result in results]
     assert outcomes.index(Outcome.PREEMPTED) >= 15
     assert set(outcomes[outcomes.index(Outcome.PREEMPTED) :]) == {Outcome.PREEMPTED}
-    store = SnapshotStore(tmp_path)
+    store = SnapshotStore(FolderStore(tmp_path))
     stopped = [result for result in results if result.outcome is Outcome.PREEMPTED and result.snapshot is not None]
     assert [store.read(result.snapshot).state.examples_seen for result in stopped if result.snapshot] == [
         result.examples_seen for result in stopped

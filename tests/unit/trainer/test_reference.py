@@ -16,6 +16,7 @@ from trainer.engines.resident import ResidentEngine
 from trainer.model import BaseModel
 from trainer.snapshot import ADAPTER, SnapshotStore
 from trainer.spec import ModelSpec, TrialSpec, Usage
+from trainer.stores.folder import FolderStore
 from trainer.tokens import Batch
 
 MakeSpec = Callable[..., TrialSpec]
@@ -33,7 +34,7 @@ def test_a_snapshot_opens_in_stock_peft(
     trial = engine.admit(make_spec(lora_dropout=0.1, target_modules="q_proj,down_proj"), None)
     train(engine, trial, 40)
     evaluation = evaluate(engine, trial)
-    SnapshotStore(tmp_path).write("s/1", engine.snapshot(trial, evaluation), Usage())
+    SnapshotStore(FolderStore(tmp_path)).write("s/1", engine.snapshot(trial, evaluation), Usage())
     base = LlamaForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(tmp_path / "s/1")).eval()
     examples = trial.data.evaluation

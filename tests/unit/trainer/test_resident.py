@@ -11,6 +11,7 @@ from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.errors import Diverged, SnapshotError, UserError
 from trainer.snapshot import Snapshot, SnapshotStore
 from trainer.spec import TrialSpec, Usage
+from trainer.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 Train = Callable[..., list[float]]
@@ -23,7 +24,7 @@ def weights(trial: ResidentTrial) -> torch.Tensor:
 
 
 def through_disk(engine: ResidentEngine, trial: ResidentTrial, root: Path) -> Snapshot:
-    store = SnapshotStore(root)
+    store = SnapshotStore(FolderStore(root))
     return store.read(store.write("s/1", engine.snapshot(trial, None), Usage()))
 
 

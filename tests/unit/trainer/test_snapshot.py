@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer.snapshot
+import trainer.stores.folder
 from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.errors import SnapshotError
 from trainer.residents import Residents
 from trainer.slices import SliceRun
-from trainer.snapshot import ADAPTER, MANIFEST, OPTIMIZER, SnapshotStore
+from trainer.snapshot import SnapshotStore
 from trainer.spec import FileDigest, Outcome, Slice, SnapshotRef, TrialSpec, Usage
+from trainer.stores.base import ADAPTER, MANIFEST, OPTIMIZER
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 Train = Callable[..., list[float]]
@@ -24,8 +26,13 @@ def trial(engine: ResidentEngine, make_spec: Callable[..., TrialSpec]) -> Reside
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SnapshotStore:
-    return SnapshotStore(tmp_path / "snapshots")
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "snapshots"
+
+
+@pytest.fixture
+def store(root: Path) -> SnapshotStore:
+    return SnapshotStore(FolderStore(root))
 
 
 @pytest.fixture
@@ -57,9 +64,14 @@ def link(path: Path) -> None:
 @pytest.mark.parametrize("name", [ADAPTER, OPTIMIZER, MANIFEST])
 @pytest.mark.parametrize("harm", [flip, cut, link, Path.unlink])
 def test_damage_is_seen_and_the_older_one_is_used(
-    store: SnapshotStore, two: list[SnapshotRef], trial: ResidentTrial, name: str, harm: Callable[[Path], None]
+    root: Path,
+    store: SnapshotStore,
+    two: list[SnapshotRef],
+    trial: ResidentTrial,
+    name: str,
+    harm: Callable[[Path], None],
 ) -> None:
-    harm(store.root / two[1].path / name)
+    harm(root / two[1].path / name)
     with pytest.raises(SnapshotError):
         store.read(two[1])
     snapshot, discarded = store.newest(two, trial.digest, store.read(two[0]).state.base_digest)
@@ -72,29 +84,35 @@ def test_a_snapshot_of_another_trial_or_base_is_passed_over(store: SnapshotStore
 
 
 def test_the_same_attempt_may_write_again(
-    engine: ResidentEngine, trial: ResidentTrial, train: Train, store: SnapshotStore, two: list[SnapshotRef]
+    engine: ResidentEngine,
+    trial: ResidentTrial,
+    train: Train,
+    root: Path,
+    store: SnapshotStore,
+    two: list[SnapshotRef],
 ) -> None:
     train(engine, trial, 24)
     ref = store.write("s/t/16", engine.snapshot(trial, None), Usage(steps=3))
     assert store.read(ref).state.examples_seen == 24
-    assert sorted(path.name for path in (store.root / "s/t").iterdir()) == ["16", "8"]
+    assert sorted(path.name for path in (root / "s/t").iterdir()) == ["16", "8"]
 
 
 def test_nothing_is_left_of_a_write_that_failed(
-    engine: ResidentEngine, trial: ResidentTrial, store: SnapshotStore, two: list[SnapshotRef]
+    engine: ResidentEngine, trial: ResidentTrial, root: Path, store: SnapshotStore, two: list[SnapshotRef]
 ) -> None:
     state = engine.snapshot(trial, None)
     state.adapter["bad"] = torch.zeros(4).to_sparse()
     with pytest.raises(ValueError, match="sparse"):
         store.write("s/t/9", state, Usage())
-    assert sorted(path.name for path in (store.root / "s/t").iterdir()) == ["16", "8"]
+    assert sorted(path.name for path in (root / "s/t").iterdir()) == ["16", "8"]
 
 
 def test_paths_do_not_lead_outside(
-    engine: ResidentEngine, trial: ResidentTrial, store: SnapshotStore, two: list[SnapshotRef], tmp_path: Path
+    engine: ResidentEngine, trial: ResidentTrial, root: Path, store: SnapshotStore, tmp_path: Path
 ) -> None:
+    root.mkdir()
     (tmp_path / "elsewhere").mkdir()
-    (store.root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
     state = engine.snapshot(trial, None)
     for path in ("../elsewhere/x", "linked/x", "/etc/x", "s//x"):
         with pytest.raises(SnapshotError, match="leads outside"):
@@ -111,12 +129,13 @@ def test_what_does_not_read_back_leaves_the_one_before(
     engine: ResidentEngine,
     trial: ResidentTrial,
     train: Train,
+    root: Path,
     store: SnapshotStore,
     two: list[SnapshotRef],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A disk that loses a bit: found before the older snapshot at the same path is given up."""
-    write = trainer.snapshot._write
+    write = trainer.stores.folder._write
 
     def lossy(path: Path, content: bytes) -> FileDigest:
         digest = write(path, content)
@@ -124,28 +143,28 @@ def test_what_does_not_read_back_leaves_the_one_before(
             flip(path)
         return digest
 
-    monkeypatch.setattr(trainer.snapshot, "_write", lossy)
+    monkeypatch.setattr(trainer.stores.folder, "_write", lossy)
     train(engine, trial, 24)
     with pytest.raises(SnapshotError, match="does not read back"):
         store.write("s/t/16", engine.snapshot(trial, None), Usage())
     assert store.read(two[1]).state.examples_seen == 16
-    assert sorted(path.name for path in (store.root / "s/t").iterdir()) == ["16", "8"]
+    assert sorted(path.name for path in (root / "s/t").iterdir()) == ["16", "8"]
 
 
 def test_a_snapshot_is_removed_below_the_root_only(
-    store: SnapshotStore, two: list[SnapshotRef], tmp_path: Path
+    root: Path, store: SnapshotStore, two: list[SnapshotRef], tmp_path: Path
 ) -> None:
     store.remove(two[0])
     store.remove(two[0])
-    assert [path.name for path in (store.root / "s/t").iterdir()] == ["16"]
-    (store.root / "linked").symlink_to(tmp_path)
+    assert [path.name for path in (root / "s/t").iterdir()] == ["16"]
+    (root / "linked").symlink_to(tmp_path)
     with pytest.raises(SnapshotError, match="leads outside"):
         store.remove(SnapshotRef(path="linked/snapshots", digest="0" * 64, examples_seen=0))
     assert store.read(two[1])
 
 
 def test_a_slice_keeps_two_of_its_checkpoints(
-    make_spec: Callable[..., TrialSpec], token_cache: TokenCache, store: SnapshotStore
+    make_spec: Callable[..., TrialSpec], token_cache: TokenCache, root: Path, store: SnapshotStore
 ) -> None:
     slice_ = Slice(
         slice_id=1, attempt=1, trial=make_spec(checkpoint_every_steps=2), until_examples=74, snapshot_dir="1/1/74/1"
@@ -154,5 +173,5 @@ def test_a_slice_keeps_two_of_its_checkpoints(
     while result is None:
         result = run.tick()
     assert result.outcome is Outcome.DONE
-    names = sorted(path.name for path in (store.root / "1/1/74/1").iterdir())
+    names = sorted(path.name for path in (root / "1/1/74/1").iterdir())
     assert names == ["checkpoint-48", "checkpoint-64", "rung-74"]

@@ -10,6 +10,7 @@ from trainer.residents import Residents
 from trainer.slices import SliceRun
 from trainer.snapshot import SnapshotStore
 from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
+from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 
 MakeSpec = Callable[..., TrialSpec]
@@ -21,7 +22,7 @@ def run_slice(tmp_path: Path, token_cache: TokenCache) -> RunSlice:
     """Runs a slice of a trial from its start."""
 
     def run(spec: TrialSpec, until_examples: int = 1000) -> SliceResult:
-        store = SnapshotStore(tmp_path / spec.digest()[:8] / str(until_examples))
+        store = SnapshotStore(FolderStore(tmp_path / spec.digest()[:8] / str(until_examples)))
         slice_ = Slice(slice_id=1, attempt=1, trial=spec, until_examples=until_examples, snapshot_dir="1/1/1/1")
         attempt, result = SliceRun(slice_, Residents(torch.device("cpu"), 1, token_cache), store, lambda _: None), None
         while result is None:

@@ -27,6 +27,7 @@ from trainer.spec import (
     WorkerMessage,
     worker_message,
 )
+from trainer.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 
@@ -127,7 +128,7 @@ def test_a_slice_is_done(shared: Worker, make_spec: MakeSpec, snapshots: Path) -
     assert (result.outcome, result.examples_seen, result.finished) == (Outcome.DONE, 16, False)
     assert result.snapshot is not None
     assert result.snapshot.path == "s1/t1/16/1/rung-16"
-    state = SnapshotStore(snapshots).read(result.snapshot).state
+    state = SnapshotStore(FolderStore(snapshots)).read(result.snapshot).state
     assert state.eval_loss == result.eval_loss
     assert result.adapter_parameters == sum(weights.numel() for weights in state.adapter.values())
     assert (result.usage.examples, result.usage.steps) == (16, 2)
