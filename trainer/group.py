@@ -37,6 +37,22 @@ def rank_environment(rank: int, size: int, port: int) -> dict[str, str]:
     }
 
 
+def joined_environment(rank: int, size: int, leader: str) -> dict[str, str]:
+    """Environment of rank `rank` of `size`, each with a device of its own, anywhere; rank 0 waits at `leader`.
+
+    `leader` is HOST:PORT. Which network interface leads there is for the machine's GLOO_/NCCL_SOCKET_IFNAME to say.
+    """
+    host, _, port = leader.rpartition(":")
+    environment = rank_environment(rank, size, int(port)) | {
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": host,
+    }
+    if not host.startswith("127."):
+        del environment["GLOO_SOCKET_IFNAME"], environment["NCCL_SOCKET_IFNAME"]
+    return environment
+
+
 class WorkerGroup:
     """Ranks 1 and up, children of this process, which is rank 0. They end with it: their stdin is a pipe from here."""
 

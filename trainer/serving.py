@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from queue import SimpleQueue
+from socket import socket
 
 from pydantic import BaseModel
 
@@ -20,14 +21,18 @@ def serve(
     commands: SimpleQueue[WorkerCommand],
     send: Callable[[BaseModel], None],
     group: WorkerGroup | None,
+    listener: socket | None,
 ) -> None:
-    """Serve slices for ever; `options` are the worker's. `group` is given to rank 0 of several."""
+    """Serve slices for ever; `options` are the worker's. `group` is given to rank 0 that started the others.
+
+    Rank 0 of several waits for the others at `listener`.
+    """
     if group is not None:
         group.watch(send)
     device = prepare_device(options.threads)
     ranks = Ranks()
     if options.ranks > 1:
-        ranks = start_ranks(options.rank_timeout_seconds, group.listener if group is not None else None)
+        ranks = start_ranks(options.rank_timeout_seconds, listener)
     token_cache = TokenCache(options.token_cache, options.tokenize_processes)
     residents = Residents(device, options.resident, token_cache, ranks=ranks)
     turns.serve(options.snapshots, residents, commands, send, group)

@@ -2,7 +2,8 @@
 
 `python -m trainer.worker --snapshots DIR --threads N [--resident K] [--ranks R]`
 
-With several ranks this process is rank 0 of a worker group: it starts the others, which hear from it alone.
+With several ranks this process is rank 0 of a worker group: it starts the others, which hear from it alone. With
+`--rank` and `--leader` it is one rank of a group that somebody else starts.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 from importlib import import_module
@@ -18,7 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from trainer.environment import PROCESS_ENVIRONMENT
-from trainer.group import WorkerGroup
+from trainer.group import WorkerGroup, joined_environment
 from trainer.spec import WorkerCommand, worker_command
 from trainer.token_options import add_token_options
 
@@ -64,13 +66,25 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Ctrl-C goes to the whole process group; whether the worker ends is for its dispatcher to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    listener = _join(options) if options.rank is not None else None
     follows = os.environ.get("RANK", "0") != "0"
     send = Channel().send if not follows else _say_nothing
-    group = WorkerGroup(options.ranks, sys.argv[1:]) if options.ranks > 1 and not follows else None
+    group = None
+    if options.ranks > 1 and options.rank is None and not follows:
+        group = WorkerGroup(options.ranks, sys.argv[1:])
+        listener = group.listener
     commands: queue.SimpleQueue[WorkerCommand] = queue.SimpleQueue()
     threading.Thread(target=read_commands, args=(commands,), name="commands", daemon=True).start()
     # Imported late: stdin and stdout are guarded before any library can print or hang.
-    import_module("trainer.serving").serve(options, commands, send, group)
+    import_module("trainer.serving").serve(options, commands, send, group, listener)
+
+
+def _join(options: argparse.Namespace) -> socket.socket | None:
+    """Make this process one rank of a group that others are started for; the socket at which rank 0 waits for them."""
+    os.environ.update(joined_environment(options.rank, options.ranks, options.leader))
+    if options.rank:
+        return None
+    return socket.create_server((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
 
 
 def _say_nothing(message: BaseModel) -> None:
@@ -86,6 +100,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rank-timeout-seconds", type=float, default=600.0, help="the longest that one rank may wait for another"
     )
+    parser.add_argument("--rank", type=int, help="this process is that rank of a group; the others are started apart")
+    parser.add_argument("--leader", help="HOST:PORT at which rank 0 of such a group waits for the others")
     add_token_options(parser)
     return parser.parse_args(arguments)
 
