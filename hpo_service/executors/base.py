@@ -3,7 +3,7 @@
 It knows no study and no database.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -11,8 +11,18 @@ from typing import Protocol
 from hpo_service.domain import Cause
 from trainer.spec import Job, JobResult, Progress, Ready, Slice, SliceResult
 
+Token = tuple[int, int]
 Work = Slice | Job
 """What a worker is given: either has a token, and tokens never collide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a study with work wants: workers of `ranks` ranks, for up to `slices` slices at once, on the same `base`."""
+
+    ranks: int = 1
+    slices: int = 1
+    base: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +87,21 @@ class Executor(Protocol):
     """
 
     name: str
+    lasting: bool
+    """Whether workers go on when the dispatcher ends, and wait for the next one; else they end with it."""
 
     def start(self) -> None:
-        """Start the workers; returns at once, they report `WorkerReady` when warm."""
+        """Start the workers; returns at once, they report `WorkerReady` when warm. Called once the lease is won."""
+
+    def reattach(self) -> Mapping[str, Sequence[Token]]:
+        """Workers of an earlier dispatcher that still live, by name, with the attempts that each holds.
+
+        An attempt is held while it runs, and until its result was `taken`. They report `WorkerReady` and what was not
+        taken again. Called after `start`, before attempts of the past are given up; may be called again.
+        """
+
+    def taken(self, tokens: Collection[Token]) -> None:
+        """The ends of these attempts are committed: nobody needs to keep their results any more."""
 
     @property
     def largest_group(self) -> int:

@@ -1,7 +1,7 @@
 """An executor without processes, for tests: slices and jobs end, in order of submission, when `poll` is called."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from threading import Event
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from hpo_service.executors.base import (
     JobEnded,
     SliceEnded,
     SliceProgress,
+    Token,
     Work,
     WorkerGone,
     WorkerReady,
@@ -38,6 +39,7 @@ class FakeExecutor:
     """
 
     name = "fake"
+    lasting = False
 
     def __init__(self, loss: LossFunction, *, total_examples: int = 1000, workers: int = 1, slots: int = 1) -> None:
         self.loss = loss
@@ -64,6 +66,12 @@ class FakeExecutor:
         for worker, place in zip(self._workers, self._all_places(), strict=True):
             if place not in self._excluded:
                 self._make_ready(worker, (place,))
+
+    def reattach(self) -> Mapping[str, Sequence[Token]]:
+        return {}
+
+    def taken(self, tokens: Collection[Token]) -> None:
+        pass
 
     @property
     def largest_group(self) -> int:

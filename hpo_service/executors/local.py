@@ -9,13 +9,13 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from hpo_service.domain import Cause
-from hpo_service.executors.base import ExecutorEvent, SliceEnded, Work, WorkerGone, WorkerReady
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Work, WorkerGone, WorkerReady
 from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess
 from trainer.spec import Job, Outcome, Slice, SliceResult
@@ -65,6 +65,7 @@ class LocalExecutor:
     """The `local` executor. One slice beyond `slots` may be queued here, so that a worker never waits for a commit."""
 
     name = "local"
+    lasting = False
 
     def __init__(self, config: LocalWorkers) -> None:
         self._config = config
@@ -81,6 +82,12 @@ class LocalExecutor:
     def start(self) -> None:
         for device in self._devices():
             self._spawn((device,))
+
+    def reattach(self) -> Mapping[str, Sequence[Token]]:
+        return {}
+
+    def taken(self, tokens: Collection[Token]) -> None:
+        pass
 
     @property
     def largest_group(self) -> int:
