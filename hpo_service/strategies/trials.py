@@ -29,8 +29,9 @@ class TrialView:
     A running trial's `running_to` is the rung of its slice. `cost_per_example` is what a training example of this
     trial costs, evaluation included: worker seconds times devices, in a deterministic study predicted FLOPs; None
     before its first rung. `fold_losses` maps rungs to the mean losses of fixed folds of the evaluation examples, the
-    same examples for every trial; empty where they are not known. `measures` are the values of the study's other
-    objectives, known after the first slice. `run` is set in a confirmation only.
+    same examples for every trial; empty where they are not known. `memory_bytes` is the predicted peak of a device's
+    memory, and `measures` are the values of the study's other objectives, both known after the first slice. `run` is
+    set in a confirmation only.
     """
 
     number: int
@@ -44,6 +45,7 @@ class TrialView:
     running_to: int | None = None
     cost_per_example: float | None = None
     fold_losses: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    memory_bytes: int | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
     run: Run | None = None
 

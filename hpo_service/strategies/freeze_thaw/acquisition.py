@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
@@ -14,6 +15,8 @@ _RIDGE = 0.3
 _WIDEST_COST = 3.0
 _FAILURE_LENGTH = 0.25
 _FAILURE_WEIGHT = 4.0
+_CLEARLY_MORE = 1.05
+_NO_CHANCE = 1e-9
 #: a configuration with less is not proposed
 LEAST_CHANCE = 0.35
 
@@ -55,12 +58,26 @@ def _quadratic(features: Array) -> Array:
     return np.hstack([np.ones((len(features), 1)), features, features**2])
 
 
+class MemoryLimit:
+    """Which configurations need more memory than the least that ran out of it, by the trainer's predicted peaks."""
+
+    def __init__(self, features: Array, peaks_bytes: Array, failed: Array) -> None:
+        """`peaks_bytes` [n] of trials at `features` [n, features]; `failed` [n] is true where memory ran out."""
+        self._peak = CostModel(features, peaks_bytes)
+        self._limit = float(np.min(self._peak.relative(features[failed]), initial=np.inf))
+
+    def exceeded(self, features: Array) -> NDArray[np.bool_]:
+        """[n]; what needs about as much as a trial that failed is left to what happened nearby."""
+        found: NDArray[np.bool_] = self._peak.relative(features) > _CLEARLY_MORE * self._limit
+        return found
+
+
 class Feasibility:
     """Chance that a configuration neither diverges nor runs out of memory: what trials nearby did, by kernel."""
 
-    def __init__(self, features: Array, failed: Array) -> None:
+    def __init__(self, features: Array, failed: Array, memory: MemoryLimit) -> None:
         """`failed` [n] is 1 where a trial failed because of its configuration."""
-        self._features, self._failed = features, failed
+        self._features, self._failed, self._memory = features, failed, memory
 
     def chance(self, features: Array) -> Array:
         """[n], 1 as long as nothing has failed; a failure counts as several trials that went well."""
@@ -70,4 +87,4 @@ class Feasibility:
         failures = _FAILURE_WEIGHT * (weights @ self._failed)
         successes = weights @ (1 - self._failed) + 1
         found: Array = successes / (successes + failures)
-        return found
+        return np.where(self._memory.exceeded(features), _NO_CHANCE, found)

@@ -11,6 +11,8 @@ Score = Callable[[Array], Array]
 
 _CHILD_NOISE = 0.02
 _LEAST_MOVED = 1.5
+#: points that are closer are the same
+_DECIMALS = 9
 
 
 def even(dimensions: int, count: int, random: np.random.Generator) -> Array:
@@ -63,3 +65,15 @@ def proposed(
         more = perturbed(best, 0.1 * 0.5**refinement, settings.local_candidates, random)
         points, scores = np.concatenate([points, more]), np.concatenate([scores, score(more)])
     return points[np.argsort(-scores, kind="stable")]
+
+
+def unlike(points: Array, known: Array) -> Array:
+    """The points in their order, without repeats and without those at a place of `known` [n, dimensions]."""
+    places = {place.tobytes() for place in np.round(known, _DECIMALS)}
+    kept = []
+    for index, place in enumerate(np.round(points, _DECIMALS)):
+        key = place.tobytes()
+        if key not in places:
+            places.add(key)
+            kept.append(index)
+    return points[kept]

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import qmc
 
+from hpo_service.search_space import Assignment
 from hpo_service.strategies import ranking
 from hpo_service.strategies.base import Advance, Numbers, Start, Step, StudyView, TrialView
 from hpo_service.strategies.freeze_thaw import candidates
@@ -119,8 +120,11 @@ class Decision:
             children = np.array([candidates.child(self._known.ranked, self._random) for _ in range(16)])
             return self._start(children, "a child of the best trials", {"rule": "evolve"})
         if chance < self._settings.evolve_share + self._settings.draw_share:
-            return self._start(np.zeros((0, len(self._cube.names))), "an even draw", {"rule": "draw"})
+            return self._drawn()
         return None
+
+    def _drawn(self) -> Start | None:
+        return self._start(np.zeros((0, len(self._cube.names))), "an even draw", {"rule": "draw"})
 
     def _most_promising(self) -> Advance | None:
         if not self._paused:
@@ -137,19 +141,20 @@ class Decision:
         return self._advance(self._known.measured[row], reason, numbers)
 
     def _by_improvement(self) -> Advance | Start | None:
-        resumable = self._resumable()
-        found = self._best_of([*resumable, *self._new()], may_start=self._may_start)
-        return found or self._best_of(resumable, may_start=False)  # all configurations that there are were tried
+        return self._best_of([*self._resumable(), *self._new()], may_start=self._may_start)
 
     def _best_of(self, options: list[_Option], *, may_start: bool) -> Advance | Start | None:
         options = sorted(options, key=lambda option: -option.score)
         options = [option for option in options if option.score > -np.inf]
-        if not options:
-            return None
-        best = options[0]
+        best, found = self._first_possible(options)
+        if best is None:
+            return self._drawn() if options else None
+        if best.trial is not None and options[0].trial is None:
+            may_start = self._drawn() is not None  # what looked better was tried; is anything left that was not?
         if not may_start and best.score < np.log(_WORTH_IMPROVING):
             return None
-        runner_up = next((option for option in options[1:] if option.name != best.name or option.trial is None), None)
+        others = (option for option in options if option is not best)
+        runner_up = next((option for option in others if option.name != best.name or option.trial is None), None)
         most = max(option.log_improvement for option in options)
         numbers: Numbers = {
             **self._numbers(best),
@@ -162,8 +167,17 @@ class Decision:
         )
         if best.trial is not None:
             return self._advance(best.trial, reason, numbers)
-        points = np.array([option.point for option in options if option.point is not None])
-        return self._start(points, reason, numbers)
+        return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
+
+    def _first_possible(self, options: list[_Option]) -> tuple[_Option | None, Assignment | None]:
+        """The first trial to resume, or configuration that can be trained and is new, with its assignment."""
+        for option in options:
+            if option.point is None:
+                return option, None
+            found = self._untried(option.point)
+            if found is not None:
+                return option, found
+        return None, None
 
     def _resumable(self) -> list[_Option]:
         rows = np.array(self._paused, dtype=np.intp)
@@ -183,14 +197,25 @@ class Decision:
     def _new(self) -> Iterable[_Option]:
         if not self._may_start or len(self._known.measured) < 2:
             return []
-        best_first = candidates.proposed(
-            self._known.ranked, lambda points: self._assess(points)[-1], self._settings, self._random, self._remembered
-        )[: self._settings.global_candidates]
-        best_first = self._cube.snap(best_first)
+        best_first = self._cube.snap(
+            candidates.proposed(
+                self._known.ranked,
+                lambda points: self._assess(points)[-1],
+                self._settings,
+                self._random,
+                self._remembered,
+            )
+        )
+        best_first = candidates.unlike(best_first, self._tried_points)[: self._settings.global_candidates]
         return [
             _Option(None, point, *map(float, numbers))
             for point, *numbers in zip(best_first, *self._assess(best_first), strict=True)
         ]
+
+    @property
+    def _tried_points(self) -> Array:
+        located = [self._cube.locate(trial.sampled) for trial in self._view.trials if trial.standing != "waiting"]
+        return self._cube.snap(np.array(located))
 
     @property
     def _remembered(self) -> Array:
@@ -235,14 +260,22 @@ class Decision:
 
         Those near failures come last.
         """
-        tried = {key_of(trial.sampled) for trial in self._view.trials}
         points = np.concatenate([points, candidates.even(len(self._cube.names), _DRAWS, self._random)])
         unlikely = self._known.feasibility.chance(self._cube.features(points)) < LEAST_CHANCE
         for point in points[np.argsort(unlikely, kind="stable")]:
-            found = self._cube.assignment(point)
-            if found is not None and key_of(found.sampled) not in tried:
+            found = self._untried(point)
+            if found is not None:
                 return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
         return None
+
+    def _untried(self, point: Array) -> Assignment | None:
+        """What the point stands for, if it can be trained and no trial is like it."""
+        found = self._cube.assignment(point)
+        return None if found is None or key_of(found.sampled) in self._tried else found
+
+    @cached_property
+    def _tried(self) -> set[str]:
+        return {key_of(trial.sampled) for trial in self._view.trials}
 
 
 def _loss(log_loss: float) -> float:

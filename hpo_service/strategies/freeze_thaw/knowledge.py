@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from hpo_service.strategies.base import StudyView, TrialView
 from hpo_service.strategies.freeze_thaw import curves
-from hpo_service.strategies.freeze_thaw.acquisition import CostModel, Feasibility
+from hpo_service.strategies.freeze_thaw.acquisition import CostModel, Feasibility, MemoryLimit
 from hpo_service.strategies.freeze_thaw.cube import Cube
 from hpo_service.strategies.freeze_thaw.curves import Curves
 from hpo_service.strategies.freeze_thaw.gaussian_process import Array, Indices, Kernel, Posterior, Sites, fit
 from hpo_service.strategies.freeze_thaw.past import Past, Trend, trend
 from hpo_service.strategies.freeze_thaw.settings import FreezeThawSettings
+from trainer.spec import Outcome
 
 _FIRST_NEW = 10**6
 
@@ -169,9 +171,14 @@ class Knowledge:
             trial for trial in self.view.standing("failed") if trial.outcome and trial.outcome.about_the_trial
         )
         numbers = {trial.number for trial in failed}
-        sound = self.features[[trial.number not in numbers for trial in self.measured]]
-        features = np.concatenate([self.cube.features(self.points_of(failed)), sound])
-        return Feasibility(features, np.repeat([1.0, 0.0], [len(failed), len(sound)]))
+        sound = [trial.number not in numbers for trial in self.measured]
+        features = np.concatenate([self.cube.features(self.points_of(failed)), self.features[sound]])
+        trials = (*failed, *compress(self.measured, sound))
+        sized = [row for row, trial in enumerate(trials) if trial.memory_bytes]
+        peaks = np.array([trials[row].memory_bytes for row in sized], dtype=np.float64)
+        burst = np.array([trials[row].outcome is Outcome.OOM for row in sized], dtype=np.bool_)
+        memory = MemoryLimit(features[sized], peaks, burst)
+        return Feasibility(features, np.repeat([1.0, 0.0], [len(failed), len(features) - len(failed)]), memory)
 
 
 def _finite(trial: TrialView) -> bool:

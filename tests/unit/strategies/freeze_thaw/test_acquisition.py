@@ -10,6 +10,7 @@ from hpo_service.strategies.freeze_thaw.acquisition import (
     LEAST_CHANCE,
     CostModel,
     Feasibility,
+    MemoryLimit,
     log_expected_improvement,
 )
 
@@ -58,9 +59,13 @@ def test_far_from_what_was_measured_cost_is_bounded() -> None:
     assert model.relative(np.array([[1.0], [1e3]])).max() <= math.exp(3) + 1e-9
 
 
+def no_limit(dimensions: int) -> MemoryLimit:
+    return MemoryLimit(np.zeros((0, dimensions)), np.zeros(0), np.zeros(0, dtype=np.bool_))
+
+
 def test_near_a_failure_nothing_is_proposed_and_far_from_it_everything() -> None:
     known = np.array([[0.9, 0.9], [0.1, 0.1], [0.2, 0.3]])
-    model = Feasibility(known, np.array([1.0, 0.0, 0.0]))
+    model = Feasibility(known, np.array([1.0, 0.0, 0.0]), no_limit(2))
     near, far = model.chance(np.array([[0.88, 0.9], [0.1, 0.2]]))
     assert near < LEAST_CHANCE
     assert far > 0.8
@@ -69,11 +74,31 @@ def test_near_a_failure_nothing_is_proposed_and_far_from_it_everything() -> None
 def test_successes_nearby_outweigh_one_failure() -> None:
     place = np.array([[0.5, 0.5]])
     chances = [
-        Feasibility(np.repeat(place, successes + 1, axis=0), np.array([1.0, *[0.0] * successes])).chance(place)[0]
+        Feasibility(np.repeat(place, successes + 1, axis=0), np.array([1.0, *[0.0] * successes]), no_limit(2)).chance(
+            place
+        )[0]
         for successes in (0, 3, 10)
     ]
     assert chances[0] < LEAST_CHANCE < chances[1] < chances[2]
 
 
 def test_without_failures_everything_can_be_trained() -> None:
-    assert Feasibility(np.zeros((2, 1)), np.zeros(2)).chance(np.ones((3, 1))).tolist() == [1, 1, 1]
+    assert Feasibility(np.zeros((2, 1)), np.zeros(2), no_limit(1)).chance(np.ones((3, 1))).tolist() == [1, 1, 1]
+
+
+def test_what_needs_more_memory_than_a_trial_that_ran_out_of_it_is_not_proposed_however_far_away() -> None:
+    ranks, batches = np.meshgrid(np.linspace(0, 0.6, 5), np.linspace(0, 1, 3))
+    known = np.stack([ranks.ravel(), batches.ravel()], axis=1)
+    peaks = 1e9 * np.exp(2 * known[:, 0])
+    burst = np.isclose(known[:, 0], 0.6) & np.isclose(known[:, 1], 0.0)
+    model = Feasibility(known, burst.astype(float), MemoryLimit(known, peaks, burst))
+    far_and_larger, far_and_smaller = model.chance(np.array([[1.0, 1.0], [0.2, 1.0]]))
+    assert far_and_larger < LEAST_CHANCE
+    assert far_and_smaller > 0.8
+
+
+def test_with_equal_memory_running_out_of_it_says_nothing_of_others() -> None:
+    known = np.array([[0.0], [0.5], [1.0]])
+    burst = np.array([True, False, False])
+    model = Feasibility(known, burst.astype(float), MemoryLimit(known, np.full(3, 1e9), burst))
+    assert model.chance(np.array([[0.9]]))[0] > 0.8
