@@ -88,7 +88,7 @@ class TooLarge(HpoError):
 
 
 class Unavailable(HpoError):
-    """The database does not answer; nothing was changed."""
+    """The database or the snapshot store does not answer; nothing was changed."""
 
     code = "unavailable"
     status = 503

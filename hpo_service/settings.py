@@ -8,6 +8,9 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hpo_service.errors import SetupError
+from trainer.errors import UserError
+from trainer.stores import Store, open_store
+from trainer.stores.location import parse_location
 
 
 class Settings(BaseSettings):
@@ -25,8 +28,9 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders (separated by `:`) below which models and data may be named; default: the current directory."""
-    snapshots: Path | None = None
-    """Where snapshots live; default `<home>/snapshots`."""
+    snapshots: str | None = None
+    """Where snapshots live: a folder that all workers see, or an object store (`s3://BUCKET/PREFIX`); default
+    `<home>/snapshots`."""
     snapshot_keep_best: Annotated[int, Field(ge=1)] = 3
     """So many trials of a study, the best, keep their adapters; what can still be resumed stays in any case."""
     snapshot_max_bytes: Annotated[int, Field(ge=1)] | None = None
@@ -65,6 +69,16 @@ class Settings(BaseSettings):
             )
         return self.database_url.get_secret_value()
 
-    def snapshots_path(self) -> Path:
-        """The snapshot root, absolute."""
-        return (self.snapshots or self.home / "snapshots").expanduser().resolve()
+    def snapshot_store(self) -> Store:
+        """The snapshot store. Raises SetupError if its URL is wrong or its library is not installed."""
+        try:
+            return open_store(self.snapshots_location())
+        except UserError as error:
+            raise SetupError(f"HPO_SNAPSHOTS: {error}.") from error
+
+    def snapshots_location(self) -> str:
+        """The snapshot store: an absolute path or a URL. Raises SetupError if HPO_SNAPSHOTS is neither."""
+        try:
+            return parse_location(self.snapshots or self.home / "snapshots")
+        except UserError as error:
+            raise SetupError(f"HPO_SNAPSHOTS: {error}.") from error

@@ -72,6 +72,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     )
     app.state.sessions = sessions
     app.state.settings = settings
+    app.state.store = settings.snapshot_store()
     app.state.stopping = threading.Event()
     problems.install(app)
     app.include_router(studies.validation)

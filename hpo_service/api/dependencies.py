@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.api.auth import Principal
 from hpo_service.settings import Settings
 from trainer.failpoints import Commit, after_commit, before_commit
+from trainer.stores import Store
 
 
 def _session(request: Request) -> Iterator[Session]:
@@ -39,6 +40,11 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
 def _project(request: Request) -> int:
     return _principal(request).project_id
 
@@ -48,5 +54,7 @@ SessionDependency = Annotated[Session, Depends(_session, scope="function")]
 SessionsDependency = Annotated[sessionmaker[Session], Depends(_sessions)]
 """For endpoints that read files or wait: they open short transactions themselves."""
 SettingsDependency = Annotated[Settings, Depends(_settings)]
+StoreDependency = Annotated[Store, Depends(_store)]
+"""The snapshot store."""
 ProjectDependency = Annotated[int, Depends(_project)]
 """Id of the caller's project."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 from starlette.responses import StreamingResponse
 
 from hpo_service.api.bodies import JsonObject, body_of, checked
-from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, SettingsDependency
+from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, StoreDependency
 from hpo_service.api.studies import IdempotencyKey, PageToken, StudyName
 from hpo_service.studies import artifacts, steering, trials
 from hpo_service.studies.documents import EnqueueRequest, Page, StudyDocument, TrialDocument, TrialSummary
@@ -73,12 +73,12 @@ def download_adapter(
     number: TrialNumber,
     sessions: SessionsDependency,
     project: ProjectDependency,
-    settings: SettingsDependency,
+    store: StoreDependency,
 ) -> StreamingResponse:
     """From the newest snapshot that is whole; a tar file that PEFT loads once it is unpacked."""
     with sessions.begin() as session:
         snapshots = artifacts.find_snapshots(session, project, name, number)
-    archive = artifacts.open_adapter(snapshots, settings.snapshots_path())
+    archive = artifacts.open_adapter(snapshots, store)
     headers = {
         "Content-Disposition": f'attachment; filename="{name}-{number}-adapter.tar"',
         "Content-Length": str(archive.size_bytes),
@@ -99,10 +99,11 @@ def get_trial_log(
     number: TrialNumber,
     sessions: SessionsDependency,
     project: ProjectDependency,
-    settings: SettingsDependency,
+    store: StoreDependency,
     tail: Annotated[int, Query(ge=1, le=100_000, description="How many lines.")] = 1000,
 ) -> Response:
     """A line an optimizer step: step, examples, loss, gradient norm, learning rate."""
     with sessions.begin() as session:
-        path = artifacts.find_log(session, project, name, number, settings.snapshots_path())
-    return Response(artifacts.read_tail(path, tail), media_type="text/plain; charset=utf-8")
+        folder = artifacts.find_log(session, project, name, number)
+    content = artifacts.read_tail(store, folder, tail)
+    return Response(content, media_type="text/plain; charset=utf-8")

@@ -35,7 +35,7 @@ def run_dispatcher(settings: Settings) -> None:
         Dispatcher(
             session_factory(engine),
             executor,
-            snapshots=settings.snapshots_path(),
+            snapshots=settings.snapshots_location(),
             prices=load_prices(settings),
             retention=Retention(keep_best=settings.snapshot_keep_best, max_bytes=settings.snapshot_max_bytes),
         ).run(stop)
@@ -47,7 +47,7 @@ def local_workers(settings: Settings) -> LocalWorkers:
     """What this machine's workers are started with."""
     threads = settings.threads_per_worker or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
     return LocalWorkers(
-        snapshots=settings.snapshots_path(),
+        snapshots=settings.snapshots_location(),
         tokens=settings.home_path() / "tokens",
         logs=settings.home_path() / "logs",
         count=settings.workers,

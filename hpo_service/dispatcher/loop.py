@@ -21,6 +21,7 @@ from hpo_service.prices import Prices
 from hpo_service.repository import dispatch
 from trainer.failpoints import Commit
 from trainer.spec import Outcome
+from trainer.stores import open_store
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Dispatcher:
         sessions: sessionmaker[Session],
         executor: Executor,
         *,
-        snapshots: Path,
+        snapshots: str | Path,
         prices: Prices | None = None,
         retention: Retention = Retention(),
     ) -> None:
@@ -52,7 +53,7 @@ class Dispatcher:
             proposals=Proposals(wake=executor.wake),
         )
         self._retention = retention
-        self._tidying = Tidying(snapshots, self._snapshot_needs, retention.max_bytes)
+        self._tidying = Tidying(open_store(snapshots), self._snapshot_needs, retention.max_bytes)
         self._intents_at = float("-inf")
 
     def run(self, stop: Event) -> None:

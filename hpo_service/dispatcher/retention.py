@@ -13,6 +13,7 @@ from hpo_service.repository.optuna_reads import TrialRow, read_trials
 from hpo_service.spec import ResolvedStudy
 from hpo_service.tables import Slice, Study
 from trainer.spec import SnapshotRef
+from trainer.stores.base import StoredSnapshot
 
 #: snapshots of an unfinished trial that stay, newest first: as many as a worker is offered to resume from
 _RESUMABLE_SNAPSHOTS = 4
@@ -32,7 +33,7 @@ class Retention:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyNeeds:
-    """Paths below the snapshot root that one study needs.
+    """Paths in the snapshot store that one study needs.
 
     Snapshots in `open_rungs` (<study>/<trial>/<rung>) are being written. `resumable` may be gone on from. `best` are
     the newest snapshots of its best trials, best first. `ended_at` orders ended studies by their end; None: live.
@@ -42,24 +43,6 @@ class StudyNeeds:
     resumable: frozenset[str] = frozenset()
     best: tuple[str, ...] = ()
     ended_at: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredSnapshot:
-    """A folder <study>/<trial>/<rung>/<attempt>/<name> below the root."""
-
-    path: str
-    size_bytes: int
-
-    @property
-    def study_id(self) -> int:
-        """The first part of the path."""
-        return int(self.path.split("/")[0])
-
-    @property
-    def rung(self) -> str:
-        """The folder of its slice."""
-        return "/".join(self.path.split("/")[:3])
 
 
 @dataclass(frozen=True)

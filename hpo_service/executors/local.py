@@ -19,6 +19,7 @@ from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Work, W
 from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess
 from trainer.spec import Job, Outcome, Slice, SliceResult
+from trainer.stores.location import credential_prefixes
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,13 @@ _GOODBYE_SECONDS = 10.0
 @dataclass(frozen=True, kw_only=True)
 class LocalWorkers:
     """What the local workers are started with: `count` devices are shared out between them, and
-    tokenized data are kept in `tokens` for all.
+    tokenized data are kept in `tokens` for all. `snapshots` is a folder or the URL of an object store.
 
     `threads` are per device; a worker of one device ticks `slots` slices in turn. One rank of a group waits for another
     for `rank_timeout_seconds` at most.
     """
 
-    snapshots: Path
+    snapshots: str | Path
     tokens: Path
     logs: Path
     count: int
@@ -280,6 +281,7 @@ class LocalExecutor:
             # The trials of a group share one adapter, so they do not take turns.
             slots=self._config.slots if len(devices) == 1 else 1,
             log_path=self._config.logs / f"worker-{devices[0]}.log",
+            credentials=credential_prefixes(self._config.snapshots),
             deliver=self._events.put,
         )
 

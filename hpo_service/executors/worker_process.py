@@ -45,10 +45,16 @@ _JOIN_SECONDS = 5.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ")
 
 
-def worker_environment(devices: Sequence[int], parent: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a worker on these `devices`: an allow-list, offline hubs, its accelerators if there are any."""
+def worker_environment(
+    devices: Sequence[int], parent: Mapping[str, str], credentials: Sequence[str] = ()
+) -> dict[str, str]:
+    """Environment of a worker on these `devices`: an allow-list, offline hubs, its accelerators if there are any.
+
+    `credentials` are beginnings of the names of variables with which it reaches its snapshot store.
+    """
     env = {name: parent[name] for name in (*_PASSED_ON, VARIABLE) if name in parent}
-    env |= {name: value for name, value in parent.items() if name.startswith(("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_"))}
+    prefixes = ("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_", *credentials)
+    env |= {name: value for name, value in parent.items() if name.startswith(prefixes)}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     visible = [device for device in parent.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
     if visible:
@@ -105,6 +111,7 @@ class WorkerProcess:
         command: Sequence[str],
         slots: int,
         log_path: Path,
+        credentials: Sequence[str],
         deliver: Callable[[ExecutorEvent], None],
     ) -> "WorkerProcess":
         """Start the child; it reports ready when its imports are done."""
@@ -115,7 +122,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=worker_log,
-                env=worker_environment(devices, os.environ),
+                env=worker_environment(devices, os.environ, credentials),
                 start_new_session=True,
             )
         worker = cls(process, name=name, node=node, devices=devices, slots=slots, deliver=deliver)

@@ -1,40 +1,32 @@
-"""What a trial left on disk: its adapter and its log. Links are never followed; digests are checked before sending."""
+"""What a trial left in the snapshot store: its adapter and its log. Digests are checked before sending."""
 
-import os
-import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
-from io import BufferedReader
-from pathlib import Path
+from typing import IO
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from hpo_service.errors import NotFound
+from hpo_service.errors import NotFound, Unavailable
 from hpo_service.repository import attempts
 from hpo_service.studies.trials import find_trial
-from trainer.spec import FileDigest, SnapshotManifest, SnapshotRef
+from trainer.errors import SnapshotError
+from trainer.spec import SnapshotRef
+from trainer.stores import Store
+from trainer.stores.base import ADAPTER, ADAPTER_CONFIG
+from trainer.stores.verifying import open_files
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_MANIFEST = "manifest.json"
-_MAX_MANIFEST_BYTES = 1_048_576
 _MAX_TAIL_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _BLOCK_BYTES = 512
-
-
-class _Damaged(Exception):
-    """A file is missing, no regular file, or not what was recorded."""
 
 
 @dataclass(frozen=True)
 class Archive:
     """A tar file that is made while it is sent."""
 
-    files: Sequence[tuple[str, int, BufferedReader]]
+    files: Sequence[tuple[str, int, IO[bytes]]]
     examples_seen: int
 
     @property
@@ -66,82 +58,42 @@ def find_snapshots(session: Session, project_id: int, name: str, number: int) ->
     return [SnapshotRef.model_validate(snapshot) for snapshot in known]
 
 
-def open_adapter(snapshots: Sequence[SnapshotRef], root: Path) -> Archive:
-    """The adapter of the newest snapshot that is whole. Raises NotFound if none is."""
+def open_adapter(snapshots: Sequence[SnapshotRef], store: Store) -> Archive:
+    """The adapter of the newest snapshot that is whole.
+
+    Raises:
+        NotFound: none is.
+        Unavailable: the snapshot store does not answer.
+    """
     for snapshot in snapshots:
         try:
-            return _open_adapter(snapshot, root)
-        except _Damaged:
+            return Archive(open_files(store, snapshot, (ADAPTER_CONFIG, ADAPTER)), snapshot.examples_seen)
+        except SnapshotError:
             continue
+        except OSError as error:
+            raise _away(store, error) from error
     raise NotFound("no snapshot of this trial is whole any more.")
 
 
-def find_log(session: Session, project_id: int, name: str, number: int, root: Path) -> Path:
-    """Where the log of a trial is, or will be. Raises NotFound."""
+def find_log(session: Session, project_id: int, name: str, number: int) -> str:
+    """The folder of the store with the log of a trial. Raises NotFound."""
     study, trial = find_trial(session, project_id, name, number)
-    return root / str(study.id) / str(trial.row.trial_id) / "log.jsonl"
+    return f"{study.id}/{trial.row.trial_id}"
 
 
-def read_tail(path: Path, lines: int) -> bytes:
-    """The last lines of a log; nothing if there is none yet."""
+def read_tail(store: Store, folder: str, lines: int) -> bytes:
+    """The last lines of a log; nothing if there is none yet. Raises Unavailable."""
     try:
-        with _open(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            start = max(0, size - _MAX_TAIL_BYTES)
-            file.seek(start)
-            content = file.read(_MAX_TAIL_BYTES)
-    except _Damaged:
-        return b""
-    found = content.splitlines(keepends=True)
-    return b"".join((found[1:] if start else found)[-lines:])
-
-
-def _open_adapter(snapshot: SnapshotRef, root: Path) -> Archive:
-    folder = _folder(root, snapshot.path)
-    with _open(folder / _MANIFEST) as file:
-        content = file.read(_MAX_MANIFEST_BYTES)
-    if sha256(content).hexdigest() != snapshot.digest:
-        raise _Damaged
-    try:
-        recorded = SnapshotManifest.model_validate_json(content).files
-    except ValidationError as error:
-        raise _Damaged from error
-    with ExitStack() as stack:
-        files = []
-        for name in ADAPTER_FILES:
-            file = stack.enter_context(_open(folder / name))
-            _verify(file, recorded.get(name))
-            files.append((name, recorded[name].size_bytes, file))
-        stack.pop_all()
-    return Archive(files, snapshot.examples_seen)
-
-
-def _verify(file: BufferedReader, recorded: FileDigest | None) -> None:
-    if recorded is None or os.fstat(file.fileno()).st_size != recorded.size_bytes:
-        raise _Damaged
-    if file_digest(file, "sha256").hexdigest() != recorded.sha256:
-        raise _Damaged
-    file.seek(0)
-
-
-def _folder(root: Path, path: str) -> Path:
-    folder = root
-    for part in path.split("/"):
-        folder = folder / part
-        if part in ("", ".", "..") or folder.is_symlink():
-            raise _Damaged
-    return folder
-
-
-def _open(path: Path) -> BufferedReader:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        # One byte more tells whether the first line is whole.
+        content = store.log_tail(folder, _MAX_TAIL_BYTES + 1)
     except OSError as error:
-        raise _Damaged from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _Damaged
-    return os.fdopen(descriptor, "rb")
+        raise _away(store, error) from error
+    found = content.splitlines(keepends=True)
+    return b"".join((found[1:] if len(content) > _MAX_TAIL_BYTES else found)[-lines:])
+
+
+def _away(store: Store, error: OSError) -> Unavailable:
+    return Unavailable(f"the snapshot store {store.location} does not answer: {error}; try again later.")
 
 
 def _padded(size: int) -> int:

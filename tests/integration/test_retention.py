@@ -6,10 +6,12 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.retention import Retention, StoredSnapshot, StudyNeeds, read_needs, superfluous
+from hpo_service.dispatcher.retention import Retention, StudyNeeds, read_needs, superfluous
 from hpo_service.dispatcher.tidying import Tidying
 from hpo_service.tables import Slice
 from tests.dispatching import make, optuna_trials, post_study, state_of, turn_until
+from trainer.stores.base import StoredSnapshot
+from trainer.stores.folder import FolderStore
 
 Sessions = sessionmaker[Session]
 
@@ -59,7 +61,7 @@ def test_a_live_study_loses_nothing_that_it_goes_on_from(sessions: Sessions, tmp
         for path in known - swept:
             (tmp_path / path / "rung").mkdir(parents=True, exist_ok=True)
             (tmp_path / path / "rung" / "manifest.json").write_text("{}")
-        tidying = Tidying(tmp_path, lambda: {study_id: needs})
+        tidying = Tidying(FolderStore(tmp_path), lambda: {study_id: needs})
         tidying.sweep_if_due()
         tidying.close()
         left = {str(path.parent.parent.relative_to(tmp_path)) for path in tmp_path.rglob("manifest.json")}

@@ -9,6 +9,7 @@ from hpo_service.errors import NotFound
 from hpo_service.studies.artifacts import open_adapter, read_tail
 from tests.serving import write_snapshot
 from trainer.spec import SnapshotRef
+from trainer.stores.folder import FolderStore
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -48,13 +49,13 @@ def link_folder(folder: Path) -> None:
 def test_the_newest_whole_snapshot_is_taken(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     newest = write_snapshot(tmp_path, "1/1/20/1", examples_seen=20)
     older = write_snapshot(tmp_path, "1/1/10/1", examples_seen=10)
-    assert open_adapter([newest, older], tmp_path).examples_seen == 20
+    assert open_adapter([newest, older], FolderStore(tmp_path)).examples_seen == 20
     damage(tmp_path / newest.path)
-    archive = open_adapter([newest, older], tmp_path)
+    archive = open_adapter([newest, older], FolderStore(tmp_path))
     assert archive.examples_seen == 10
     assert sum(map(len, archive.chunks())) == archive.size_bytes
     with pytest.raises(NotFound):
-        open_adapter([newest], tmp_path)
+        open_adapter([newest], FolderStore(tmp_path))
 
 
 def test_nothing_outside_the_store(tmp_path: Path) -> None:
@@ -62,14 +63,15 @@ def test_nothing_outside_the_store(tmp_path: Path) -> None:
     outside = SnapshotRef.model_construct(path="../x", digest=ref.digest, examples_seen=1)
     (tmp_path / "store").mkdir()
     with pytest.raises(NotFound):
-        open_adapter([outside], tmp_path / "store")
+        open_adapter([outside], FolderStore(tmp_path / "store"))
 
 
 def test_the_tail_of_a_log(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    assert read_tail(log, 10) == b""
+    store, log = FolderStore(tmp_path), tmp_path / "1" / "2" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    assert read_tail(store, "1/2", 10) == b""
     log.write_bytes(b"a\nb\nc")
-    assert read_tail(log, 2) == b"b\nc"
+    assert read_tail(store, "1/2", 2) == b"b\nc"
     log.write_bytes(b"x" * 80 + b"\n" + b"".join(b"%078d\n" % line for line in range(60_000)))
-    assert read_tail(log, 1) == b"%078d\n" % 59_999
-    assert all(len(line) == 78 for line in read_tail(log, 10**6).splitlines())
+    assert read_tail(store, "1/2", 1) == b"%078d\n" % 59_999
+    assert all(len(line) == 78 for line in read_tail(store, "1/2", 10**6).splitlines())

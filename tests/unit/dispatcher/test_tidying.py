@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from hpo_service.dispatcher.retention import StudyNeeds
 from hpo_service.dispatcher.tidying import Tidying
 from trainer.spec import SnapshotRef
+from trainer.stores.folder import FolderStore
 
 
 def make(root: Path, *paths: str) -> None:
@@ -21,7 +22,7 @@ def make(root: Path, *paths: str) -> None:
 
 def test_a_reached_rung_keeps_its_final_snapshot_only(tmp_path: Path) -> None:
     make(tmp_path, "1/2/60/1/checkpoint-20", "1/2/60/2/checkpoint-40", "1/2/60/2/rung-60", "1/2/20/1/rung-20")
-    tidying = Tidying(tmp_path)
+    tidying = Tidying(FolderStore(tmp_path))
     tidying.rung_reached(SnapshotRef(path="1/2/60/2/rung-60", digest="0" * 64, examples_seen=60))
     tidying.close()
     left = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("manifest.json"))
@@ -30,7 +31,7 @@ def test_a_reached_rung_keeps_its_final_snapshot_only(tmp_path: Path) -> None:
 
 def test_a_deleted_study_leaves_nothing_and_others_alone(tmp_path: Path) -> None:
     make(tmp_path, "1/2/60/1/rung-60", "2/5/60/1/rung-60")
-    tidying = Tidying(tmp_path)
+    tidying = Tidying(FolderStore(tmp_path))
     tidying.study_deleted(1)
     tidying.close()
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
@@ -39,7 +40,7 @@ def test_a_deleted_study_leaves_nothing_and_others_alone(tmp_path: Path) -> None
 def test_a_link_out_of_the_root_is_not_followed(tmp_path: Path) -> None:
     make(tmp_path, "outside", "root/1")
     (tmp_path / "root" / "3").symlink_to(tmp_path / "outside")
-    tidying = Tidying(tmp_path / "root")
+    tidying = Tidying(FolderStore(tmp_path / "root"))
     tidying.study_deleted(3)
     tidying.close()
     assert (tmp_path / "outside" / "manifest.json").exists()
@@ -50,7 +51,7 @@ def kept(root: Path) -> list[str]:
 
 
 def sweep(root: Path, needs: dict[int, StudyNeeds], max_bytes: int | None = None) -> list[str]:
-    tidying = Tidying(root, lambda: needs, max_bytes)
+    tidying = Tidying(FolderStore(root), lambda: needs, max_bytes)
     tidying.sweep_if_due()
     tidying.close()
     return kept(root)
@@ -93,7 +94,7 @@ def test_nothing_goes_while_the_database_is_away(tmp_path: Path, caplog: pytest.
     def away() -> dict[int, StudyNeeds]:
         raise OperationalError("select", {}, Exception("no connection"))
 
-    tidying = Tidying(tmp_path, away)
+    tidying = Tidying(FolderStore(tmp_path), away)
     tidying.sweep_if_due()
     tidying.close()
     assert kept(tmp_path) == ["1/2/60/1/rung-60"]
