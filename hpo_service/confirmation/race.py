@@ -3,12 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from hpo_service.confirmation.statistics import RunResult, difference
+from hpo_service.confirmation.statistics import Difference, RunResult, difference
 from hpo_service.spec.confirmation import Candidate, ConfirmationPlan
 
 Results = Mapping[tuple[int, int], RunResult | None]
 """By candidate and seed, of the runs that ended; None: the run failed."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """Why a candidate is out: another one is known to be better, a run of it failed, or the share is spent."""
+
+    why: Literal["behind", "failed", "unpaid"]
+    words: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +26,7 @@ class Round:
 
     seed: int
     field: tuple[int, ...]
-    out: Mapping[int, str]
+    out: Mapping[int, Exit]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +35,7 @@ class Course:
 
     rounds: tuple[Round, ...]
     ended: str | None
-    out: Mapping[int, str] = field(default_factory=dict)
+    out: Mapping[int, Exit] = field(default_factory=dict)
 
 
 def course(plan: ConfirmationPlan, results: Results) -> Course:
@@ -37,7 +46,7 @@ def course(plan: ConfirmationPlan, results: Results) -> Course:
     the rounds before it alone, so the order in which runs end does not matter.
     """
     rounds: list[Round] = []
-    out: dict[int, str] = {}
+    out: dict[int, Exit] = {}
     planned = 0
     alive = _start_order(plan.candidates)
     fewest = min(2, len(alive))
@@ -51,7 +60,7 @@ def course(plan: ConfirmationPlan, results: Results) -> Course:
             spent = f"another round does not fit {plan.max_examples} examples, the share of a confirmation"
             return Course(rounds=tuple(rounds), ended=spent, out=out)
         for number in alive[len(chosen) :]:
-            out[number] = f"no examples were left for it after {_seeds(index)}"
+            out[number] = Exit("unpaid", f"no examples were left for it{f' after {_seeds(index)}' if index else ''}")
         alive = chosen
         rounds.append(Round(seed=seed, field=tuple(alive), out=dict(out)))
         if any((number, seed) not in results for number in alive):
@@ -72,6 +81,12 @@ def most_runs(plan: ConfirmationPlan) -> int:
     return runs
 
 
+def compare(plan: ConfirmationPlan, known: Sequence[RunResult], candidate: int, other: int) -> Difference | None:
+    """Their paired interval, so wide that looking after every seed, at every rival, misleads about neither of them."""
+    comparisons = max(1, len(plan.seeds) * (len(plan.candidates) - 1))
+    return difference(known, candidate, other, comparisons=comparisons)
+
+
 def _start_order(candidates: Sequence[Candidate]) -> list[int]:
     """The best of the search, the baseline, the others."""
     searched = [one.trial_number for one in candidates if not one.baseline]
@@ -79,7 +94,7 @@ def _start_order(candidates: Sequence[Candidate]) -> list[int]:
 
 
 def _survivors(
-    plan: ConfirmationPlan, seeds: Sequence[int], alive: Sequence[int], results: Results, out: dict[int, str]
+    plan: ConfirmationPlan, seeds: Sequence[int], alive: Sequence[int], results: Results, out: dict[int, Exit]
 ) -> list[int]:
     """Who goes on after these seeds: the leader, the baseline, the others by their means. The rest is put `out`."""
     known = [result for (_, seed), result in results.items() if result is not None and seed in seeds]
@@ -87,16 +102,15 @@ def _survivors(
     for number in alive:
         losses = [result.loss for seed in seeds if (result := results.get((number, seed))) is not None]
         if len(losses) < len(seeds):
-            out[number] = f"it failed with seed {seeds[-1]}"
+            out[number] = Exit("failed", f"it failed with seed {seeds[-1]}")
         else:
             means[number] = math.fsum(losses) / len(losses)
     ranked = sorted(means, key=lambda number: (means[number], number))
     for number in ranked[1:]:
-        gap = difference(known, number, ranked[0])
+        gap = compare(plan, known, number, ranked[0])
         if gap is not None and gap.separated:
-            out[number] = (
-                f"behind trial {ranked[0]} by {gap.mean:.4f} ± {gap.half_width:.4f} loss after {_seeds(gap.seeds)}"
-            )
+            amount = f"{gap.mean:.4f} ± {gap.half_width:.4f} loss after {_seeds(gap.seeds)}"
+            out[number] = Exit("behind", f"behind trial {ranked[0]} by {amount}")
     left = [number for number in ranked if number not in out]
     baseline = {one.trial_number for one in plan.candidates if one.baseline}
     return sorted(left, key=lambda number: (number != left[0], number not in baseline, ranked.index(number)))

@@ -19,6 +19,11 @@ residual of the additive model candidate + seed, a randomized block design) and 
 moderated t test (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004): a relative standard
 deviation of PRIOR_SPREAD with PRIOR_DEGREES degrees of freedom. So one seed already gives an interval, a wide one.
 The interval is the t interval with Satterthwaite's degrees of freedom.
+
+Who looks again and again, at several pairs, is misled sooner or later. So the interval's error is divided by how many
+comparisons there may be (Bonferroni; over the looks of a race it is the alpha spending of Lan and DeMets, Biometrika
+70, 1983, with an equal part for every look, without use of their correlation, as in the races of Maron and Moore, NIPS
+6, 1993): all of them hold at once with the probability LEVEL.
 """
 
 import math
@@ -30,6 +35,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+"""Of all comparisons together."""
 PRIOR_SPREAD = 0.005
 """Runs that differ in nothing but the seed are expected to differ by about so much of their loss."""
 PRIOR_DEGREES = 2.0
@@ -63,8 +69,8 @@ class Difference:
         return abs(self.mean) > self.half_width
 
 
-def difference(results: Sequence[RunResult], candidate: int, other: int) -> Difference | None:
-    """The paired interval at LEVEL; None if the two share no seed. All `results` say how much seeds matter.
+def difference(results: Sequence[RunResult], candidate: int, other: int, *, comparisons: int = 1) -> Difference | None:
+    """The paired interval, one of so many; None if the two share no seed. All `results` say how much seeds matter.
 
     The order of the results does not matter, not even for the last digit.
     """
@@ -80,7 +86,8 @@ def difference(results: Sequence[RunResult], candidate: int, other: int) -> Diff
     by_fold, rest = _fold_terms(folds)
     variance = max(by_seed, by_fold, by_seed + by_fold - rest)
     shares = by_seed**2 / degrees + (by_fold**2 / (folds.shape[1] - 1) if folds.size else 0.0)
-    quantile = float(stdtrit(variance**2 / shares, 0.5 + LEVEL / 2)) if shares else 0.0
+    error = (1 - LEVEL) / 2 / comparisons
+    quantile = float(stdtrit(variance**2 / shares, 1 - error)) if shares else 0.0
     return Difference(
         candidate=candidate, other=other, seeds=len(seeds), mean=mean, half_width=quantile * math.sqrt(variance)
     )

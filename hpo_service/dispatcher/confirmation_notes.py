@@ -2,20 +2,29 @@
 
 from urllib.parse import quote
 
-from hpo_service.confirmation.report import RunFacts, RunState, report, sentence
+from hpo_service.confirmation.report import report
+from hpo_service.confirmation.runs import run_facts
+from hpo_service.confirmation.sentence import sentence
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import TERMINAL
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
-from hpo_service.strategies.base import TrialStanding, TrialView
-
-_STATES: dict[TrialStanding, RunState] = {"complete": "complete", "failed": "failed", "pruned": "failed"}
 
 
 def confirmation_body(study: LiveStudy, plan: ConfirmationPlan) -> str:
     """What the runs are, and what they say so far."""
     parent = study.name.removesuffix(CONFIRMATION_SUFFIX)
     message = f": {study.message}" if study.message else ""
-    found = report(plan, [_facts(study, trial) for trial in study.view().trials])
+    runs = [
+        run_facts(
+            trial.number,
+            trial.state.name,
+            trial.user_attrs,
+            trial.intermediate_values,
+            study.fold_losses.get(trial.number, {}),
+        )
+        for trial in study.trials()
+    ]
+    found = report(plan, runs)
     return "\n\n".join(
         [
             f"**{study.name}** confirms the best trials of {parent}. It is {study.state}{message}.",
@@ -25,17 +34,4 @@ def confirmation_body(study: LiveStudy, plan: ConfirmationPlan) -> str:
             "seeds and all evaluation rows, so that losses can be compared in pairs; one clearly behind gets no more.",
             f"Means, spreads and intervals: [confirmation](/v1/studies/{quote(parent)}/confirmation).",
         ]
-    )
-
-
-def _facts(study: LiveStudy, trial: TrialView) -> RunFacts:
-    assert trial.run is not None
-    return RunFacts(
-        trial_number=trial.number,
-        candidate=trial.run.candidate,
-        seed=trial.run.seed,
-        state=_STATES.get(trial.standing, "running"),
-        loss=trial.losses[trial.rung] if trial.standing == "complete" else None,
-        folds=trial.fold_losses.get(trial.rung, ()),
-        test_loss=study.trials()[trial.number].user_attrs.get("test_loss"),
     )

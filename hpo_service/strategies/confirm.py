@@ -1,14 +1,14 @@
 """Confirmation: the best trials and the baseline race at full budget, with new seeds."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from hpo_service.confirmation.race import Course, Round, course, most_runs
-from hpo_service.confirmation.statistics import RunResult
+from hpo_service.confirmation.runs import RunFacts, run_facts
 from hpo_service.search_space import Assignment
 from hpo_service.spec.confirmation import ConfirmationPlan
-from hpo_service.strategies.base import Finished, Judgement, Run, Start, Step, StudyView, TrialView, Wait
+from hpo_service.strategies.base import Finished, Judgement, Run, Start, Step, StudyView, Wait
 
-Runs = dict[tuple[int, int], TrialView]
+Runs = dict[tuple[int, int], RunFacts]
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,13 @@ class Confirm:
 
     def propose(self, view: StudyView) -> Step:
         """The next run of the current round; none before the round is through."""
-        runs = {(trial.run.candidate, trial.run.seed): trial for trial in view.trials if trial.run is not None}
-        state = course(self.plan, {key: _result(trial) for key, trial in runs.items() if _ended(trial)})
+        found = [
+            run_facts(trial.number, trial.standing, asdict(trial.run), trial.losses, trial.fold_losses)
+            for trial in view.trials
+            if trial.run is not None
+        ]
+        runs = {(run.candidate, run.seed): run for run in found}
+        state = course(self.plan, {key: run.result for key, run in runs.items() if run.state != "running"})
         if state.ended is not None:
             return Finished(reason=state.ended)
         current = state.rounds[-1]
@@ -46,18 +51,3 @@ class Confirm:
                 "most_runs": most_runs(self.plan),
             },
         )
-
-
-def _ended(trial: TrialView) -> bool:
-    return trial.standing in ("complete", "pruned", "failed")
-
-
-def _result(trial: TrialView) -> RunResult | None:
-    if trial.run is None or trial.standing != "complete":
-        return None
-    return RunResult(
-        candidate=trial.run.candidate,
-        seed=trial.run.seed,
-        loss=trial.losses[trial.rung],
-        folds=trial.fold_losses.get(trial.rung, ()),
-    )

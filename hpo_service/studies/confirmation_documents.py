@@ -18,7 +18,7 @@ class ConfirmedDocument(Document):
     difference: float | None
     """Its loss minus the baseline's, over the seeds that both have."""
     half_width: float | None
-    """The 95 % interval of the difference is that far to both sides."""
+    """The interval of the difference is that far to both sides; see there."""
 
 
 class RunDocument(Document):
@@ -58,7 +58,8 @@ class DifferenceDocument(Document):
     seeds: int
     mean: float
     half_width: float
-    """The 95 % interval is `mean` plus or minus this."""
+    """The interval is `mean` plus or minus this: so wide that all comparisons of one candidate, with every other one
+    and after every seed, hold at once with 95 %."""
     separated: bool
     """The interval leaves no doubt which of the two is lower."""
 

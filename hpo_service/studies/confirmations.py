@@ -1,13 +1,15 @@
 """The confirmation of a study, read from the study that runs it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from hpo_service.best import Confirmed
 from hpo_service.confirmation.race import most_runs
-from hpo_service.confirmation.report import Report, RunFacts, RunState, Standing, report, sentence
+from hpo_service.confirmation.report import Report, Standing, report
+from hpo_service.confirmation.runs import run_facts
+from hpo_service.confirmation.sentence import sentence
 from hpo_service.domain import TERMINAL, Spent, StudyState
 from hpo_service.errors import Conflict, NotFound
 from hpo_service.repository import attempts, optuna_reads, studies
@@ -23,8 +25,6 @@ from hpo_service.studies.confirmation_documents import (
 )
 from hpo_service.studies.document_base import SpentDocument
 from hpo_service.tables import Study
-
-_STATES: dict[str, RunState] = {"COMPLETE": "complete", "FAIL": "failed", "PRUNED": "failed"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,10 @@ def _read(session: Session, child: Study) -> Confirmation:
     if child.optuna_study_id is not None:
         rows = optuna_reads.read_trials(session.connection(), child.optuna_study_id)
     folds = attempts.fold_losses(session, child.project_id, child.id)
-    runs = [_run(row, folds.get(row.number, {}), resolved) for row in rows]
+    runs = [
+        run_facts(row.number, row.state.name, row.user_attrs, row.intermediate_values, folds.get(row.number, {}))
+        for row in rows
+    ]
     return Confirmation(child, resolved.confirmation, report(resolved.confirmation, runs))
 
 
@@ -150,7 +153,7 @@ def _candidate(plan: ConfirmationPlan, standing: Standing) -> CandidateDocument:
         mean=standing.mean,
         spread=standing.spread,
         test_loss=standing.test_loss,
-        out=standing.out,
+        out=None if standing.out is None else standing.out.words,
         runs=[
             RunDocument(
                 trial_number=run.trial_number,
@@ -162,28 +165,3 @@ def _candidate(plan: ConfirmationPlan, standing: Standing) -> CandidateDocument:
             for run in standing.runs
         ],
     )
-
-
-def _run(row: TrialRow, folds: Mapping[int, tuple[float, ...]], resolved: ResolvedStudy) -> RunFacts:
-    attrs = row.user_attrs
-    state = _STATES.get(row.state.name, "running")
-    return RunFacts(
-        trial_number=row.number,
-        candidate=attrs["candidate"],
-        seed=attrs["seed"],
-        state=state,
-        loss=row.value if state == "complete" else None,
-        folds=folds.get(max(row.intermediate_values, default=0), ()),
-        test_loss=attrs.get("test_loss"),
-        cost=_cost(row, resolved) if state == "complete" else None,
-    )
-
-
-def _cost(row: TrialRow, resolved: ResolvedStudy) -> float | None:
-    """Seconds of a run, in a deterministic study its predicted FLOPs."""
-    attrs = row.user_attrs
-    if resolved.search.deterministic:
-        flops = attrs.get("flops_per_example")
-        return None if flops is None else float(flops) * int(attrs["total_examples"])
-    seconds = attrs.get("seconds")
-    return None if seconds is None else float(seconds)

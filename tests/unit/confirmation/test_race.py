@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hpo_service.confirmation.race import Course, Results, course, most_runs
+from hpo_service.confirmation.race import Course, Exit, Results, course, most_runs
 from hpo_service.confirmation.statistics import RunResult
 from hpo_service.spec import Candidate, ConfirmationPlan
 from trainer.spec import Parameters
@@ -57,8 +57,8 @@ def test_a_clear_loser_leaves_after_one_seed_and_ties_get_all() -> None:
         (7, seed) for seed in (101, 102, 103)
     ]
     assert state.ended == "every candidate that is left has 3 seeds"
-    assert state.out[5].startswith("behind trial 7 by 0.5")
-    assert "after one seed" in state.out[0]
+    assert state.out[5].words.startswith("behind trial 7 by 0.5")
+    assert "after one seed" in state.out[0].words
     assert 3 not in state.out
 
 
@@ -71,7 +71,7 @@ def test_the_race_ends_when_one_is_left() -> None:
 
 def test_a_run_that_fails_puts_its_candidate_out() -> None:
     state, found = run(plan(7, 3), lambda number, seed: None if (number, seed) == (3, 102) else 2.0)
-    assert state.out == {3: "it failed with seed 102"}
+    assert state.out == {3: Exit("failed", "it failed with seed 102")}
     assert len(found) == 3 + 3 + 2
 
 
