@@ -43,5 +43,9 @@ class KeyedDropout(nn.Module):
         if x.shape[:-1].numel() != tokens.words.numel():
             raise UserError(f"module {self._module_name} does not see every token once; set lora_dropout to 0")
         keep = 1 - self.p
+        threshold = round(keep * 2**16) - 2**15
+        if threshold == 2**15:
+            # Less than half of the smallest share that 16 bits can tell; int16 does not hold this number.
+            return x
         bits = keyed_bits(tokens.words.view(x.shape[:-1]), self._stream, x.shape[-1])
-        return x * (bits < round(keep * 2**16) - 2**15).to(x.dtype).mul_(1 / keep)
+        return x * (bits < threshold).to(x.dtype).mul_(1 / keep)

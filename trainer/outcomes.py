@@ -5,6 +5,9 @@ import torch
 from trainer.errors import TrainerError
 from trainer.spec import Outcome
 
+#: what errors of other types than torch's own say where memory ran out: the CPU's allocator, kernels, cuBLAS
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 def outcome_of(error: Exception) -> tuple[Outcome, str]:
     """(outcome, one sentence) of an exception that ended an attempt."""
@@ -16,10 +19,10 @@ def outcome_of(error: Exception) -> tuple[Outcome, str]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether device or host memory ran out. The CPU allocator of torch says so in words only."""
+    """Whether device or host memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _sentence(error: Exception) -> str:

@@ -102,6 +102,19 @@ def test_as_many_are_kept_as_asked_for(p: float) -> None:
     assert set(kept.unique().tolist()) == {0.0, kept.max().item()}
 
 
+@pytest.mark.parametrize("p", [1e-9, 7e-6])
+def test_a_probability_below_the_resolution_drops_nothing(p: float) -> None:
+    """Masks are drawn from 16 bits."""
+    x = torch.randn(4, 16, 251)
+    assert torch.equal(KeyedDropout(p, "m", NoiseClock(token_keys(0, 0, long_batch(4, 16))))(x), x)
+
+
+def test_the_smallest_probability_that_drops_anything_keeps_nearly_all() -> None:
+    x = torch.ones(16, 16, 64)
+    kept = KeyedDropout(8e-6, "m", NoiseClock(token_keys(0, 0, long_batch(16, 16))))(x)
+    assert (kept > 0).double().mean() > 0.99
+
+
 def test_every_lane_is_uniform() -> None:
     keys = token_keys(5, 0, long_batch(64, 64))
     bits = keyed_bits(keys.words, 9, 256).numpy().reshape(-1, 64, 4)
