@@ -171,6 +171,8 @@ def _copy_adapter(store: Store, result: SliceResult, target: Path) -> Path:
 
 
 def _print_progress(progress: Progress, examples: int) -> None:
+    if progress.phase == "starting" and not progress.step:
+        return
     loss = "-" if progress.train_loss is None else f"{progress.train_loss:.4f}"
     sys.stderr.write(
         f"{progress.examples_seen}/{examples} examples, step {progress.step}, loss {loss}, "

@@ -1,5 +1,6 @@
 """Running one slice: resume, advance to the rung, evaluate, leave a snapshot."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Generator
@@ -20,12 +21,14 @@ from trainer.peaks import peak_flops_per_second
 from trainer.residents import Residents, free_memory
 from trainer.snapshot import Snapshot, SnapshotStore, newest_first
 from trainer.snapshot_together import find_together, write_together
-from trainer.spec import Notice, Outcome, Progress, Slice, SliceResult, SnapshotRef
+from trainer.spec import Notice, Outcome, Phase, Progress, Slice, SliceResult, SnapshotRef
 from trainer.trial_log import TrialLog
 
 _PROGRESS_SECONDS = 0.5
 #: checkpoints of an attempt on disk: the newest, which was read back, and the one before
 _KEPT_CHECKPOINTS = 2
+
+_log = logging.getLogger("trainer.worker")
 
 
 class SliceRun:
@@ -66,6 +69,9 @@ class SliceRun:
         self._flops_per_example: float | None = None
         self._test_loss: float | None = None
         self._sent_at = -math.inf
+        self._phase: Phase = "starting"
+        self._sent_phase: Phase | None = None
+        self._slowest_step_seconds = 0.0
         self._pieces = self._run()
 
     def stop(self) -> None:
@@ -91,23 +97,30 @@ class SliceRun:
                 self._notices.append(divergence_notice(error))
             if isinstance(error, MemoryShortage):
                 self._predicted_bytes = error.predicted_bytes
+            if outcome is Outcome.INFRA_ERROR and not isinstance(error, TrainerError):
+                _log.exception("slice %d, attempt %d", *self.slice.token)
             # The traceback holds the tensors of the failed step.
             error.__traceback__ = None
             return self._failed(outcome, message)
         return None
 
     def _run(self) -> Generator[None, None, SliceResult]:
+        self._report(None)
         with self._meter.timed("load"):
             engine = self._residents.engine(self.slice.trial)
             self._attention = engine.attention
             resident, snapshot = self._find(engine)
             plan = self._plan = resident.plan if resident else engine.plan(self.slice.trial, snapshot)
         while not self._residents.make_room(engine, plan.prediction):
+            if resident is not None:
+                # While it waits it counts as idle, and may have to leave for another.
+                self._residents.keep(engine, resident, newest_first(self.slice.snapshots)[0].digest)
             if self._stopping:
-                if resident is not None:
-                    self._residents.keep(engine, resident, newest_first(self.slice.snapshots)[0].digest)
                 return never_started(self.slice)
             yield
+            if resident is not None:
+                with self._meter.timed("load"):
+                    resident, snapshot = self._find(engine)
         with self._meter.timed("load"):
             self._record = MemoryRecord(
                 self._residents.device, self._meter, plan.prediction, resident=resident is not None
@@ -146,6 +159,7 @@ class SliceRun:
         saved_step, saved_at = trial.step, time.monotonic()
         while True:
             try:
+                began = time.monotonic()
                 with self._meter.timed("train"):
                     step = next(steps, None)
             except Exception as error:
@@ -154,6 +168,8 @@ class SliceRun:
                 continue
             if step is None:
                 return
+            self._phase = "training"
+            self._slowest_step_seconds = max(self._slowest_step_seconds, time.monotonic() - began)
             self._meter.count_step(step)
             self._notices.extend(trial.watch.take_spikes())
             log.append(step)
@@ -181,6 +197,8 @@ class SliceRun:
         self, engine: Engine[Any], trial: AdmittedTrial, part: Judged = "evaluation"
     ) -> Generator[None, None, Evaluation | None]:
         """The evaluation on these examples, or None if a stop came first."""
+        self._phase = "evaluating"
+        self._report(trial)
         batches = engine.evaluate(trial, part)
         flops = 0.0
         while not self._stopping:
@@ -319,19 +337,23 @@ class SliceRun:
         """What was noticed, and what became of the device since the slice started."""
         return (*self._notices, *self._residents.use.health.look())
 
-    def _report(self, trial: AdmittedTrial, checkpoint: SnapshotRef | None = None) -> None:
+    def _report(self, trial: AdmittedTrial | None, checkpoint: SnapshotRef | None = None) -> None:
+        """Say how far it is, if that was not said just now; `trial` is None before it is admitted."""
         now = time.monotonic()
-        if checkpoint is None and now - self._sent_at < _PROGRESS_SECONDS:
+        moved = checkpoint is not None or self._phase != self._sent_phase
+        if not moved and now - self._sent_at < _PROGRESS_SECONDS:
             return
-        self._sent_at = now
+        self._sent_at, self._sent_phase = now, self._phase
         reach(Failpoint.PROGRESS_BEFORE_SEND)
         self._send(
             Progress(
                 slice_id=self.slice.slice_id,
                 attempt=self.slice.attempt,
-                examples_seen=trial.examples_seen,
-                step=trial.step,
-                train_loss=trial.recent_loss,
+                phase=self._phase,
+                examples_seen=trial.examples_seen if trial else 0,
+                step=trial.step if trial else 0,
+                slowest_step_seconds=self._slowest_step_seconds,
+                train_loss=trial.recent_loss if trial else None,
                 tokens_per_second=self._meter.tokens_per_second(),
                 memory_bytes=memory_bytes(),
                 checkpoint=checkpoint,

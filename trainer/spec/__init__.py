@@ -11,6 +11,7 @@ from trainer.spec.health import worsened as worsened
 from trainer.spec.jobs import CheckData as CheckData
 from trainer.spec.jobs import Job as Job
 from trainer.spec.jobs import JobResult as JobResult
+from trainer.spec.messages import Phase as Phase
 from trainer.spec.messages import Progress as Progress
 from trainer.spec.messages import Ready as Ready
 from trainer.spec.messages import StartJob as StartJob

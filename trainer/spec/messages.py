@@ -24,14 +24,23 @@ class Ready(Frozen):
     marker_problem: str = ""
 
 
+Phase = Literal["starting", "training", "evaluating"]
+
+
 class Progress(Frozen):
-    """A sign of life of a running slice; with `checkpoint`, a snapshot inside it is on disk."""
+    """A sign of life of a running slice; with `checkpoint`, a snapshot inside it is on disk.
+
+    It is starting until its first optimizer step is done, of which the slowest so far took `slowest_step_seconds`;
+    with neighbours it waits for its turn between two steps. Evaluating ends with the snapshot at the rung.
+    """
 
     type: Literal["progress"] = "progress"
     slice_id: int
     attempt: int
+    phase: Phase = "training"
     examples_seen: int
     step: int
+    slowest_step_seconds: float = 0.0
     train_loss: float | None
     tokens_per_second: float
     memory_bytes: int

@@ -180,11 +180,14 @@ def test_checkpoints_inside_a_slice_are_announced(
 ) -> None:
     spec = make_spec(seed=4, checkpoint_every_steps=3)
     shared.send(StartSlice(slice=make_slice(spec, 20, 74)))
-    checkpoints = []
+    checkpoints, phases = [], []
     while isinstance(message := shared.receive(), Progress):
+        phases.append(message.phase)
+        assert (message.slowest_step_seconds > 0) is (message.phase != "starting")
         if message.checkpoint:
             checkpoints.append(message.checkpoint)
     assert isinstance(message, SliceResult)
+    assert list(dict.fromkeys(phases)) == ["starting", "training", "evaluating"]
     assert [ref.path for ref in checkpoints] == [f"s1/t20/74/1/checkpoint-{n}" for n in (24, 48, 72)]
     path = snapshots / checkpoints[2].path / "optimizer.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -227,7 +230,8 @@ def test_what_libraries_print_goes_to_stderr(shared: Worker, make_spec: MakeSpec
 def test_it_dies_with_its_stdin_even_in_the_middle_of_a_slice(make_spec: MakeSpec, tmp_path: Path) -> None:
     with worker(tmp_path) as started:
         started.send(StartSlice(slice=make_slice(make_spec(epochs=1000.0), 1, 37_000)))
-        assert isinstance(started.receive(), Progress)
+        while not (isinstance(message := started.receive(), Progress) and message.phase == "training"):
+            pass
         os.kill(started.process.pid, signal.SIGINT)
         assert isinstance(started.receive(), Progress)
         assert started.process.stdin
