@@ -5,7 +5,7 @@ manifest, which decides what is read, is written last and replaced in one instan
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from hashlib import sha256
@@ -38,7 +38,7 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         self.location = url
         scheme = url.partition("://")[0]
-        options = {"use_listings_cache": False, "skip_instance_cache": True, **_OPTIONS.get(scheme, {})}
+        options = {"use_listings_cache": False, **_OPTIONS.get(scheme, {})}
         self._files, root = fsspec.core.url_to_fs(url, **options)
         self._root: str = root.rstrip("/")
 
@@ -59,14 +59,13 @@ class ObjectStore:
                 self._put(f"{inside}/{name}", content)
                 self._read_back(f"{inside}/{name}", digests[name].sha256)
         except BaseException:
-            self._discard([f"{inside}/{name}" for name in files if f"{inside}/{name}" not in before])
+            self._discard(folder, kept=before)
             raise
         reach(Failpoint.SNAPSHOT_BEFORE_MANIFEST)
         self._put(f"{folder}/{MANIFEST}", manifest)
         reach(Failpoint.SNAPSHOT_AFTER_RENAME)
         self._read_back(f"{folder}/{MANIFEST}", sha256(manifest).hexdigest())
-        kept = {f"{folder}/{MANIFEST}", *(f"{inside}/{name}" for name in files)}
-        self._discard([key for key in before if key not in kept])
+        self._discard(folder, kept={f"{folder}/{MANIFEST}", *(f"{inside}/{name}" for name in files)})
 
     def manifest(self, path: str) -> bytes:
         return self._get(f"{self._key(path)}/{MANIFEST}")
@@ -178,10 +177,10 @@ class ObjectStore:
             if keys:
                 self._files.rm(list(keys))
 
-    def _discard(self, keys: Sequence[str]) -> None:
-        """What cannot be deleted now costs space only: the sweep or the end of the study takes it."""
+    def _discard(self, folder: str, kept: Collection[str]) -> None:
+        """What cannot be deleted now costs space only: it goes with the snapshot, or as a leftover."""
         with suppress(OSError, SnapshotError):
-            self._delete(keys)
+            self._delete([key for key in self._list(folder) if key not in kept])
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -1,0 +1,348 @@
+"""What every snapshot store promises, whatever it keeps files on."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+import s3fs
+import torch
+
+import trainer.stores.folder
+from hpo_service.dispatcher.retention import StudyNeeds
+from hpo_service.dispatcher.tidying import Tidying
+from tests.object_store import served_s3
+from trainer import failpoints
+from trainer.errors import SnapshotError
+from trainer.snapshot import SnapshotStore, TrialState
+from trainer.spec import SnapshotRef, Usage
+from trainer.stores import Store, open_store
+from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
+from trainer.stores.folder import FolderStore
+from trainer.stores.marker import leave_marker, read_marker
+from trainer.stores.objects import ObjectStore
+from trainer.stores.verifying import open_files, verified_manifest
+
+Change = Callable[[bytes], bytes | None]
+
+
+class Rig(Protocol):
+    """A fresh store, and what a test does behind its back."""
+
+    store: Store
+
+    def change(self, path: str, name: str, change: Change) -> None:
+        """Rewrite a file of a snapshot, or remove it where `change` gives None."""
+
+    def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
+        """From now on what is written under this name is not what is stored."""
+
+    def leave_half(self, path: str) -> None:
+        """What a writer leaves at `path` that was killed before the end."""
+
+
+class FolderRig:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store: Store = open_store(root)
+
+    def change(self, path: str, name: str, change: Change) -> None:
+        file = self.root / path / name
+        content = change(file.read_bytes())
+        if content is None:
+            file.unlink()
+        else:
+            file.write_bytes(content)
+
+    def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
+        write = trainer.stores.folder._write
+
+        def lossy(path: Path, content: bytes) -> Any:
+            digest = write(path, content)
+            if path.name == name:
+                path.write_bytes(flip(content))
+            return digest
+
+        patch.setattr(trainer.stores.folder, "_write", lossy)
+
+    def leave_half(self, path: str) -> None:
+        folder = (self.root / path).parent / ".partial-0"
+        folder.mkdir(parents=True)
+        (folder / ADAPTER).write_bytes(b"half")
+
+
+class ObjectRig:
+    def __init__(self, url: str) -> None:
+        self.objects = ObjectStore(url)
+        self.store: Store = self.objects
+
+    def change(self, path: str, name: str, change: Change) -> None:
+        keys = list(self.objects._list(self.objects._key(path)))
+        (key,) = [key for key in keys if key.endswith(f"/{name}")]
+        content = change(self.objects._get(key))
+        if content is None:
+            self.objects._delete([key])
+        else:
+            self.objects._put(key, content)
+
+    def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
+        put = self.objects._put
+        patch.setattr(
+            self.objects, "_put", lambda key, content: put(key, flip(content) if key.endswith(name) else content)
+        )
+
+    def leave_half(self, path: str) -> None:
+        self.objects._put(self.objects._key(f"{path}/0123456789abcdef/{ADAPTER}"), b"half")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, served_s3(patch) as storage:
+        yield storage.url
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    if request.param == "folder":
+        return FolderRig(tmp_path / "snapshots")
+    if request.param == "memory":
+        return ObjectRig(f"memory://snapshots/{uuid4().hex}")
+    return ObjectRig(f"{request.getfixturevalue('s3')}/{uuid4().hex}")
+
+
+@pytest.fixture
+def snapshots(rig: Rig) -> SnapshotStore:
+    return SnapshotStore(rig.store)
+
+
+def a_state(examples: int = 8, **changes: Any) -> TrialState:
+    weights = torch.arange(12.0).reshape(3, 4) + examples
+    state = TrialState(
+        trial_digest="t",
+        base_digest="b",
+        examples_seen=examples,
+        step=examples // 8,
+        total_examples=64,
+        micro_batch=4,
+        divergence={"best": 1.5},
+        adapter={"lora_A.weight": weights},
+        adapter_config='{"r": 4}',
+        optimizer={"exp_avg.lora_A.weight": weights / 3},
+    )
+    return replace(state, **changes)
+
+
+def flip(content: bytes) -> bytes:
+    changed = bytearray(content)
+    changed[len(changed) // 2] ^= 1
+    return bytes(changed)
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-10]
+
+
+def gone(_: bytes) -> None:
+    return None
+
+
+def paths(store: Store) -> list[str]:
+    return sorted(snapshot.path for snapshot in store.look().snapshots)
+
+
+def test_what_was_written_is_read_bit_for_bit(snapshots: SnapshotStore) -> None:
+    losses = {"loss": torch.tensor([1.0, 2.0]), "tokens": torch.tensor([3, 4], dtype=torch.int32)}
+    state = a_state(16, eval_loss=1.5, eval_tokens=7, eval_losses=losses)
+    read = snapshots.read(snapshots.write("1/1/16/1/rung-16", state, Usage(steps=2))).state
+    for mine, theirs in ((state.adapter, read.adapter), (state.optimizer, read.optimizer), (losses, read.eval_losses)):
+        assert theirs is not None
+        assert {name: tensor.numpy().tobytes() for name, tensor in mine.items()} == {
+            name: tensor.numpy().tobytes() for name, tensor in theirs.items()
+        }
+    assert (read.examples_seen, read.eval_loss, read.divergence) == (16, 1.5, {"best": 1.5})
+
+
+@pytest.mark.parametrize("name", [ADAPTER, OPTIMIZER, MANIFEST])
+@pytest.mark.parametrize("harm", [flip, cut, gone])
+def test_what_is_damaged_is_passed_over(rig: Rig, snapshots: SnapshotStore, name: str, harm: Change) -> None:
+    refs = [snapshots.write(f"1/1/16/1/checkpoint-{examples}", a_state(examples), Usage()) for examples in (8, 16)]
+    found, discarded = snapshots.newest(refs, "t", "b")
+    assert found is not None
+    assert (found.ref, discarded) == (refs[1], ())
+    rig.change(refs[1].path, name, harm)
+    with pytest.raises(SnapshotError):
+        snapshots.read(refs[1])
+    if name != OPTIMIZER:
+        with pytest.raises(SnapshotError):
+            open_files(rig.store, refs[1], (ADAPTER_CONFIG, ADAPTER))
+    found, discarded = snapshots.newest(refs, "t", "b")
+    assert found is not None
+    assert (found.ref, discarded) == (refs[0], (refs[1].path,))
+
+
+@pytest.mark.parametrize("place", ["snapshot.before_files", "snapshot.before_manifest"])
+def test_half_a_snapshot_cannot_be_seen(rig: Rig, snapshots: SnapshotStore, place: str) -> None:
+    before = snapshots.write("1/1/16/1/checkpoint-8", a_state(8), Usage())
+    for path in ("1/1/16/1/checkpoint-16", "1/1/16/1/checkpoint-8"):
+        failpoints.arm(f"{place}=error")
+        try:
+            with pytest.raises(OSError, match="failpoint"):
+                snapshots.write(path, a_state(9), Usage())
+        finally:
+            failpoints.arm("")
+    assert snapshots.read(before).state.examples_seen == 8
+    assert snapshots.find("1/1/16/1", "t") == [before]
+    assert paths(rig.store) == ["1/1/16/1/checkpoint-8"]
+
+
+@pytest.mark.parametrize("name", [ADAPTER, OPTIMIZER])
+def test_what_does_not_read_back_leaves_the_one_before(
+    rig: Rig, snapshots: SnapshotStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = snapshots.write("1/1/16/1/checkpoint-8", a_state(8), Usage())
+    size = rig.store.look().snapshots[0].size_bytes
+    rig.lose_bits_of(name, monkeypatch)
+    with pytest.raises(SnapshotError, match="does not read back"):
+        snapshots.write("1/1/16/1/checkpoint-8", a_state(9), Usage())
+    assert snapshots.read(before).state.examples_seen == 8
+    assert rig.store.look().snapshots == [StoredSnapshot(path="1/1/16/1/checkpoint-8", size_bytes=size)]
+
+
+def test_the_same_attempt_may_write_again(rig: Rig, snapshots: SnapshotStore) -> None:
+    snapshots.write("1/1/16/1/rung-16", a_state(8), Usage())
+    size = rig.store.look().snapshots[0].size_bytes
+    for _ in range(2):
+        ref = snapshots.write("1/1/16/1/rung-16", a_state(9), Usage())
+    assert snapshots.read(ref).state.examples_seen == 9
+    assert rig.store.look().snapshots == [StoredSnapshot(path=ref.path, size_bytes=size)]
+
+
+def test_no_path_leads_outside(rig: Rig, snapshots: SnapshotStore) -> None:
+    for path in ("../x", "/etc/x", "1//x", "1/./x", "1/../../x"):
+        with pytest.raises(SnapshotError, match="leads outside"):
+            snapshots.write(path, a_state(), Usage())
+        outside = SnapshotRef.model_construct(path=path, digest="0" * 64, examples_seen=1)
+        for do in (snapshots.read, snapshots.remove):
+            with pytest.raises(SnapshotError, match="leads outside"):
+                do(outside)
+
+
+def test_a_snapshot_is_removed_and_its_neighbours_stay(rig: Rig, snapshots: SnapshotStore) -> None:
+    refs = [snapshots.write(f"1/1/16/1/checkpoint-{examples}", a_state(examples), Usage()) for examples in (1, 16)]
+    for _ in range(2):
+        snapshots.remove(refs[0])
+    assert paths(rig.store) == [refs[1].path]
+    with pytest.raises(SnapshotError):
+        snapshots.read(refs[0])
+    assert snapshots.read(refs[1])
+
+
+def test_snapshots_are_found_by_trial(snapshots: SnapshotStore) -> None:
+    refs = [snapshots.write(f"snapshots/checkpoint-{examples}", a_state(examples), Usage()) for examples in (8, 16)]
+    snapshots.write("snapshots/deeper/checkpoint-8", a_state(), Usage())
+    snapshots.write("snapshots/other", a_state(trial_digest="another"), Usage())
+    assert sorted(snapshots.find("snapshots", "t"), key=lambda ref: ref.examples_seen) == refs
+    assert snapshots.find("nothing", "t") == []
+
+
+def test_an_adapter_is_opened_verified(rig: Rig, snapshots: SnapshotStore) -> None:
+    ref = snapshots.write("1/1/16/1/rung-16", a_state(), Usage())
+    files = verified_manifest(rig.store, ref).files
+    for name, size_bytes, file in open_files(rig.store, ref, (ADAPTER_CONFIG, ADAPTER)):
+        with file:
+            assert file.read() == rig.store.read(ref.path, files, name)
+            assert file.tell() == size_bytes
+
+
+def test_of_a_reached_rung_the_final_snapshot_stays(rig: Rig, snapshots: SnapshotStore) -> None:
+    kept = ("1/2/60/2/rung-60", "1/2/20/1/rung-20", "1/2/600/1/rung-600", "1/21/60/1/rung-60")
+    for path in ("1/2/60/1/checkpoint-20", "1/2/60/2/checkpoint-40", *kept):
+        snapshots.write(path, a_state(), Usage())
+    tidying = Tidying(rig.store)
+    tidying.rung_reached(SnapshotRef(path="1/2/60/2/rung-60", digest="0" * 64, examples_seen=60))
+    tidying.close()
+    assert paths(rig.store) == sorted(kept)
+
+
+def test_a_sweep_takes_what_nothing_needs(rig: Rig, snapshots: SnapshotStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = ["1/2/60/1/rung-60", "1/3/20/1/checkpoint-10", "9/1/60/1/rung-60"]
+    for path in (*needed, "1/2/20/1/rung-20", "1/5/20/1/rung-20", "2/1/60/1/rung-60", "notes/a/b/c/d"):
+        snapshots.write(path, a_state(), Usage())
+    needs = {1: StudyNeeds(open_rungs=frozenset({"1/3/20"}), best=("1/2/60/1/rung-60",)), 2: StudyNeeds()}
+    tidying = Tidying(rig.store, lambda: needs)
+    tidying.study_deleted(7)
+    tidying.sweep_if_due()
+    tidying.close()
+    assert paths(rig.store) == needed
+    assert rig.store.snapshots_in("notes/a/b/c") == ["notes/a/b/c/d"]
+
+
+def test_what_killed_writers_left_goes_after_an_hour(
+    rig: Rig, snapshots: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.leave_half("1/2/60/1/rung-60")
+    assert (list(rig.store.look().snapshots), list(rig.store.look().leftovers)) == ([], [])
+    now = time.time()
+    monkeypatch.setattr("trainer.stores.housekeeping.time.time", lambda: now + 4000)
+    (leftover,) = rig.store.look().leftovers
+    rig.store.remove(leftover)
+    assert list(rig.store.look().leftovers) == []
+
+
+def test_a_deleted_study_leaves_nothing_and_others_alone(rig: Rig, snapshots: SnapshotStore) -> None:
+    for path in ("1/2/60/1/rung-60", "11/5/60/1/rung-60"):
+        snapshots.write(path, a_state(), Usage())
+    log = rig.store.open_log("1/2")
+    log.write(b"line\n")
+    log.close()
+    tidying = Tidying(rig.store)
+    tidying.study_deleted(1)
+    tidying.close()
+    assert paths(rig.store) == ["11/5/60/1/rung-60"]
+    assert rig.store.log_tail("1/2", 100) == b""
+
+
+def test_a_leader_knows_the_markers_of_those_before(rig: Rig, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError):
+        read_marker(rig.store)
+    first = leave_marker(rig.store, 1)
+    assert read_marker(rig.store) == first
+    second = leave_marker(rig.store, 2)
+    assert second.id != first.id
+    assert read_marker(rig.store).known() == {first.id, second.id}
+    with pytest.raises(SnapshotError):
+        read_marker(FolderStore(tmp_path / "elsewhere"))
+    rig.store.put("marker.json", b"{}")
+    with pytest.raises(SnapshotError, match="cannot be understood"):
+        read_marker(rig.store)
+    assert leave_marker(rig.store, 3).earlier == ()
+
+
+def test_attempts_append_to_one_log(rig: Rig) -> None:
+    assert rig.store.log_tail("1/2", 100) == b""
+    for attempt in range(3):
+        log = rig.store.open_log("1/2")
+        assert log.tell() == attempt * 10
+        log.write(b"%04d\n" % attempt)
+        log.flush()
+        log.write(b"%04d\n" % (attempt + 10))
+        log.close()
+    assert rig.store.log_tail("1/2", 12) == b"1\n0002\n0012\n"[-12:]
+    assert rig.store.log_tail("1/2", 1000) == b"0000\n0010\n0001\n0011\n0002\n0012\n"
+    assert paths(rig.store) == []
+
+
+def test_a_store_that_does_not_answer_is_no_damage(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a trial would begin anew because of a network that was down for a moment."""
+    snapshots = SnapshotStore(open_store(s3))
+    ref = snapshots.write("1/1/16/1/rung-16", a_state(), Usage())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    away = SnapshotStore(open_store(s3))
+    with pytest.raises(OSError, match="does not answer"):
+        away.newest([ref], "t", "b")
+    with pytest.raises(OSError, match="does not answer"):
+        away.write("1/1/16/2/rung-16", a_state(), Usage())
