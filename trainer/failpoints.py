@@ -116,6 +116,7 @@ def _pass(name: str) -> None:
     _passed[name] += 1
     if _passed[name] != armed.nth:
         return
+    os.write(2, f"failpoint {name}: {armed.action}\n".encode())
     if armed.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if armed.action == "error":
