@@ -1,7 +1,7 @@
 """Pure rules: the states of a study, its rungs, its budget, money."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 
@@ -113,22 +113,47 @@ class Spent:
     usd: float = 0.0
     flops: float = 0.0
 
+    def with_more(self, seconds: float, usd: float) -> "Spent":
+        """As if so much more were spent."""
+        return replace(self, seconds=self.seconds + seconds, usd=self.usd + usd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What slices are expected to take; 0 of what cannot be told. Seconds are worker seconds times GPUs."""
+
+    examples: int = 0
+    seconds: float = 0.0
+    usd: float = 0.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Hard caps; `None` means no cap."""
+    """Hard caps; `None` means no cap. `started_at` is when the wall clock began to run, None: it did not."""
 
     max_trials: int
     max_examples: int | None = None
     max_gpu_hours: float | None = None
     max_cost_usd: float | None = None
+    max_wall_hours: float | None = None
     deadline: datetime | None = None
 
+    def without_examples(self) -> "Limits":
+        """Without the cap that no clock can reach."""
+        return replace(self, max_examples=None)
 
-def exhausted(limits: Limits, spent: Spent, now: datetime | None) -> str | None:
+    def end(self, started_at: datetime | None) -> datetime | None:
+        """When the study must be over; None: no cap on time."""
+        walls = [] if self.deadline is None else [self.deadline]
+        if self.max_wall_hours is not None and started_at is not None:
+            walls.append(started_at + timedelta(hours=self.max_wall_hours))
+        return min(walls, default=None)
+
+
+def exhausted(limits: Limits, spent: Spent, now: datetime | None, started_at: datetime | None = None) -> str | None:
     """Why nothing more may be dispatched; None while something may. Trials are counted elsewhere.
 
-    `now` is the database's clock; it is needed only if there is a deadline.
+    `now` is the database's clock; it is needed only if there is a cap on time.
     """
     if limits.max_examples is not None and spent.examples >= limits.max_examples:
         return f"{spent.examples} of {limits.max_examples} examples are spent"
@@ -136,8 +161,43 @@ def exhausted(limits: Limits, spent: Spent, now: datetime | None) -> str | None:
         return f"{spent.seconds / 3600:.2f} of {limits.max_gpu_hours:g} GPU-hours are spent"
     if limits.max_cost_usd is not None and spent.usd >= limits.max_cost_usd:
         return f"{spent.usd:.2f} of {limits.max_cost_usd:g} USD are spent"
-    if limits.deadline is not None and now is not None and now >= limits.deadline:
-        return f"the deadline {limits.deadline.isoformat()} has passed"
+    end = limits.end(started_at)
+    if end is None or now is None or now < end:
+        return None
+    if end == limits.deadline:
+        return f"the deadline {end.isoformat()} has passed"
+    return f"budget.max_wall_hours ({limits.max_wall_hours:g}) are over"
+
+
+def unaffordable(
+    limits: Limits,
+    spent: Spent,
+    reserved: Need,
+    need: Need,
+    *,
+    wall_seconds: float = 0.0,
+    now: datetime | None = None,
+    started_at: datetime | None = None,
+) -> str | None:
+    """Why a slice with this need may not be dispatched beside those that hold `reserved`; None if it fits every cap.
+
+    `wall_seconds` is how long it is expected to run; `now` as in `exhausted`.
+    """
+    over = exhausted(limits, spent, now, started_at)
+    if over is not None:
+        return over
+    left = (
+        ("examples", limits.max_examples, spent.examples + reserved.examples, need.examples, 1.0),
+        ("GPU-hours", limits.max_gpu_hours, spent.seconds + reserved.seconds, need.seconds, 3600.0),
+        ("USD", limits.max_cost_usd, spent.usd + reserved.usd, need.usd, 1.0),
+    )
+    for unit, cap, taken, wanted, scale in left:
+        if cap is not None and taken / scale + wanted / scale > cap:
+            remaining = max(0.0, cap - taken / scale)
+            return f"the next slice takes {wanted / scale:.4g} {unit}, and {remaining:.4g} of {cap:g} are left"
+    end = limits.end(started_at)
+    if end is not None and now is not None and now + timedelta(seconds=wall_seconds) > end:
+        return f"the next slice takes {wall_seconds / 60:.4g} minutes, and the study ends at {end.isoformat()}"
     return None
 
 

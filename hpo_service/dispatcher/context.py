@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher import confirming
+from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.fleet import Fleet
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.jobs import Jobs
 from hpo_service.dispatcher.leader import Leadership
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.dispatcher.sharing import Usages
 from hpo_service.executors.base import Executor
 from hpo_service.prices import Prices
 from trainer.failpoints import Commit, after_commit, before_commit
@@ -27,8 +29,10 @@ class Context:
     prices: Prices
     leadership: Leadership
     proposals: Proposals
+    clock: DatabaseClock
     inbox: Inbox = field(default_factory=Inbox)
     fleet: Fleet = field(default_factory=Fleet)
+    usages: Usages = field(default_factory=Usages)
     studies: dict[int, LiveStudy] | None = None
     jobs: Jobs = field(default_factory=dict)
     taken_over: bool = False  #: whether attempts of earlier dispatchers are accounted for

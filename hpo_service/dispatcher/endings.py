@@ -14,7 +14,7 @@ from trainer.spec import Outcome
 def enter(session: Session, study: LiveStudy, state: StudyState, message: str = "") -> None:
     """Move the study to `state`, with its event. Raises Conflict if the transition is illegal."""
     require_transition(study.name, study.state, state)
-    dispatch.set_state(session, study.id, state, message)
+    study.started_at = dispatch.set_state(session, study.id, state, message)
     payload = {"state": str(state), "message": message}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
     study.state, study.message = state, message

@@ -1,158 +1,152 @@
-"""Filling free slots: jobs, due attempts, then what the strategies propose."""
+"""Filling free slots: jobs, due attempts, then what the strategies propose; all of it in one transaction a turn."""
 
 import logging
+import time
+from dataclasses import dataclass, field
 
-from sqlalchemy.orm import Session
-
-from hpo_service.dispatcher import endings, jobs, placing
+from hpo_service.dispatcher import placing, reserving, sharing
 from hpo_service.dispatcher.context import Context
-from hpo_service.dispatcher.memory import LiveSlice, LiveStudy
-from hpo_service.domain import TERMINAL, StudyState, exhausted
-from hpo_service.repository import dispatch
+from hpo_service.dispatcher.handing_out import Plan, hand_out
+from hpo_service.dispatcher.memory import LiveStudy
+from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.strategies.base import Advance, Finished, Start
-from trainer.failpoints import Commit, Failpoint, reach
 
 log = logging.getLogger(__name__)
 
 _ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
 
 
+@dataclass(kw_only=True)
+class _Round:
+    """The studies that may get slots in this turn, how many each may have, and what is to be written."""
+
+    context: Context
+    studies: list[LiveStudy]
+    slots: dict[int, int] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
+
+
 def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
-    """Hand out what fits now."""
-    _place_jobs(context)
-    _place(context, studies)
+    """Hand out what fits now, and let what may come next be proposed."""
+    context.executor.demand([study.resolved.training.ranks for study in _by_priority(studies) if _works(study)])
+    placed = [study for study in _by_priority(studies) if _is_placed(study)]
+    context.proposals.retain([study.id for study in placed])
+    current = _Round(context=context, studies=placed)
+    _plan_jobs(current)
+    _plan_refusals(current)
+    current.slots = _slots(context, current.studies)
+    for study in current.studies:
+        _plan_study(current, study)
+    hand_out(context, current.plan)
+    for study in current.studies:
+        _request(current, study)
+    for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
+        del studies[study_id]
 
 
-def _place_jobs(context: Context) -> None:
+def _by_priority(studies: dict[int, LiveStudy]) -> list[LiveStudy]:
+    return sorted(studies.values(), key=lambda study: (-study.resolved.resources.priority, study.id))
+
+
+def _plan_jobs(current: _Round) -> None:
     """Oldest first, to any worker without one; they take no slot."""
-    for job in [job for job in context.jobs.values() if not job.running]:
-        work = job.next_attempt()
-        worker = context.executor.choose(work, prefetch=False)
-        if worker is None:
+    executor, taken = current.context.executor, set[str]()
+    for job in [job for job in current.context.jobs.values() if not job.running]:
+        worker = executor.choose(job.next_attempt(), prefetch=False)
+        if worker is None or worker in taken:
             return
-        with context.writing(Commit.JOB) as session:
-            jobs.begin(session, job, context.fleet.worker_ids[worker])
-        context.fleet.assign(work.token, worker)
-        context.executor.submit(work, worker)
+        taken.add(worker)
+        current.plan.jobs.append((job, worker))
 
 
-def _place(context: Context, studies: dict[int, LiveStudy]) -> None:
-    """Older studies first: fill the free slots with due attempts, then with proposals."""
-    context.executor.demand([study.resolved.training.ranks for study in studies.values() if _works(study)])
-    context.proposals.retain([study.id for study in studies.values() if _is_placed(study)])
-    for study in list(studies.values()):
-        if _is_placed(study):
-            _place_study(context, study)
-        if study.state in TERMINAL:
-            del studies[study.id]
-
-
-def _place_study(context: Context, study: LiveStudy) -> None:
-    ranks, most = study.resolved.training.ranks, context.executor.largest_group
-    if ranks > most:
-        with context.writing(Commit.CONCLUDE) as session:
-            endings.fail_study(
-                session,
-                study,
-                f"resources.gpus_per_trial is {ranks} and the {context.executor.name} executor has {most} device(s); "
-                "lower it, or give the dispatcher more (HPO_WORKERS)",
+def _plan_refusals(current: _Round) -> None:
+    """Studies that no worker here can ever run fail."""
+    executor = current.context.executor
+    for study in list(current.studies):
+        ranks, most = study.resolved.training.ranks, executor.largest_group
+        if ranks > most:
+            current.studies.remove(study)
+            current.plan.failures.append(
+                (
+                    study,
+                    f"resources.gpus_per_trial is {ranks} and the {executor.name} executor has {most} device(s); "
+                    "lower it, or give the dispatcher more (HPO_WORKERS)",
+                )
             )
-        return
-    for piece in study.waiting():
-        if _free(context, study):
-            _begin(context, study, piece)
+
+
+def _slots(context: Context, studies: list[LiveStudy]) -> dict[int, int]:
+    """How many slices each study may begin now, by its id."""
+    found: dict[int, int] = {}
+    now = time.monotonic()
+    context.usages.retain({study.id for study in studies})
+    for ranks in {study.resolved.training.ranks for study in studies}:
+        free = context.executor.free_slots(True, ranks)
+        if free:
+            group = [study for study in studies if study.resolved.training.ranks == ranks]
+            found |= sharing.allot([_want(context, study, now) for study in group], free)
+    return found
+
+
+def _want(context: Context, study: LiveStudy, now: float) -> sharing.Want:
+    running = study.running()
+    most = study.resolved.budget.max_parallel - len(running)
+    waiting = len(study.slices) - len(running)
+    most = min(most, waiting if study.idle else waiting + context.proposals.expected(study.id))
+    if study.deterministic:
+        most = min(most, context.executor.free_slots(False, study.resolved.training.ranks))
+    elapsed = sum(now - piece.begun_at for piece in running) * study.resolved.training.ranks
+    return sharing.Want(
+        study_id=study.id,
+        priority=study.resolved.resources.priority,
+        most=most,
+        used_seconds=context.usages.lately(study.id, study.spent.seconds, now) + elapsed,
+        running=len(running),
+        slice_seconds=reserving.mean_slice_seconds(study),
+    )
+
+
+def _plan_study(current: _Round, study: LiveStudy) -> None:
+    """Due attempts go before proposals."""
+    room = current.slots.get(study.id, 0)
+    due = study.waiting()[:room]
+    current.plan.due.extend((study, piece) for piece in due)
+    room -= len(due)
     try:
-        proposal = context.proposals.take(study.id)
+        proposals = current.context.proposals.take(study.id)
     except Exception as error:
         log.exception("study %s: no next step could be computed", study.name)
-        with context.writing(Commit.CONCLUDE) as session:
-            endings.fail_study(session, study, f"no next step could be computed: {error}")
+        current.plan.failures.append((study, f"no next step could be computed: {error}"))
         return
-    if proposal is not None and placing.still_valid(study, proposal):
-        _follow(context, study, proposal)
-    wants_more = study.state in _ACTIVE and not study.idle and not study.waiting()
-    if wants_more and _free(context, study) and _within_budget(context, study):
-        context.proposals.request(study, _slots(context, study))
+    for proposal in proposals:
+        if isinstance(proposal.step, Advance | Start):
+            if room > 0:
+                current.plan.proposals.append((study, proposal))
+                room -= 1
+        elif placing.still_valid(study, proposal):
+            if isinstance(proposal.step, Finished) and not study.slices:
+                current.plan.ends.append((study, proposal.step.reason))
+            else:
+                study.idle = True
+    current.slots[study.id] = room
 
 
-def _follow(context: Context, study: LiveStudy, proposal: placing.Proposal) -> None:
-    step = proposal.step
-    if isinstance(step, Advance | Start):
-        if _free(context, study):
-            _accept(context, study, proposal)
-    elif isinstance(step, Finished) and not study.slices:
-        with context.writing(Commit.CONCLUDE) as session:
-            endings.complete(session, study, step.reason)
-    else:
-        study.idle = True
+def _request(current: _Round, study: LiveStudy) -> None:
+    """Let the next steps be computed, as many as there is room for."""
+    room = current.slots.get(study.id, 0)
+    if room <= 0 or study.idle or study.state not in _ACTIVE or study.waiting():
+        return
+    most = 1 if study.deterministic else room
+    current.context.proposals.request(study, _view_slots(current.context, study), most)
 
 
-def _free(context: Context, study: LiveStudy) -> bool:
-    """Whether the study may get another slot now."""
-    if len(study.running()) >= study.resolved.budget.max_parallel:
-        return False
-    free = context.executor.free_slots(not study.deterministic, study.resolved.training.ranks)
-    return free > context.proposals.pending_of_others(study.id)
-
-
-def _slots(context: Context, study: LiveStudy) -> int:
+def _view_slots(context: Context, study: LiveStudy) -> int:
     """How many slices the study may have running; of a deterministic study it depends on the spec alone."""
     most = study.resolved.budget.max_parallel
     if study.deterministic:
         return most
     running = len(study.running())
     return max(1, min(most, running + context.executor.free_slots(False, study.resolved.training.ranks)))
-
-
-def _within_budget(context: Context, study: LiveStudy) -> bool:
-    """Whether more may be dispatched; the study stops once its budget is spent."""
-    limits = study.resolved.limits()
-    now = None
-    if limits.deadline is not None:
-        with context.sessions() as session:
-            now = dispatch.database_now(session)
-    reason = exhausted(limits, study.spent, now)
-    if reason is None:
-        return True
-    with context.writing(Commit.CONCLUDE) as session:
-        if study.state is StudyState.QUEUED:
-            endings.complete(session, study, reason)
-        else:
-            endings.enter(session, study, StudyState.STOPPING, reason)
-            endings.conclude(session, study)
-    return False
-
-
-def _accept(context: Context, study: LiveStudy, proposal: placing.Proposal) -> None:
-    step = proposal.step
-    assert isinstance(step, Advance | Start)
-    with context.writing(Commit.ACCEPT) as session:
-        piece = placing.accept(session, study, proposal)
-        placement = _begin_in(context, session, study, piece, step)
-    _submit(context, placement)
-
-
-def _begin(context: Context, study: LiveStudy, piece: LiveSlice) -> None:
-    with context.writing(Commit.RETRY) as session:
-        placement = _begin_in(context, session, study, piece, None)
-    _submit(context, placement)
-
-
-def _begin_in(
-    context: Context, session: Session, study: LiveStudy, piece: LiveSlice, decision: Advance | Start | None
-) -> placing.Placement:
-    executor = context.executor
-    worker = executor.choose(placing.describe(session, study, piece), prefetch=not study.deterministic)
-    if worker is None:
-        raise RuntimeError(f"{executor.name} had a free slot and then none for slice {piece.id}")
-    worker_id = context.fleet.worker_ids[worker]
-    return placing.begin(session, study, piece, worker=worker, worker_id=worker_id, decision=decision)
-
-
-def _submit(context: Context, placement: placing.Placement) -> None:
-    context.fleet.assign(placement.work.token, placement.worker)
-    context.executor.submit(placement.work, placement.worker)
-    reach(Failpoint.SUBMIT_AFTER)
 
 
 def _is_placed(study: LiveStudy) -> bool:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 def fulfil(session: Session, study: LiveStudy, intent: Intent) -> bool:
     """Apply one intent inside the dispatcher's transaction. False if it is refused."""
     kind = IntentKind(intent.kind)
+    study.news()
     try:
         _ACTIONS[kind](session, study, dict(intent.payload))
     except HpoError as error:

@@ -8,7 +8,8 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import filling, hearing, taking_over
+from hpo_service.dispatcher import capping, filling, hearing, taking_over
+from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.leader import Leadership
 from hpo_service.dispatcher.memory import LiveStudy
@@ -53,6 +54,7 @@ class Dispatcher:
             proposals=Proposals(wake=executor.wake),
         )
         self._retention = retention
+            clock=DatabaseClock(sessions),
         self._tidying = Tidying(open_store(snapshots), self._snapshot_needs, retention.max_bytes)
         self._intents_at = float("-inf")
 
@@ -86,6 +88,7 @@ class Dispatcher:
             if not context.draining:
                 filling.fill(context, studies)
         except BaseException:
+            capping.stop_at_caps(context, studies)
             # Memory may be ahead of the database: it is read again before the next decision.
             context.studies = None
             raise
@@ -123,13 +126,10 @@ class Dispatcher:
             hearing.note_progress(session, studies, context.inbox)
         context.fleet.worker_ids |= registered
         context.fleet.forget(ended.tokens, context.inbox.gone)
-        news = intents or context.inbox.has_news()
+        context.executor.taken(ended.tokens)
+        self._tell_proposals(studies)
         context.inbox.clear()
         self._tidy(ended, deleted)
-        if news:
-            context.proposals.outdate()
-            for study in studies.values():
-                study.idle = False
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
             del studies[study_id]
 
@@ -139,6 +139,16 @@ class Dispatcher:
                 self._tidying.rung_reached(result.snapshot)
         for study_id in deleted:
             self._tidying.study_deleted(study_id)
+
+    def _tell_proposals(self, studies: dict[int, LiveStudy]) -> None:
+        """Results and intents are news for their study; workers and jobs for all."""
+        inbox = self.context.inbox
+        for study in studies.values():
+            if inbox.ready or inbox.gone or inbox.job_results:
+                study.news()
+            if study.heard:
+                study.heard = False
+                self.context.proposals.outdate(study.id)
 
     def _snapshot_needs(self) -> dict[int, StudyNeeds]:
         """Called on the thread that tidies."""
@@ -154,10 +164,10 @@ class Dispatcher:
             return bool(dispatch.open_intents(session))
 
     def _stop_unwanted(self, studies: dict[int, LiveStudy]) -> None:
-        """Ask, once, for the end of slices whose study is pausing or cancelling, or of all when draining."""
+        """Ask, once, for the end of slices whose study is pausing, cancelling or at a cap, or of all when draining."""
         context = self.context
         for study in studies.values():
-            if study.state in _STOP_SLICES or context.draining:
+            if study.state in _STOP_SLICES or study.capped or context.draining:
                 for piece in study.running():
                     if not piece.stop_sent:
                         piece.stop_sent = True

@@ -1,7 +1,9 @@
 """What the dispatcher keeps in memory: a cache of live studies, thrown away and read again after any failed commit."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -16,7 +18,7 @@ from hpo_service.repository import attempts, dispatch, jobs
 from hpo_service.search_space import SearchSpace
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies import build
-from hpo_service.strategies.base import Run, Strategy, StudyView, TrialStanding, TrialView
+from hpo_service.strategies.base import Advance, Roster, Run, Start, Strategy, StudyView, TrialStanding, TrialView
 from hpo_service.tables import DEFAULT_PROJECT_ID, Project, Slice, Study
 from trainer.spec import Outcome, Parameters
 
@@ -36,6 +38,10 @@ class LiveSlice:
     failures: int
     running: bool
     stop_sent: bool = False
+    decision: Advance | Start | None = None  #: what it follows from, until its first attempt begins
+    decision_number: int = 0  #: of that decision, from 1
+    predicted_seconds: float | None = None  #: device seconds of an attempt, as was expected when the slice was placed
+    begun_at: float = field(default_factory=time.monotonic)  #: the current attempt, by this process's clock
 
     @property
     def token(self) -> tuple[int, int]:
@@ -58,6 +64,8 @@ class LiveStudy:
     spent: Spent
     storage: StudyStorage
     optuna_study_id: int | None
+    started_at: datetime | None = None  #: when it first ran, by the database's clock
+    capped: bool = False  #: a cap is reached, so that its slices are asked to stop
     child_id: int | None = None  #: the study that confirms this one, whose search has ended
     search_ended: str | None = None  #: why, in the transaction in which it ends; the confirmation begins with it
     memory: dict[str, Any] = field(default_factory=dict)
@@ -66,8 +74,10 @@ class LiveStudy:
     awaits_check: bool = False  #: nothing is placed before the data check has ended
     slices: dict[int, LiveSlice] = field(default_factory=dict)
     noted: tuple[object, ...] = ()  #: what the note in optuna-dashboard was last written for
+    noted_at: float = float("-inf")  #: when the best was last looked for, by this process's clock
     idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
-    _views: dict[int, TrialView] = field(default_factory=dict)
+    heard: bool = False  #: something became known since its proposals were last told that they are outdated
+    _roster: Roster | None = None
     _ladders: dict[float, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -78,7 +88,7 @@ class LiveStudy:
         self.resolved = resolved
         self.space: SearchSpace = resolved.search_space()
         self.strategy: Strategy = build(resolved)
-        self._views.clear()
+        self._roster = None
         self._ladders.clear()
 
     @property
@@ -107,17 +117,34 @@ class LiveStudy:
 
     def view(self, slots: int = 1) -> StudyView:
         """What the strategy sees. Immutable, so that a proposal may read it on another thread."""
-        rungs = {piece.trial_number: piece.until_examples for piece in self.running()}
         return StudyView(
             seed=self.resolved.search.seed,
             decision_number=self.decision_number,
             max_trials=self.resolved.budget.max_trials,
-            trials=tuple(self._trial_view(trial, rungs.get(trial.number)) for trial in self.trials()),
+            trials=self.roster(),
             ladder=self.resolved.ladder,
             slots=slots,
             memory=self.memory,
             objectives=self.resolved.search.objectives,
         )
+
+    def roster(self) -> Roster:
+        """All trials as the strategy sees them; only what changed since the last call is looked at again."""
+        changed = self.storage.take_changed()
+        if self._roster is not None and not changed:
+            return self._roster
+        rungs = {piece.trial_number: piece.until_examples for piece in self.running()}
+        trials = self.trials()
+        if self._roster is None:
+            self._roster = Roster.of(self._trial_view(trial, rungs.get(trial.number)) for trial in trials)
+        else:
+            numbers = {self.storage.get_trial_number_from_id(trial_id) for trial_id in changed}
+            self._roster = self._roster.changed(self._trial_view(trials[one], rungs.get(one)) for one in numbers)
+        return self._roster
+
+    def news(self) -> None:
+        """Something became known: what the strategy said before, it may say differently now."""
+        self.idle, self.heard = False, True
 
     def values(self, trial_number: int, loss: float) -> list[float]:
         """What Optuna is told of a trial: its loss, then its value of every other objective."""
@@ -125,10 +152,7 @@ class LiveStudy:
         return objective_values(self.resolved.search.objectives, loss, measures)
 
     def _trial_view(self, trial: FrozenTrial, running_to: int | None) -> TrialView:
-        known = self._views.get(trial.number)
-        if known is not None:
-            return known
-        view = TrialView(
+        return TrialView(
             number=trial.number,
             standing=_standing(trial),
             sampled=_sampled(trial),
@@ -143,9 +167,6 @@ class LiveStudy:
             measures=measured(trial.user_attrs),
             run=_run(trial),
         )
-        if trial.state.is_finished():
-            self._views[trial.number] = view
-        return view
 
     def _cost_per_example(self, attrs: Mapping[str, Any]) -> float | None:
         """Measured in seconds; in a deterministic study predicted in FLOPs, which no clock and no kill can change."""
@@ -226,6 +247,7 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         spent=dispatch.spent(session, row.id),
         storage=StudyStorage.load(connection, study_ids),
         optuna_study_id=row.optuna_study_id,
+        started_at=row.started_at,
         child_id=dispatch.confirmation_of(session, row.id),
         memory=dict(row.memory),
         fold_losses=attempts.fold_losses(session, row.project_id, row.id),

@@ -1,5 +1,6 @@
 """The note on a study's page in optuna-dashboard: what is best, what paused trials are, where more is told."""
 
+import time
 from urllib.parse import quote
 
 import optuna
@@ -30,12 +31,22 @@ _PAGES = (
     ("pareto", "trials that no other one beats in all objectives, paused ones too"),
     ("trials", "all trials with their losses and costs"),
 )
+#: From so many trials on, looking for the best at every result would take longer than all else.
+_MANY_TRIALS = 500
+_PAUSE_SECONDS = 2.0
 
 
 def refresh(study: LiveStudy) -> None:
-    """Write the note anew if the study's state, its best trial or its space changed since the last one."""
+    """Write the note anew if the study's state, its best trial or its space changed since the last one.
+
+    Of a study with many trials the best is looked for every few seconds, and whenever its state changes.
+    """
     if study.optuna_study_id is None:
         return
+    same = study.noted[:2] == (study.state, study.message) and len(study.trials()) >= _MANY_TRIALS
+    if same and time.monotonic() < study.noted_at + _PAUSE_SECONDS:
+        return
+    study.noted_at = time.monotonic()
     best = best_trial([TrialFacts(trial) for trial in study.trials()])
     leader = None if best is None else (best.trial_number, best.loss, best.provisional)
     plan = study.resolved.confirmation

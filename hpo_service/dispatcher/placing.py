@@ -1,7 +1,7 @@
-"""From a free slot to a running slice: propose off the loop, accept on it in one transaction."""
+"""A proposal becomes a slice, a slice an attempt on a worker: what is written of it, and what the worker is told."""
 
-import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,59 +9,29 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings
-from hpo_service.dispatcher.memory import RUNNING, LiveSlice, LiveStudy, open_slice
+from hpo_service.dispatcher.memory import RUNNING, LiveSlice, LiveStudy
+from hpo_service.dispatcher.proposing import Proposal
 from hpo_service.domain import StudyState
 from hpo_service.intents import EventKind
 from hpo_service.repository import dispatch
-from hpo_service.samplers import propose_assignment
-from hpo_service.search_space import Assignment, SearchSpace
-from hpo_service.spec import ResolvedStudy
-from hpo_service.strategies.base import Advance, Start, Step, Strategy, StudyView
-from hpo_service.strategies.scalarization import Scalarization
+from hpo_service.search_space import Assignment
+from hpo_service.strategies.base import Advance, Start
 from trainer.spec import Parameters, Slice, SnapshotRef
 
-log = logging.getLogger(__name__)
+Row = dict[str, Any]
+"""Columns by name."""
 
 #: So many snapshots, newest first, are offered to a worker; the first that verifies is taken.
 _OFFERED_SNAPSHOTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """A strategy's step for one state of a study, with the assignment if it starts a trial."""
-
-    decision_number: int
-    step: Step
-    assignment: Assignment | None = None
-    resampled: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Placement:
-    """A committed attempt, to be handed to `worker`."""
+    """An attempt that is to be handed to `worker` once `attempt`, its row, is committed."""
 
     work: Slice
     worker: str
-
-
-def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
-    """Pure and possibly slow: runs on a thread of its own."""
-    together = Scalarization(view) if len(view.objectives) > 1 else None
-    step = strategy.propose(view) if together is None else _proposed_together(strategy, resolved, together)
-    if not isinstance(step, Start):
-        return Proposal(decision_number=view.decision_number, step=step)
-    if step.assignment is not None:
-        return Proposal(decision_number=view.decision_number, step=step, assignment=step.assignment)
-    fixed: Mapping[str, Any] = {} if step.trial_number is None else view.trials[step.trial_number].sampled
-    seen = view if together is None else together.curves()
-    assignment, resampled = propose_assignment(space, seen, resolved.search.sampler, fixed)
-    return Proposal(decision_number=view.decision_number, step=step, assignment=assignment, resampled=resampled)
-
-
-def _proposed_together(strategy: Strategy, resolved: ResolvedStudy, together: Scalarization) -> Step:
-    """With several objectives: freeze-thaw models their curves, the other strategies rank trials."""
-    models_curves = resolved.search.strategy == "freeze_thaw"
-    return together.told(strategy.propose(together.curves() if models_curves else together.ranks()))
+    attempt: Row
 
 
 def still_valid(study: LiveStudy, proposal: Proposal) -> bool:
@@ -82,46 +52,97 @@ def still_valid(study: LiveStudy, proposal: Proposal) -> bool:
     return True
 
 
-def accept(session: Session, study: LiveStudy, proposal: Proposal) -> LiveSlice:
-    """Write the trial (if new), the slice and the decision. The attempt follows with `begin`."""
+def target(study: LiveStudy, proposal: Proposal) -> tuple[int | None, int]:
+    """The trial that the proposal is about (None: a new one) and the rung that it is taken to."""
+    step = proposal.step
+    if isinstance(step, Advance):
+        return step.trial_number, step.until_examples
+    assert isinstance(step, Start)
+    assert proposal.assignment is not None
+    return step.trial_number, study.resolved.trial_rungs(proposal.assignment.parameters)[0]
+
+
+def accept(session: Session, study: LiveStudy, proposal: Proposal, slice_id: int) -> tuple[LiveSlice, Row]:
+    """Write the trial (if new) and the decision. The slice's row is for the caller to write, once `begin` completed it.
+
+    `note_decision_number` has to follow, too.
+    """
     step = proposal.step
     assert isinstance(step, Advance | Start)
     if study.state is StudyState.QUEUED:
         endings.enter(session, study, StudyState.RUNNING)
+    known, until = target(study, proposal)
     if isinstance(step, Start):
         assert proposal.assignment is not None
-        number = _start_trial(study, step, proposal.assignment)
-        until = study.resolved.trial_rungs(proposal.assignment.parameters)[0]
-    else:
-        number, until = step.trial_number, step.until_examples
+        known = _start_trial(study, step, proposal.assignment)
+    assert known is not None
+    number = known
     study.decision_number += 1
-    changed: dict[str, Any] = {"decision_number": study.decision_number}
     if step.memory is not None:
-        study.memory = changed["memory"] = dict(step.memory)
-    dispatch.update_study(session, study.id, **changed)
-    row = dispatch.add_slice(session, study.project_id, study.id, study.trials()[number]._trial_id, number, until)
-    piece = open_slice(row)
-    study.slices[piece.id] = piece
-    return piece
+        study.memory = dict(step.memory)
+        dispatch.update_study(session, study.id, memory=study.memory)
+    trial_id = study.trials()[number]._trial_id
+    row: Row = {
+        "id": slice_id,
+        "project_id": study.project_id,
+        "study_id": study.id,
+        "optuna_trial_id": trial_id,
+        "trial_number": number,
+        "until_examples": until,
+        "state": "waiting",
+        "attempt": 0,
+    }
+    piece = study.slices[slice_id] = LiveSlice(
+        id=slice_id,
+        trial_number=number,
+        optuna_trial_id=trial_id,
+        until_examples=until,
+        attempt=0,
+        failures=0,
+        running=False,
+        decision=step,
+        decision_number=study.decision_number,
+    )
+    return piece, row
+
+
+def note_decision_number(session: Session, study: LiveStudy) -> None:
+    """Write how many decisions were accepted."""
+    dispatch.update_study(session, study.id, decision_number=study.decision_number)
 
 
 def begin(
     session: Session,
     study: LiveStudy,
     piece: LiveSlice,
+    work: Slice,
     *,
     worker: str,
     worker_id: int,
-    decision: Advance | Start | None,
+    row: Row | None = None,
 ) -> Placement:
-    """Write the next attempt of a waiting slice on `worker`, with the decision that it follows from if it is fresh."""
+    """Write the next attempt of a waiting slice on `worker`, with the decision that it follows from if it is the first.
+
+    `work` is what `describe` says of it, `row` the slice's if it is not in the database yet. The attempt's row is for
+    the caller to write.
+    """
     if piece.running:
         raise RuntimeError(f"slice {piece.id} is running already under attempt {piece.attempt}")
+    decision, piece.decision = piece.decision, None
     piece.attempt += 1
-    piece.running = True
-    dispatch.start_attempt(session, study.project_id, piece.id, piece.attempt, worker_id)
+    piece.running, piece.begun_at = True, time.monotonic()
+    if row is None:
+        dispatch.set_current_attempt(session, piece.id, piece.attempt)
+    else:
+        row |= {"state": "running", "attempt": piece.attempt}
+    attempt: Row = {
+        "project_id": study.project_id,
+        "slice_id": piece.id,
+        "attempt": piece.attempt,
+        "worker_id": worker_id,
+        "predicted_seconds": piece.predicted_seconds,
+    }
     study.storage.set_trial_user_attr(piece.optuna_trial_id, "hpo_state", RUNNING)
-    work = describe(session, study, piece)
     payload = {
         "slice_id": piece.id,
         "attempt": piece.attempt,
@@ -131,22 +152,22 @@ def begin(
         "worker": worker,
     }
     if decision is not None:
-        payload |= {"decision_number": study.decision_number, "numbers": dict(decision.numbers)}
+        payload |= {"decision_number": piece.decision_number, "numbers": dict(decision.numbers)}
     dispatch.add_event(session, study.project_id, study.id, EventKind.SLICE_STARTED, payload, piece.trial_number)
-    return Placement(work=work, worker=worker)
+    return Placement(work=work, worker=worker, attempt=attempt)
 
 
-def describe(session: Session, study: LiveStudy, piece: LiveSlice) -> Slice:
-    """The slice as a worker gets it, for the slice's current attempt."""
+def describe(study: LiveStudy, piece: LiveSlice, snapshots: Sequence[dict[str, Any]]) -> Slice:
+    """The slice as a worker gets it, for the attempt after the current one. `snapshots`: the trial's, newest first."""
     attrs = study.trials()[piece.trial_number].user_attrs
-    known = dispatch.trial_snapshots(session, study.id, piece.trial_number)[:_OFFERED_SNAPSHOTS]
+    attempt = piece.attempt + 1
     return Slice(
         slice_id=piece.id,
-        attempt=max(1, piece.attempt),
+        attempt=attempt,
         trial=study.resolved.trial_spec(Parameters.model_validate(attrs["parameters"]), attrs.get("seed")),
         until_examples=piece.until_examples,
-        snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{max(1, piece.attempt)}",
-        snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in known),
+        snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{attempt}",
+        snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in snapshots[:_OFFERED_SNAPSHOTS]),
     )
 
 

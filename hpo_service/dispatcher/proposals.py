@@ -1,58 +1,65 @@
-"""Proposals in progress: at most one a study, computed off the loop."""
+"""Proposals in progress, computed off the loop: a thread a study, so that no study waits for another."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from hpo_service.dispatcher.memory import LiveStudy
-from hpo_service.dispatcher.placing import Proposal, propose
-from hpo_service.strategies.base import Finished, Wait
+from hpo_service.dispatcher.proposing import Proposal, propose_some
+from hpo_service.strategies.base import Advance, Start
+
+_THREADS = 32
 
 
 class Proposals:
-    """A thread that computes them and the futures of each study. `wake` is called when one is ready."""
+    """Threads that compute them and the future of each study. `wake` is called when one is ready."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="proposals")
-        self._futures: dict[int, Future[Proposal]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="proposals")
+        self._futures: dict[int, Future[list[Proposal]]] = {}
         self._outdated: set[int] = set()
+        self._yields: dict[int, int] = {}
 
-    def request(self, study: LiveStudy, slots: int) -> None:
-        """Start computing the study's next step from what is committed now, unless one is being computed."""
+    def request(self, study: LiveStudy, slots: int, most: int) -> None:
+        """Start computing up to `most` next steps from what is committed now, unless some are being computed."""
         if study.id in self._futures:
             return
         view = study.view(slots)
-        future = self._pool.submit(propose, study.strategy, study.space, study.resolved, view)
+        future = self._pool.submit(propose_some, study.strategy, study.space, study.resolved, view, most)
         future.add_done_callback(lambda _: self._wake())
         self._futures[study.id] = future
 
-    def take(self, study_id: int) -> Proposal | None:
-        """The study's proposal if it is ready; it is handed out once. Raises what computing it raised.
+    def take(self, study_id: int) -> list[Proposal]:
+        """The study's proposals if they are ready; they are handed out once. Raises what computing them raised.
 
-        None, too, if it says to do nothing, and was computed before the last news.
+        A step that says to do nothing is left out if it was computed before the last news.
         """
         future = self._futures.get(study_id)
         if future is None or not future.done():
-            return None
+            return []
         del self._futures[study_id]
         outdated = study_id in self._outdated
         self._outdated.discard(study_id)
-        proposal = future.result()
-        return None if outdated and isinstance(proposal.step, Wait | Finished) else proposal
+        proposals = future.result()
+        self._yields[study_id] = len(proposals)
+        return [one for one in proposals if not outdated or isinstance(one.step, Advance | Start)]
 
-    def outdate(self) -> None:
-        """There is news: what is being computed does not know of it."""
-        self._outdated |= self._futures.keys()
+    def expected(self, study_id: int) -> int:
+        """How many slots the study's next proposals will want: up to twice as many as the last ones."""
+        return max(1, 2 * self._yields.get(study_id, 0))
+
+    def outdate(self, study_id: int) -> None:
+        """There is news of the study: what is being computed does not know of it."""
+        if study_id in self._futures:
+            self._outdated.add(study_id)
 
     def retain(self, study_ids: Collection[int]) -> None:
         """Forget the proposals of all other studies: they end, and nobody will ask."""
         for study_id in self._futures.keys() - set(study_ids):
             self._futures.pop(study_id).cancel()
             self._outdated.discard(study_id)
-
-    def pending_of_others(self, study_id: int) -> int:
-        """Slots that proposals of other studies will want."""
-        return sum(other != study_id for other in self._futures)
+        for study_id in self._yields.keys() - set(study_ids):
+            del self._yields[study_id]
 
     def clear(self) -> None:
         """Forget all: the memory they were computed from is gone."""
@@ -62,5 +69,5 @@ class Proposals:
         self._outdated.clear()
 
     def close(self) -> None:
-        """End the thread without waiting for what it computes."""
+        """End the threads without waiting for what they compute."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -39,6 +39,7 @@ def settle(session: Session, study: LiveStudy, result: SliceResult, *, prices: P
     if not dispatch.end_attempt(session, result, cost, state=next_state, failed=failed):
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
+    study.news()
     piece.running, piece.stop_sent = False, False
     piece.failures += int(failed)
     if next_state != "waiting":

@@ -17,7 +17,21 @@ from hpo_service.optuna_storage.load import StudyFacts
 
 
 class Memory(InMemoryStorage):
-    """An InMemoryStorage that is told ids and times, and takes over studies that exist already."""
+    """An InMemoryStorage that is told ids and times, takes over studies that exist, and notes which trials change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed: set[int] = set()
+
+    def take_changed(self) -> set[int]:
+        """Ids of the trials that were made or changed since the last call."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        return changed
+
+    def _set_trial(self, trial_id: int, trial: FrozenTrial) -> None:
+        super()._set_trial(trial_id, trial)
+        self._changed.add(trial_id)
 
     def _add_study(self, study_id: int, directions: Sequence[StudyDirection], name: str | None) -> str:
         if name is None:
@@ -55,6 +69,7 @@ class Memory(InMemoryStorage):
         trial.datetime_complete = trial.datetime_complete and to_local(trial.datetime_complete)
         trial.user_attrs, trial.system_attrs = plain(trial.user_attrs), plain(trial.system_attrs)
         self._studies[study_id].param_distribution.update(trial.distributions)
+        self._changed.add(trial_id)
         return trial
 
     def _stamp(self, trial: FrozenTrial, now: datetime) -> None:

@@ -63,14 +63,17 @@ def finish_intent(session: Session, intent_id: int, error: str | None) -> None:
     session.execute(update(Intent).where(Intent.id == intent_id).values(done_at=func.clock_timestamp(), error=error))
 
 
-def set_state(session: Session, study_id: int, state: StudyState, message: str) -> None:
-    """Write a study's state; the caller has checked the transition."""
+def set_state(session: Session, study_id: int, state: StudyState, message: str) -> datetime | None:
+    """Write a study's state; the caller has checked the transition. Answers when the study first ran."""
     values: dict[str, Any] = {"state": str(state), "message": message}
     if state is StudyState.RUNNING:
         values["started_at"] = func.coalesce(Study.started_at, func.clock_timestamp())
     if state in TERMINAL:
         values["finished_at"] = func.clock_timestamp()
-    session.execute(update(Study).where(Study.id == study_id).values(**values))
+    started_at: datetime | None = session.execute(
+        update(Study).where(Study.id == study_id).values(**values).returning(Study.started_at)
+    ).scalar_one()
+    return started_at
 
 
 def update_study(session: Session, study_id: int, **values: object) -> None:
@@ -91,43 +94,13 @@ def open_slices(session: Session, study_ids: Sequence[int]) -> Sequence[Slice]:
     return session.scalars(query.order_by(Slice.id)).all()
 
 
-def trial_snapshots(session: Session, study_id: int, trial_number: int) -> list[dict[str, Any]]:
-    """Every snapshot known of a trial, newest first: those inside an open slice before those of the rungs below."""
-    query = (
-        select(Slice.snapshots)
-        .where(Slice.study_id == study_id, Slice.trial_number == trial_number)
-        .order_by(Slice.until_examples.desc())
-    )
-    return [snapshot for snapshots in session.scalars(query) for snapshot in snapshots]
-
-
 def slice_snapshots(session: Session, slice_id: int) -> list[dict[str, Any]]:
     """Snapshots of one slice, newest first."""
     return list(session.scalars(select(Slice.snapshots).where(Slice.id == slice_id)).one())
 
 
-def add_slice(
-    session: Session, project_id: int, study_id: int, optuna_trial_id: int, trial_number: int, until_examples: int
-) -> Slice:
-    """Write a slice that waits for its first attempt."""
-    row = Slice(
-        project_id=project_id,
-        study_id=study_id,
-        optuna_trial_id=optuna_trial_id,
-        trial_number=trial_number,
-        until_examples=until_examples,
-        state="waiting",
-        attempt=0,
-        failures=0,
-    )
-    session.add(row)
-    session.flush()
-    return row
-
-
-def start_attempt(session: Session, project_id: int, slice_id: int, attempt: int, worker_id: int) -> None:
-    """Write the attempt and make it the slice's current one."""
-    session.add(Attempt(project_id=project_id, slice_id=slice_id, attempt=attempt, worker_id=worker_id))
+def set_current_attempt(session: Session, slice_id: int, attempt: int) -> None:
+    """The slice runs under this attempt from now on."""
     session.execute(update(Slice).where(Slice.id == slice_id).values(state="running", attempt=attempt, progress={}))
 
 

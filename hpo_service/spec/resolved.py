@@ -77,6 +77,7 @@ class ResolvedStudy(Frozen):
             max_examples=budget.max_examples,
             max_gpu_hours=budget.max_gpu_hours,
             max_cost_usd=budget.max_cost_usd,
+            max_wall_hours=budget.max_wall_hours,
             deadline=budget.deadline,
         )
 

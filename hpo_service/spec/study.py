@@ -85,7 +85,8 @@ class SearchSettings(_Section):
 
 
 class BudgetSettings(_Section):
-    """When to stop. Every cap is hard; running slices finish."""
+    """When to stop. Every cap is hard: a slice is begun only if what it is expected to take still fits, and one that
+    takes longer is stopped at the cap, with a snapshot."""
 
     max_trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 24
     """Trials to start, baseline and enqueued ones included."""
@@ -97,6 +98,8 @@ class BudgetSettings(_Section):
     """Hours of occupied workers times their GPUs."""
     max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Money, at the service's price for a GPU-hour."""
+    max_wall_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours on the clock since the study began to run, pauses included."""
     deadline: AwareDatetime | None = None
     """A point in time with its zone, such as 2030-01-01T00:00:00Z."""
 
@@ -125,6 +128,9 @@ class Resources(_Section):
     """GPUs that one trial is trained on; above 1 the base model is sharded over them (ZeRO-3)."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """How often a slice is tried when workers are lost or the infrastructure fails."""
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    """Free slots go to the study with the highest priority that can use them; running slices of others give way at
+    their next rung, with nothing lost. Studies of one priority share what is left by the GPU time they used lately."""
 
 
 class StudySpec(_Section):
@@ -176,7 +182,8 @@ def require_consistent(spec: StudySpec) -> None:
 
 
 def _timed(spec: StudySpec) -> list[Problem]:
-    timed = [key for key in ("max_gpu_hours", "max_cost_usd", "deadline") if getattr(spec.budget, key) is not None]
+    clocked = ("max_gpu_hours", "max_cost_usd", "max_wall_hours", "deadline")
+    timed = [key for key in clocked if getattr(spec.budget, key) is not None]
     return [
         Problem(
             detail=f"search.deterministic does not go with budget.{key}, which depends on the clock; "

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hpo_service.dispatcher.placing import Proposal
 from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.dispatcher.proposing import Proposal
 from hpo_service.search_space import SearchSpace
 from hpo_service.strategies.base import Advance, Judgement, Step, StudyView, Wait
 from tests.searching import resolved, view
@@ -42,8 +42,8 @@ class Study:
         return view()
 
 
-def taken(proposals: Proposals) -> Proposal | None:
-    """The proposal once it is computed."""
+def taken(proposals: Proposals) -> list[Proposal]:
+    """The proposals once they are computed."""
     deadline = time.monotonic() + 10
     while not next(iter(proposals._futures.values())).done():
         assert time.monotonic() < deadline
@@ -60,23 +60,38 @@ ADVANCE = Advance(trial_number=0, until_examples=10, reason="next")
 def test_doing_nothing_is_obeyed_only_by_who_knew_everything(answer: Step, news: bool, kept: bool) -> None:
     proposals, strategy = Proposals(wake=lambda: None), Slow(answer)
     study: Any = Study(strategy)
-    proposals.request(study, 1)
+    proposals.request(study, 1, 1)
     if news:
-        proposals.outdate()
+        proposals.outdate(study.id)
     strategy.go.set()
-    proposal = taken(proposals)
-    assert (proposal is not None) == kept
-    proposals.request(study, 1)
-    assert taken(proposals) is not None
+    assert bool(taken(proposals)) == kept
+    proposals.request(study, 1, 1)
+    assert len(taken(proposals)) == 1
     proposals.close()
 
 
-def test_a_study_that_ends_gives_its_slot_back() -> None:
+def test_a_study_that_ends_is_forgotten() -> None:
     proposals, strategy = Proposals(wake=lambda: None), Slow(Wait())
     study: Any = Study(strategy)
-    proposals.request(study, 1)
-    assert proposals.pending_of_others(2) == 1
+    proposals.request(study, 1, 1)
     proposals.retain([2])
-    assert proposals.pending_of_others(2) == 0
     strategy.go.set()
+    assert proposals.take(study.id) == []
+    proposals.close()
+
+
+def test_a_slow_study_delays_no_other() -> None:
+    proposals, slow, quick = Proposals(wake=lambda: None), Slow(Wait()), Slow(ADVANCE)
+    first, second = Study(slow), Study(quick)
+    second.id = 2
+    quick.go.set()
+    for study in (first, second):
+        asked: Any = study
+        proposals.request(asked, 1, 1)
+    deadline = time.monotonic() + 10
+    while not (found := proposals.take(2)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert [one.step for one in found] == [ADVANCE]
+    assert proposals.take(1) == []
+    slow.go.set()
     proposals.close()
