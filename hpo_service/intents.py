@@ -37,3 +37,4 @@ class EventKind(StrEnum):
     TRIAL_NOTICE = "trial.notice"  #: something worth knowing of a slice [`kind`, `step`, `values`, `message`]
     DATA_CHECKED = "data.checked"  #: before the first slice [`job`, `verdict`, `findings` that warn or fail]
     WORKER_LOST = "worker.lost"  #: [`worker`, `message`]
+    WORKER_REFUSED = "worker.refused"  #: of the service: does not see the snapshot store [`worker`, `node`, `message`]

@@ -36,6 +36,7 @@ def run_dispatcher(settings: Settings) -> None:
             session_factory(engine),
             executor,
             snapshots=settings.snapshots_location(),
+            must_see_store=True,
             prices=load_prices(settings),
             retention=Retention(keep_best=settings.snapshot_keep_best, max_bytes=settings.snapshot_max_bytes),
         ).run(stop)

@@ -1,5 +1,6 @@
 """Everything that waits in the inbox, and every open intent, in one transaction."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,8 +20,10 @@ from trainer.spec import Progress, SliceResult
 Studies = dict[int, LiveStudy]
 
 
-def register_workers(session: Session, inbox: Inbox, fleet: Fleet, *, executor: str, epoch: int) -> dict[str, int]:
-    """Write the workers that became ready; their row ids by name."""
+def register_workers(
+    session: Session, inbox: Inbox, fleet: Fleet, *, executor: str, epoch: int, refused: Collection[str] = ()
+) -> dict[str, int]:
+    """Write the workers that became ready, except the `refused`; their row ids by name."""
     return {
         event.worker: dispatch.add_worker(
             session,
@@ -31,7 +34,7 @@ def register_workers(session: Session, inbox: Inbox, fleet: Fleet, *, executor: 
             epoch=epoch,
         )
         for event in inbox.ready
-        if event.worker not in fleet.worker_ids
+        if event.worker not in fleet.worker_ids and event.worker not in refused
     }
 
 

@@ -14,6 +14,7 @@ from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.leader import Leadership
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.dispatcher.proving import StoreProof
 from hpo_service.dispatcher.retention import Retention, StudyNeeds, read_needs
 from hpo_service.dispatcher.tidying import Tidying
 from hpo_service.domain import TERMINAL, StudyState
@@ -43,6 +44,7 @@ class Dispatcher:
         executor: Executor,
         *,
         snapshots: str | Path,
+        must_see_store: bool = False,
         prices: Prices | None = None,
         retention: Retention = Retention(),
     ) -> None:
@@ -55,7 +57,9 @@ class Dispatcher:
         )
         self._retention = retention
             clock=DatabaseClock(sessions),
-        self._tidying = Tidying(open_store(snapshots), self._snapshot_needs, retention.max_bytes)
+        store = open_store(snapshots)
+        self._tidying = Tidying(store, self._snapshot_needs, retention.max_bytes)
+        self._proof = StoreProof(store if must_see_store else None)
         self._intents_at = float("-inf")
 
     def run(self, stop: Event) -> None:
@@ -80,6 +84,7 @@ class Dispatcher:
         if not context.leadership.hold():
             time.sleep(_STANDBY_SECONDS)
             return
+        self._proof.leave(context.leadership.epoch)
         studies = taking_over.load(context)
         self._tidying.sweep_if_due()
         try:
@@ -120,10 +125,13 @@ class Dispatcher:
                 context.fleet,
                 executor=context.executor.name,
                 epoch=context.leadership.epoch,
+                refused=self._proof.refusals(context.inbox.ready),
             )
+            self._proof.note(session, context.inbox.ready)
             deleted = hearing.fulfil_intents(session, studies, context.jobs) if intents else set()
             ended = hearing.settle_ended(session, studies, context.jobs, context.inbox, context.fleet, context.prices)
             hearing.note_progress(session, studies, context.inbox)
+        self._proof.end_refused(context.executor, context.inbox.ready)
         context.fleet.worker_ids |= registered
         context.fleet.forget(ended.tokens, context.inbox.gone)
         context.executor.taken(ended.tokens)

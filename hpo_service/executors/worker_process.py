@@ -201,6 +201,7 @@ class WorkerProcess:
     def kill(self, reason: str, cause: Cause) -> None:
         """End its process group, stopped or not; `reason` and `cause` say why."""
         self._killed = self._killed or (reason, cause)
+        self.ready = False
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -82,9 +82,14 @@ def update_study(session: Session, study_id: int, **values: object) -> None:
 
 
 def add_event(
-    session: Session, project_id: int, study_id: int, kind: EventKind, payload: dict[str, Any], trial: int | None = None
+    session: Session,
+    project_id: int,
+    study_id: int | None,
+    kind: EventKind,
+    payload: dict[str, Any],
+    trial: int | None = None,
 ) -> None:
-    """Append to the study's history."""
+    """Append to the study's history, or (no `study_id`) to the service's."""
     session.add(Event(project_id=project_id, study_id=study_id, trial_number=trial, kind=str(kind), payload=payload))
 
 
