@@ -54,9 +54,9 @@ class Dispatcher:
             prices=prices or Prices(),
             leadership=Leadership(sessions),
             proposals=Proposals(wake=executor.wake),
+            clock=DatabaseClock(sessions),
         )
         self._retention = retention
-            clock=DatabaseClock(sessions),
         store = open_store(snapshots)
         self._tidying = Tidying(store, self._snapshot_needs, retention.max_bytes)
         self._proof = StoreProof(store if must_see_store else None)
@@ -89,11 +89,11 @@ class Dispatcher:
         self._tidying.sweep_if_due()
         try:
             self._hear(studies)
+            capping.stop_at_caps(context, studies)
             self._stop_unwanted(studies)
             if not context.draining:
                 filling.fill(context, studies)
         except BaseException:
-            capping.stop_at_caps(context, studies)
             # Memory may be ahead of the database: it is read again before the next decision.
             context.studies = None
             raise
@@ -141,13 +141,6 @@ class Dispatcher:
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
             del studies[study_id]
 
-    def _tidy(self, ended: hearing.Ended, deleted: set[int]) -> None:
-        for result in ended.settled:
-            if result.outcome is Outcome.DONE and result.snapshot is not None:
-                self._tidying.rung_reached(result.snapshot)
-        for study_id in deleted:
-            self._tidying.study_deleted(study_id)
-
     def _tell_proposals(self, studies: dict[int, LiveStudy]) -> None:
         """Results and intents are news for their study; workers and jobs for all."""
         inbox = self.context.inbox
@@ -157,6 +150,13 @@ class Dispatcher:
             if study.heard:
                 study.heard = False
                 self.context.proposals.outdate(study.id)
+
+    def _tidy(self, ended: hearing.Ended, deleted: set[int]) -> None:
+        for result in ended.settled:
+            if result.outcome is Outcome.DONE and result.snapshot is not None:
+                self._tidying.rung_reached(result.snapshot)
+        for study_id in deleted:
+            self._tidying.study_deleted(study_id)
 
     def _snapshot_needs(self) -> dict[int, StudyNeeds]:
         """Called on the thread that tidies."""
