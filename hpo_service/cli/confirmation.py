@@ -66,7 +66,7 @@ def _row(candidate: Json, confirmation: Json) -> list[object]:
         _four(candidate["spread"]),
         f"{gap['mean']:+.4f} ± {gap['half_width']:.4f}" if gap else "-",
         _four(candidate["test_loss"]),
-        f"{candidate['searched_loss']:.4f} after {candidate['searched_examples']}",
+        f"{_four(candidate['searched_loss'])} after {candidate['searched_examples']}",
         "; ".join(part for part in ("baseline" if candidate["baseline"] else "", candidate["out"] or "") if part),
     ]
 

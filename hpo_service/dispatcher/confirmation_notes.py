@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from hpo_service.confirmation.report import report
-from hpo_service.confirmation.runs import run_facts
+from hpo_service.confirmation.runs import RunFacts, run_facts
 from hpo_service.confirmation.sentence import sentence
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import TERMINAL
@@ -14,17 +14,7 @@ def confirmation_body(study: LiveStudy, plan: ConfirmationPlan) -> str:
     """What the runs are, and what they say so far."""
     parent = study.name.removesuffix(CONFIRMATION_SUFFIX)
     message = f": {study.message}" if study.message else ""
-    runs = [
-        run_facts(
-            trial.number,
-            trial.state.name,
-            trial.user_attrs,
-            trial.intermediate_values,
-            study.fold_losses.get(trial.number, {}),
-        )
-        for trial in study.trials()
-    ]
-    found = report(plan, runs)
+    found = report(plan, recorded_runs(study))
     return "\n\n".join(
         [
             f"**{study.name}** confirms the best trials of {parent}. It is {study.state}{message}.",
@@ -35,3 +25,17 @@ def confirmation_body(study: LiveStudy, plan: ConfirmationPlan) -> str:
             f"Means, spreads and intervals: [confirmation](/v1/studies/{quote(parent)}/confirmation).",
         ]
     )
+
+
+def recorded_runs(study: LiveStudy) -> list[RunFacts]:
+    """Those that have begun, of a study that confirms another one."""
+    return [
+        run_facts(
+            trial.number,
+            trial.state.name,
+            trial.user_attrs,
+            trial.intermediate_values,
+            study.fold_losses.get(trial.number, {}),
+        )
+        for trial in study.trials()
+    ]

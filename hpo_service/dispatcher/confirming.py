@@ -8,17 +8,17 @@ from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
-from hpo_service.best import Best, ranking
 from hpo_service.confirmation.race import most_runs
+from hpo_service.confirmation.report import report
 from hpo_service.dispatcher import endings
-from hpo_service.dispatcher.facts import TrialFacts
+from hpo_service.dispatcher.candidates import candidates
+from hpo_service.dispatcher.confirmation_notes import recorded_runs
 from hpo_service.dispatcher.memory import LiveStudy, load_study
 from hpo_service.dispatcher.opening import open_study
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.repository import dispatch
-from hpo_service.spec import Candidate, ConfirmationPlan
+from hpo_service.spec import ConfirmationPlan
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
-from trainer.spec import Parameters
 
 _IDLE = (StudyState.QUEUED, StudyState.PAUSED)
 
@@ -39,22 +39,13 @@ def plan_of(study: LiveStudy, ended: str) -> ConfirmationPlan | None:
     settings = study.resolved.confirm
     if settings is None:
         return None
-    trials = study.trials()
-    baseline = next((trial for trial in trials if trial.user_attrs.get("baseline") is True), None)
-    ranked = ranking([TrialFacts(trial) for trial in trials], settings.top + 1)
-    searched = [_candidate(study, best) for best in ranked if baseline is None or best.trial_number != baseline.number]
-    known = next((best for best in ranking([TrialFacts(baseline)], 1)), None) if baseline is not None else None
-    against = [] if known is None else [_candidate(study, known, baseline=True)]
-    searched = [
-        one
-        for index, one in enumerate(searched)
-        if all(one.parameters != other.parameters for other in (*against, *searched[:index]))
-    ]
-    if not searched:
+    trials = study.view().trials
+    chosen = candidates(study.resolved, trials, settings.top)
+    if not chosen:
         return None
-    spent = sum(max(trial.intermediate_values, default=0) for trial in trials)
+    spent = sum(trial.rung for trial in trials)
     return ConfirmationPlan(
-        candidates=(*searched[: settings.top], *against),
+        candidates=chosen,
         seeds=_new_seeds(study.resolved.training.seed, settings.seeds),
         max_examples=round(settings.share * (study.resolved.budget.max_examples or spent)),
         ended=ended,
@@ -74,20 +65,6 @@ def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) ->
     study.child_id = child.id
     if study.state is not StudyState.RUNNING:
         endings.enter(session, study, StudyState.RUNNING, _progress(child))
-
-
-def _candidate(study: LiveStudy, best: Best, *, baseline: bool = False) -> Candidate:
-    trial = study.trials()[best.trial_number]
-    parameters = Parameters.model_validate(trial.user_attrs["parameters"])
-    return Candidate(
-        trial_number=trial.number,
-        baseline=baseline,
-        sampled=dict(trial.params),
-        parameters=parameters,
-        loss=best.loss,
-        examples=best.examples,
-        run_examples=study.resolved.trial_rungs(parameters)[-1],
-    )
 
 
 def _new_seeds(known: int, count: int) -> tuple[int, ...]:
@@ -149,6 +126,8 @@ def _conclude(session: Session, study: LiveStudy, child: LiveStudy) -> None:
         message += f"; the confirmation failed: {child.message}"
     elif study.state is StudyState.STOPPING:
         message += "; the confirmation was stopped"
+    elif report(plan, recorded_runs(child)).ended is None:
+        message += f"; the confirmation ended early: {child.message}"
     if study.state is StudyState.PAUSING:
         endings.enter(session, study, StudyState.STOPPING)
     endings.end_confirmed(session, study, StudyState.COMPLETED, message)

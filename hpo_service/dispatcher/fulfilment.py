@@ -77,7 +77,7 @@ def _resume(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
 
 
 def _stop(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
-    if study.state in (StudyState.QUEUED, StudyState.PAUSED):
+    if study.state is StudyState.QUEUED:
         endings.end_unstarted(session, study, StudyState.COMPLETED)
         return
     endings.enter(session, study, StudyState.STOPPING, "stopped by the user")

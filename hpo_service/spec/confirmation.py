@@ -11,13 +11,16 @@ CONFIRMATION_SUFFIX = "/confirm"
 
 
 class Candidate(Frozen):
-    """A searched trial that is trained again. `loss` is the search's, after `examples`; a run takes `run_examples`."""
+    """A searched trial that is trained again. `loss` is the search's, after `examples`; a run takes `run_examples`.
+
+    The loss is None of a baseline that the search could not measure.
+    """
 
     trial_number: int
     baseline: bool
     sampled: dict[str, Any]
     parameters: Parameters
-    loss: float
+    loss: float | None
     examples: int
     run_examples: int
 

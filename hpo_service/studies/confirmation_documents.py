@@ -37,8 +37,8 @@ class CandidateDocument(Document):
 
     trial_number: int
     baseline: bool
-    searched_loss: float
-    """What the search saw, in which luck has a part."""
+    searched_loss: float | None
+    """What the search saw, in which luck has a part; null of a baseline that it could not measure."""
     searched_examples: int
     seeds: int
     """Complete runs."""

@@ -22,7 +22,7 @@ def next_state(name: str, current: StudyState, kind: IntentKind) -> StudyState:
                 raise Conflict(f"study {name!r} is {current}; only a paused study can be resumed.")
             wanted = StudyState.RUNNING
         case IntentKind.STOP:
-            wanted = StudyState.COMPLETED if current in _IDLE else StudyState.STOPPING
+            wanted = StudyState.COMPLETED if current is StudyState.QUEUED else StudyState.STOPPING
         case IntentKind.CANCEL:
             wanted = StudyState.CANCELLED if current in _IDLE else StudyState.CANCELLING
         case _:

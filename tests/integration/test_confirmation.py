@@ -30,6 +30,7 @@ from trainer.spec import Slice as SliceWork
 Sessions = sessionmaker[Session]
 ENDED = ("completed", "failed", "cancelled")
 CHILD = "s/confirm"
+TIMED = {"strategy": "asha", "deterministic": False, "seed": 3}
 
 
 def noisy(work: SliceWork) -> float:
@@ -222,6 +223,52 @@ def test_stop_of_the_search_leads_to_confirmation(sessions: Sessions, database_u
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
     assert message_of(sessions, study_id) == "stopped by the user"
     assert optuna_trials(database_url, CHILD)
+
+
+def test_stop_of_a_paused_search_leads_to_confirmation_and_a_second_stop_ends_it(
+    sessions: Sessions, database_url: str
+) -> None:
+    study_id = post(sessions)
+    dispatcher, fake = make(sessions, FakeExecutor(noisy))
+    turn_until(dispatcher, lambda: len(fake.submitted) >= 6)
+    ask(sessions, study_id, IntentKind.PAUSE)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "paused")
+    ask(sessions, study_id, IntentKind.STOP)
+    turn_until(dispatcher, lambda: len(runs_of(fake)) >= 3)
+    assert state_of(sessions, study_id) == "running"
+    ask(sessions, study_id, IntentKind.STOP)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
+    assert message_of(sessions, study_id) == "stopped by the user; the confirmation was stopped"
+    runs = optuna_trials(database_url, CHILD)
+    assert 2 <= sum(run.state is TrialState.COMPLETE for run in runs) < 12
+
+
+def test_stop_of_a_paused_confirmation_says_how_both_ended(sessions: Sessions) -> None:
+    study_id = post(sessions, budget__max_trials=8)
+    dispatcher, fake = make(sessions, FakeExecutor(noisy))
+    turn_until(dispatcher, lambda: len(runs_of(fake)) >= 2)
+    ask(sessions, study_id, IntentKind.PAUSE)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "paused")
+    ask(sessions, study_id, IntentKind.STOP)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
+    assert message_of(sessions, study_id).endswith("; the confirmation was stopped")
+
+
+def test_a_deadline_that_ends_the_confirmation_is_told(sessions: Sessions, database_url: str) -> None:
+    """It passes in the midst of the race."""
+    study_id = post(sessions, search=TIMED, budget__deadline="2999-01-01T00:00:00Z")
+    dispatcher, fake = make(sessions, FakeExecutor(noisy))
+    turn_until(dispatcher, lambda: len(runs_of(fake)) >= 2)
+    with sessions.begin() as session:
+        child = session.scalars(select(Study).where(Study.name == CHILD)).one()
+        budget = {**child.resolved["budget"], "deadline": "2001-01-01T00:00:00Z"}
+        child.resolved = {**child.resolved, "budget": budget}
+    expire_lease(sessions)
+    run_to_end(sessions, study_id)
+    message = message_of(sessions, study_id)
+    assert "; the confirmation ended early: " in message
+    assert "deadline" in message.split("; the confirmation ended early: ")[1]
+    assert len(optuna_trials(database_url, CHILD)) < 12
 
 
 def test_cancel_ends_both_at_once(sessions: Sessions, database_url: str) -> None:

@@ -50,7 +50,8 @@ def test_states_are_foreseen() -> None:
     assert expected_state("s", running, ["pause", "resume", "extend", "enqueue"]) is running
     assert expected_state("s", running, ["resume", "cancel", "pause"]) is StudyState.CANCELLING
     assert expected_state("s", StudyState.QUEUED, ["create", "pause"]) is StudyState.PAUSED
-    assert expected_state("s", StudyState.PAUSED, ["stop"]) is StudyState.COMPLETED
+    assert expected_state("s", StudyState.QUEUED, ["stop"]) is StudyState.COMPLETED
+    assert expected_state("s", StudyState.PAUSED, ["stop"]) is StudyState.STOPPING
     require_open("s", StudyState.PAUSED, "grow")
     with pytest.raises(Conflict, match="clone"):
         require_open("s", StudyState.STOPPING, "grow")
