@@ -7,7 +7,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from trainer.rows import RowError, data_files
+from trainer.rows import RowError, data_files, unreadable
 
 _FOLDER = "digests"
 
@@ -40,7 +40,7 @@ def _file_digest(file: Path, cache_dir: Path) -> str:
         resolved = file.resolve()
         return _digest_of(str(resolved), _state(resolved), cache_dir)
     except OSError as error:
-        raise RowError(file, 0, f"cannot be read: {error.strerror or error}") from error
+        raise unreadable(file, error) from error
 
 
 def _state(file: Path) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 from trainer.environment import PROCESS_ENVIRONMENT
@@ -20,13 +21,14 @@ from trainer.spec import Job, JobResult, Outcome
 
 #: Exit statuses with a report on stdout: passed or warned, and failed. A report that says FAIL is a job that is done.
 _WITH_REPORT = (0, 3)
-#: Exit status with a sentence about data or task on stderr.
-_REFUSED = 1
+#: Exit status with a sentence about data or task on stderr. Python's own 1 says nothing about them.
+_REFUSED = 4
 _MESSAGE_CHARACTERS = 500
 _TAIL_BYTES = 4 << 20
 #: The command of each kind of task.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "check_data": (sys.executable, "-m", "trainer", "check-data", "--task", "-"),
+    "check_paths": (sys.executable, "-m", "trainer", "check-paths", "--task", "-"),
 }
 
 
@@ -108,9 +110,10 @@ class JobRun:
 
 
 class JobRuns:
-    """The jobs of one worker, by token."""
+    """The jobs of one worker, by token; what they write for a while lies in `scratch`."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
         self._runs: dict[tuple[int, int], JobRun] = {}
 
     def __bool__(self) -> bool:
@@ -122,7 +125,7 @@ class JobRuns:
         if job.token in self._runs:
             return None
         try:
-            self._runs[job.token] = JobRun(job)
+            self._runs[job.token] = JobRun(job, (*COMMANDS[job.task.kind], "--scratch", str(self._scratch)))
         except OSError as error:
             message = f"the job could not be started: {error}"
             return JobResult(

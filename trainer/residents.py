@@ -1,6 +1,7 @@
 """The warm base of a worker and the trials that stay on it between their slices."""
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,6 +76,11 @@ class Residents:
         self._warm = None
         self._leaks.restart()
         free_memory()
+
+    @property
+    def scratch(self) -> Path:
+        """Where there is room for large temporary files: the folder of tokenized data."""
+        return self._token_cache.folder
 
     @property
     def shared(self) -> bool:

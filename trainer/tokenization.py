@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trainer.encoding import Encoder, EncoderSettings
 from trainer.environment import PROCESS_ENVIRONMENT
 from trainer.errors import TrainerError, UserError
-from trainer.rows import FormatName, Part, Row, RowError, RowReader, lines_before, scan_part
+from trainer.rows import FormatName, Part, Row, RowError, RowReader, UnreadableError, lines_before, scan_part
 from trainer.shards import ShardSize, write_shard
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def main() -> None:
             answer: dict[str, Any] = asdict(size)
         except RowError as error:
             answer = {"row_error": [error.path, error.line_number, error.problem]}
+            answer["unreadable"] = isinstance(error, UnreadableError)
         except UserError as error:
             answer = {"user_error": str(error)}
         answers.write(json.dumps(answer) + "\n")
@@ -168,7 +169,7 @@ class _Child:
             raise TokenizationError(f"the process that tokenizes {part.file} ended with status {self._process.wait()}")
         answer = json.loads(line)
         if "row_error" in answer:
-            raise RowError(*answer["row_error"])
+            raise (UnreadableError if answer["unreadable"] else RowError)(*answer["row_error"])
         if "user_error" in answer:
             raise UserError(answer["user_error"])
         return ShardSize(**answer)

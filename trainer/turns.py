@@ -54,7 +54,7 @@ class Turns:
         self._send = send
         self._running: deque[SliceRun] = deque()
         self._waiting: deque[Slice] = deque()
-        self._jobs = JobRuns()
+        self._jobs = JobRuns(residents.scratch)
         self._retiring = False
 
     @property

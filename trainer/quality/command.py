@@ -14,23 +14,25 @@ from ruamel.yaml.error import YAMLError
 from trainer.errors import TrainerError, UserError
 from trainer.quality import render
 from trainer.quality.gate import check_data
-from trainer.spec import CheckData, DataSpec, QualityReport, QualityThresholds
+from trainer.spec import CheckData, DataSpec, Outcome, QualityReport, QualityThresholds
 
-PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED = 0, 1, 2, 3
+#: COULD_NOT_RUN is what Python itself ends with after an error that nothing caught: it says nothing about the data.
+PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED, REFUSED = 0, 1, 2, 3, 4
 
 
 def main(options: argparse.Namespace) -> int:
     """Check, print, return the exit status."""
     try:
+        options.scratch.mkdir(parents=True, exist_ok=True)
         if options.task is not None:
-            return _run_task(options.task, options.processes)
+            return _run_task(options.task, options.processes, options.scratch)
         data, model, thresholds = _asked(options)
-        report = check_data(data, model, thresholds, options.processes)
+        report = check_data(data, model, thresholds, options.processes, options.scratch)
         _write(report, options)
     except _UsageError as error:
         return _said(error, WRONG_USAGE)
     except TrainerError as error:
-        return _said(error, COULD_NOT_RUN)
+        return _said(error, COULD_NOT_RUN if error.outcome is Outcome.INFRA_ERROR else REFUSED)
     except OSError as error:
         return _said(f"{error.filename or 'a temporary file'}: {error.strerror or error}", COULD_NOT_RUN)
     return _status(report)
@@ -49,7 +51,7 @@ def _status(report: QualityReport) -> int:
     return FAILED if report.verdict == "fail" else PASSED
 
 
-def _run_task(source: str, processes: int) -> int:
+def _run_task(source: str, processes: int, scratch: Path) -> int:
     """What the service asks for: the report is the only line of stdout, and its reader's death is ours."""
     if source == "-":
         text = _first_line(sys.stdin.fileno())
@@ -60,7 +62,7 @@ def _run_task(source: str, processes: int) -> int:
         task = CheckData.model_validate_json(text)
     except ValidationError as error:
         raise _UsageError(f"the task is no CheckData: {_first_problem(error)}") from error
-    report = check_data(task.data, task.model, task.thresholds, processes)
+    report = check_data(task.data, task.model, task.thresholds, processes, scratch)
     sys.stderr.write(render.terminal(report))
     sys.stdout.write(report.model_dump_json() + "\n")
     return _status(report)

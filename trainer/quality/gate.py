@@ -23,22 +23,31 @@ from trainer.spec.quality import CHECKS, Finding, FindingVerdict, Verdict
 _RANK: dict[FindingVerdict, int] = {"not_run": 0, "pass": 0, "warn": 1, "fail": 2}
 
 
-def check_data(data: DataSpec, model: str | None, thresholds: QualityThresholds, processes: int = 1) -> QualityReport:
+def check_data(
+    data: DataSpec,
+    model: str | None,
+    thresholds: QualityThresholds,
+    processes: int = 1,
+    scratch: Path | None = None,
+) -> QualityReport:
     """Look at every row of `data` and report. The report but for `seconds` depends on the arguments' content alone.
 
     Without `model`, whose tokenizer says how long rows are, words stand for tokens and truncation is not judged.
+    For `scratch` see `read_table`.
 
     Raises:
         RowError: a file is not there, cannot be read to its end or changes while it is read.
         UserError: the model is not there or its tokenizer does not fit the data.
+        ProcessLost: one of the processes was killed.
+        OSError: `scratch` cannot be used.
     """
     started = time.monotonic()
     no_tokenizer = _why_no_tokenizer(model)
     tokenizer_path = None if no_tokenizer else model
     with Processes(processes) as pool:
         shared = SharedText()
-        train = read_table(data.train, data, tokenizer_path, pool, shared)
-        evaluation = read_table(data.eval, data, tokenizer_path, pool, shared) if data.eval else None
+        train = read_table(data.train, data, tokenizer_path, pool, shared, scratch)
+        evaluation = read_table(data.eval, data, tokenizer_path, pool, shared, scratch) if data.eval else None
         tables = [train] if evaluation is None else [train, evaluation]
         sides = sides_of(data, train, evaluation)
         statistics = _statistics(sides, tables)

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import get_args
 
 from trainer.spec import DataFormat
+from trainer.token_options import default_cache_dir
 
 _MOST_PROCESSES = 8
 
 
 def add_check_data_options(parser: argparse.ArgumentParser) -> None:
     """FILE or --spec or --task, and what can be said about it."""
-    parser.epilog = "Exit status: 0 passed, also with warnings; 3 failed; 1 could not run; 2 wrong usage."
+    parser.epilog = (
+        "Exit status: 0 passed, also with warnings; 3 failed; 4 data, model or thresholds cannot be used; "
+        "1 this machine could not run it; 2 wrong usage."
+    )
     parser.add_argument("file", nargs="?", metavar="FILE", help="training rows: a file or a folder of shards")
     parser.add_argument("--spec", type=Path, metavar="YAML", help="a study or trial: its data and model")
     parser.add_argument(
@@ -29,6 +33,13 @@ def add_check_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thresholds", type=Path, metavar="YAML", help="when checks warn or fail")
     parser.add_argument("--json", metavar="PATH|-", help="write the report as JSON")
     parser.add_argument("--markdown", metavar="PATH|-", help="write the report as Markdown")
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="FOLDER",
+        default=default_cache_dir(),
+        help="where texts lie while they are compared, about twice the size of the data (default: %(default)s)",
+    )
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
     parser.add_argument("--processes", type=_positive, default=processes, help=f"default: {processes}")
 

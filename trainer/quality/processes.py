@@ -5,16 +5,23 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, Self, TypeVar
+
+from trainer.errors import TrainerError
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 #: fewer tasks than this are done faster than a process starts
 _FEW = 3
+
+
+class ProcessLost(TrainerError):
+    """A process was killed from outside."""
 
 
 class Processes:
@@ -35,6 +42,9 @@ class Processes:
         """Answers in the order of the tasks, of which only a few are held at any time.
 
         `function` must be importable by name; what it raises is raised here.
+
+        Raises:
+            ProcessLost: a process was killed.
         """
         rest = iter(tasks)
         first = list(islice(rest, _FEW))
@@ -43,12 +53,18 @@ class Processes:
             return
         pool = self._started()
         waiting: deque[Future[Answer]] = deque()
-        for task in chain(first, rest):
-            waiting.append(pool.submit(function, task))
-            if len(waiting) > 2 * self._count:
+        try:
+            for task in chain(first, rest):
+                waiting.append(pool.submit(function, task))
+                if len(waiting) > 2 * self._count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ProcessLost(
+                f"one of {self._count} processes was killed, perhaps because memory ran out; "
+                "give fewer with --processes"
+            ) from error
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

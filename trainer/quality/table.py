@@ -89,9 +89,17 @@ class RowTable:
 
 
 def read_table(
-    path: str, data: DataSpec, tokenizer_path: str | None, processes: Processes, shared: SharedText
+    path: str,
+    data: DataSpec,
+    tokenizer_path: str | None,
+    processes: Processes,
+    shared: SharedText,
+    scratch: Path | None = None,
 ) -> RowTable:
     """Read every row of `path`, which is `data.train` or `data.eval`, and look at each.
+
+    Texts and token ids, about twice the size of the file, lie in `scratch` (None: the system's temporary folder) for
+    as long as the table lives.
 
     Raises:
         RowError: nothing is there, or a file cannot be read to its end.
@@ -99,7 +107,7 @@ def read_table(
     """
     builder = _Builder()
     tasks = builder.tasks(path, data, tokenizer_path)
-    with tempfile.TemporaryFile() as text, tempfile.TemporaryFile() as ids:
+    with tempfile.TemporaryFile(dir=scratch) as text, tempfile.TemporaryFile(dir=scratch) as ids:
         for facts in processes.map(chunk_facts, tasks):
             builder.add(facts)
             shared.add(facts.shared_slots)

@@ -4,7 +4,7 @@ from trainer.rows.counting import count_rows, count_rows_quickly, example_counts
 from trainer.rows.files import MAX_LINE_BYTES, Part, data_files, file_parts, lines_before
 from trainer.rows.formats import RowReader
 from trainer.rows.reading import read_rows, scan_part, scan_rows
-from trainer.rows.row import TEMPLATE, FormatName, Message, Role, Row, RowError
+from trainer.rows.row import TEMPLATE, FormatName, Message, Role, Row, RowError, UnreadableError, unreadable
 
 __all__ = [
     "MAX_LINE_BYTES",
@@ -16,6 +16,7 @@ __all__ = [
     "Row",
     "RowError",
     "RowReader",
+    "UnreadableError",
     "count_rows",
     "count_rows_quickly",
     "data_files",
@@ -27,4 +28,5 @@ __all__ = [
     "scan_rows",
     "split_sizes",
     "total_examples",
+    "unreadable",
 ]

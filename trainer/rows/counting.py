@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainer.rows.files import count_lines, data_files, file_kind, parquet_rows
 from trainer.rows.reading import read_rows
-from trainer.rows.row import RowError
+from trainer.rows.row import unreadable
 from trainer.spec import DataSpec
 from trainer.spec.trial import DataFormat
 
@@ -67,5 +67,5 @@ def _sizes(files: list[Path]) -> Iterator[int]:
         try:
             size_bytes = file.stat().st_size
         except OSError as error:
-            raise RowError(file, 0, f"cannot be read: {error.strerror or error}") from error
+            raise unreadable(file, error) from error
         yield size_bytes * (_GZIP_RATIO if file_kind(file) == "jsonl.gz" else 1)

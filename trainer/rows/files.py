@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from trainer.rows.formats import COLUMNS
-from trainer.rows.row import RowError
+from trainer.rows.row import RowError, unreadable
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
@@ -58,7 +58,7 @@ def data_files(path: str | Path) -> list[Path]:
             return [root]
         names = sorted(child.name for child in root.iterdir() if child.is_file() and child.name[0] not in "._")
     except (OSError, ValueError) as error:
-        raise RowError(path, 0, f"cannot be read: {_reason(error)}") from error
+        raise unreadable(path, error) from error
     shards = {kind: [root / name for name in names if name.lower().endswith(f".{kind}")] for kind in _KINDS}
     kinds = [kind for kind in _KINDS if shards[kind]]
     if not kinds:
@@ -80,7 +80,7 @@ def file_parts(path: Path, part_bytes: int) -> list[Part]:
             starts = range(0, size_bytes, step_bytes)
             return [Part(str(path), start, min(start + step_bytes, size_bytes)) for start in starts]
     except OSError as error:
-        raise RowError(path, 0, f"cannot be read: {_reason(error)}") from error
+        raise unreadable(path, error) from error
     groups = row_groups(path)
     per_part = max(1, groups * part_bytes // size_bytes)
     return [Part(str(path), start, min(start + per_part, groups)) for start in range(0, groups, per_part)]
@@ -107,7 +107,7 @@ def scan_values(part: Part) -> Iterator[tuple[int, object | RowError]]:
         yield 0, error
     except (OSError, EOFError, ValueError) as error:
         # zlib and pyarrow report damaged files as OSError, EOFError or (ArrowInvalid) ValueError.
-        yield 0, RowError(path, 0, f"cannot be read: {_reason(error)}")
+        yield 0, unreadable(path, error)
 
 
 def count_lines(path: Path) -> int:
@@ -119,7 +119,7 @@ def count_lines(path: Path) -> int:
         with path.open("rb") as file:
             return _count(file)
     except (OSError, EOFError) as error:
-        raise RowError(path, 0, f"cannot be read: {_reason(error)}") from error
+        raise unreadable(path, error) from error
 
 
 def lines_before(part: Part) -> int:
@@ -151,7 +151,7 @@ def _parquet_metadata(path: Path) -> tuple[int, int]:
     try:
         metadata = read_metadata(path)
     except (OSError, ValueError) as error:
-        raise RowError(path, 0, f"cannot be read: {_reason(error)}") from error
+        raise unreadable(path, error) from error
     return metadata.num_rows, metadata.num_row_groups
 
 
@@ -220,7 +220,3 @@ def _parse(raw: bytes, path: Path, number: int) -> object | RowError:
 
 def _count(file: BinaryIO) -> int:
     return sum(1 for line in file if not line.isspace())
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

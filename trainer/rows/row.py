@@ -1,16 +1,26 @@
 """One example as it stands in the data, before it is tokenized."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trainer.errors import DataError
+from trainer.spec import Outcome
 
 #: version of the texts that `Row.prompt` builds; part of the fingerprint of tokenized data
 TEMPLATE = "alpaca-1"
 
 Role = Literal["system", "user", "assistant", "tool"]
 FormatName = Literal["alpaca", "prompt_completion", "chat", "sharegpt", "text"]
+
+#: what is wrong with a path, or with who may read it; any other number is the machine's: a disk, a mount, a limit
+_ABOUT_THE_PATH = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+        *(errno.EACCES, errno.EPERM),
+    }
+)
 
 
 class RowError(DataError):
@@ -22,6 +32,20 @@ class RowError(DataError):
         self.problem = problem
         where = f"{self.path}, line {line_number}" if line_number else self.path
         super().__init__(f"{where}: {problem}")
+
+
+class UnreadableError(RowError):
+    """The machine fails where the data lie: another one, or a later time, may read them."""
+
+    outcome = Outcome.INFRA_ERROR
+
+
+def unreadable(path: str | Path, error: Exception) -> RowError:
+    """What stopped the reading of a file or folder. Damaged files come without an error number."""
+    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    number = getattr(error, "errno", None)
+    kind = RowError if number is None or number in _ABOUT_THE_PATH else UnreadableError
+    return kind(path, 0, f"cannot be read: {reason}")
 
 
 class Message(NamedTuple):

@@ -1,5 +1,6 @@
 """Jobs as child processes: what counts as done, what is lost, and that none outlives its worker."""
 
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from trainer import jobs
 from trainer.jobs import JobRun, JobRuns
+from trainer.quality.processes import Processes, ProcessLost
 from trainer.spec import CheckData, DataSpec, Job, JobResult, Outcome, QualityReport
 
 Answer = TypeVar("Answer")
@@ -61,8 +63,10 @@ def test_the_last_line_is_the_report(status: int) -> None:
 @pytest.mark.parametrize(
     ("code", "outcome", "words"),
     [
-        ("import sys; print('error: no such file', file=sys.stderr); sys.exit(1)", Outcome.DATA_ERROR, "no such file"),
-        ("raise SystemExit(1)", Outcome.DATA_ERROR, "without a reason"),
+        ("import sys; print('error: no such file', file=sys.stderr); sys.exit(4)", Outcome.DATA_ERROR, "no such file"),
+        ("raise SystemExit(4)", Outcome.DATA_ERROR, "without a reason"),
+        ("raise OSError('the disk is full')", Outcome.INFRA_ERROR, "exit code 1: OSError: the disk is full"),
+        ("import trainer.no_such_part", Outcome.INFRA_ERROR, "No module named"),
         ("import sys; print('x'); sys.exit(2)", Outcome.INFRA_ERROR, "exit code 2"),
         ("import os; os.kill(os.getpid(), 9)", Outcome.INFRA_ERROR, "signal SIGKILL"),
         ("print('all is well')", Outcome.INFRA_ERROR, "no report"),
@@ -104,9 +108,9 @@ def test_it_ends_when_its_worker_does() -> None:
     until(lambda: not alive(pid))
 
 
-def test_a_worker_keeps_its_jobs_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_keeps_its_jobs_by_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(jobs.COMMANDS, "check_data", (sys.executable, "-c", WAITS))
-    runs = JobRuns()
+    runs = JobRuns(tmp_path)
     assert not runs
     assert runs.start(a_job()) is None
     assert runs.start(a_job()) is None
@@ -121,6 +125,13 @@ def test_a_worker_keeps_its_jobs_by_token(monkeypatch: pytest.MonkeyPatch) -> No
     refused = runs.start(a_job(attempt=2))
     assert refused is not None
     assert refused.outcome is Outcome.INFRA_ERROR
+
+
+def test_a_killed_process_of_the_check_says_nothing_about_the_data() -> None:
+    """Memory that runs out kills them."""
+    with Processes(2) as pool, pytest.raises(ProcessLost, match="was killed") as lost:
+        list(pool.map(os._exit, [9, 9, 9]))
+    assert lost.value.outcome is Outcome.INFRA_ERROR
 
 
 def test_the_real_check() -> None:

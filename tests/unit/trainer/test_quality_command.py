@@ -1,16 +1,20 @@
 """`python -m trainer check-data`: what it takes, writes and exits with."""
 
+import errno
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any, NoReturn
 
 import psutil
 import pytest
 
 from tests.quality_data import clean_rows, write_rows
 from trainer.__main__ import main
+from trainer.rows import files as rows_of_files
 from trainer.spec import CheckData, DataSpec, QualityReport, QualityThresholds
 
 
@@ -34,8 +38,8 @@ def test_exit_statuses(clean: str, bad: str, tmp_path: Path, capsys: pytest.Capt
     assert run(warned) == 0
     assert capsys.readouterr().out.count("WARN") > 0
     assert run(bad) == 3
-    assert run(str(tmp_path / "none.jsonl")) == 1
-    assert run(clean, "--model", str(tmp_path / "none")) == 1
+    assert run(str(tmp_path / "none.jsonl")) == 4
+    assert run(clean, "--model", str(tmp_path / "none")) == 4
     assert run(clean, "--markdown", str(tmp_path / "none" / "report.md")) == 1
     assert run() == 2
     assert run(clean, "--spec", clean) == 2
@@ -46,6 +50,34 @@ def test_exit_statuses(clean: str, bad: str, tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit) as stopped:
         run(clean, "--processes", "0")
     assert stopped.value.code == 2
+
+
+def test_a_fault_of_the_machine_says_nothing_about_the_data(
+    clean: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1, so that the service tries the check again instead of failing the study."""
+    (tmp_path / "file").touch()
+    assert run(clean, "--scratch", str(tmp_path / "file")) == 1
+
+    def broken_disk(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(rows_of_files, "_scan_lines", broken_disk)
+    assert run(clean) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {clean}: cannot be read: Input/output error"
+
+
+def test_large_temporary_files_lie_where_one_says(clean: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    temporary = tempfile.TemporaryFile
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        seen.append(options.get("dir"))
+        return temporary(*arguments, **options)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
+    assert run(clean, "--scratch", str(tmp_path / "new" / "scratch")) == 0
+    assert seen == [tmp_path / "new" / "scratch"] * 2
 
 
 def test_reports_go_where_they_are_wanted(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,10 +123,10 @@ def test_thresholds_come_from_a_file(bad: str, tmp_path: Path, capsys: pytest.Ca
     thresholds.write_text("unreadable_rows: {warn: 0, fail: 0.5}\neval_size: off\n")
     assert run(bad, "--thresholds", str(thresholds)) == 0
     thresholds.write_text("unreadable: off\n")
-    assert run(bad, "--thresholds", str(thresholds)) == 1
+    assert run(bad, "--thresholds", str(thresholds)) == 4
     assert "unreadable" in capsys.readouterr().err
     thresholds.write_text("[")
-    assert run(bad, "--thresholds", str(thresholds)) == 1
+    assert run(bad, "--thresholds", str(thresholds)) == 4
 
 
 def test_a_study_says_what_to_check(clean: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

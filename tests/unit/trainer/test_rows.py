@@ -1,5 +1,7 @@
 """Rows: what is accepted, what is refused and where."""
 
+import errno
+import gzip
 import json
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from trainer.rows import (
     scan_rows,
     split_sizes,
     total_examples,
+    unreadable,
 )
-from trainer.spec import DataSpec
+from trainer.spec import DataSpec, Outcome
 
 GOOD = b'{"instruction": "say", "input": "x", "output": "y"}\n'
 
@@ -75,6 +78,24 @@ def test_a_blank_file_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RowError, match="cannot be read"):
         count_rows(tmp_path / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), Outcome.DATA_ERROR),
+        (PermissionError(errno.EACCES, "Permission denied"), Outcome.DATA_ERROR),
+        (gzip.BadGzipFile("Not a gzipped file"), Outcome.DATA_ERROR),
+        (EOFError("Compressed file ended"), Outcome.DATA_ERROR),
+        (OSError(errno.EIO, "Input/output error"), Outcome.INFRA_ERROR),
+        (OSError(errno.ESTALE, "Stale file handle"), Outcome.INFRA_ERROR),
+        (OSError(errno.EMFILE, "Too many open files"), Outcome.INFRA_ERROR),
+    ],
+)
+def test_a_machine_that_fails_is_not_the_datas_fault(error: Exception, outcome: Outcome) -> None:
+    problem = unreadable("rows.jsonl", error)
+    assert problem.outcome is outcome
+    assert str(problem) == f"rows.jsonl: cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def test_a_scan_goes_on_after_bad_rows(tmp_path: Path) -> None:
