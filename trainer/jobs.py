@@ -125,7 +125,7 @@ class JobRuns:
         if job.token in self._runs:
             return None
         try:
-            self._runs[job.token] = JobRun(job, (*COMMANDS[job.task.kind], "--scratch", str(self._scratch)))
+            self._runs[job.token] = JobRun(job, self._command(job.task.kind))
         except OSError as error:
             message = f"the job could not be started: {error}"
             return JobResult(
@@ -135,6 +135,10 @@ class JobRuns:
                 message=message[:_MESSAGE_CHARACTERS],
             )
         return None
+
+    def _command(self, kind: str) -> tuple[str, ...]:
+        scratch = ("--scratch", str(self._scratch)) if kind == "check_data" else ()
+        return (*COMMANDS[kind], *scratch)
 
     def stop(self, token: tuple[int, int]) -> JobResult | None:
         """End the job at once; None if no such job runs here."""
