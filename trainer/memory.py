@@ -130,8 +130,9 @@ def predict_memory(
     """
     ranks, zero = spec.training.ranks, spec.training.zero
     trained, frozen = _adapter_parameters(architecture, spec)
-    moments = 0.0 if zero.offload_optimizer else _MOMENT_BYTES[spec.parameters.optimizer] * trained
-    weights = 0 if zero.offload_optimizer else _FLOAT * (trained + frozen)
+    on_host = ranks > 1 and zero.offload_optimizer
+    moments = 0.0 if on_host else _MOMENT_BYTES[spec.parameters.optimizer] * trained
+    weights = 0 if on_host else _FLOAT * (trained + frozen)
     base = base_bytes(architecture, spec.model)
     layer_weights = base / max(1, architecture.layers)
     gathered = 2 * layer_weights + _FLOAT * trained if ranks > 1 else 0

@@ -4,6 +4,7 @@ Every method that all ranks must call together says so. They exchange small tens
 never objects.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ _FAILURES: dict[Outcome, type[TrainerError]] = {
 }
 _OUTCOMES = tuple(Outcome)
 _MESSAGE_BYTES = 1024
+
+_log = logging.getLogger("trainer.worker")
 
 Value = TypeVar("Value")
 
@@ -137,6 +140,8 @@ class Ranks:
         texts = [part.numpy().tobytes().rstrip(b"\0").decode(errors="replace") for part in self.gather(said)]
         if isinstance(failure, TrainerError):
             raise failure
+        if outcome is Outcome.INFRA_ERROR:
+            _log.error("rank %d", self.rank, exc_info=failure)
         rank, text = next((rank, text) for rank, text in enumerate(texts) if text)
         name, _, reason = text.partition("\n")
         raise _FAILURES.get(Outcome(name), TrainerError)(f"rank {rank}: {reason}") from failure

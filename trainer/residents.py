@@ -69,9 +69,10 @@ class Residents:
         return ResidentEngine(BaseModel(spec.model, self.device), self._token_cache)
 
     def cool(self) -> None:
-        """Drop the base and all idle trials."""
-        self._idle.clear()
+        """Drop the base and all idle trials. Raises BaseChangedError."""
         if self._warm is not None:
+            while self._idle:
+                self._evict_oldest(self._warm)
             self._warm.close()
         self._warm = None
         self._leaks.restart()
@@ -88,7 +89,7 @@ class Residents:
         return len(self._running) > 1
 
     def make_room(self, engine: Engine[Any], wanted: MemoryPrediction) -> bool:
-        """Evict idle trials until `wanted` fits beside those that run; False if it must wait for one of them.
+        """Evict idle trials until `wanted` fits beside those that run; False, with none evicted, if it must wait.
 
         Raises:
             BaseChangedError: the base was written to.
@@ -96,9 +97,11 @@ class Residents:
         running = self._running.values()
         transient = max([wanted.transient, *(other.transient for other in running)])
         needed = wanted.base + wanted.resting + transient + sum(other.resting for other in running)
+        if running and needed > engine.usable_bytes:
+            return False
         while self._idle and needed + self._idle_bytes() > engine.usable_bytes:
             self._evict_oldest(engine)
-        return needed <= engine.usable_bytes or not self._running
+        return True
 
     def take(self, trial_digest: str, snapshot_digest: str) -> AdmittedTrial | None:
         """The idle trial whose state is exactly that snapshot, which then is no longer idle."""

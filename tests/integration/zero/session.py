@@ -24,6 +24,7 @@ from trainer.snapshot import SnapshotStore
 from trainer.spec import SnapshotRef, TrialSpec, Usage
 from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
+from trainer.tokens import Batch
 
 
 class Session:
@@ -55,6 +56,7 @@ class Session:
         self.resumes(engine)
         self.agreement(engine)
         self.refusals(engine)
+        self.tight(engine)
         engine.evict(engine.admit(self.specs["a"], None))
         engine.close()
 
@@ -145,6 +147,24 @@ class Session:
     def refusals(self, engine: ZeroEngine) -> None:
         names = [name for name in self.specs if name.startswith("refused-")]
         self.results["refused"] = {name: raised(partial(engine.admit, self.specs[name], None)) for name in names}
+
+    def tight(self, engine: ZeroEngine) -> None:
+        """Trial a where its micro-batch is predicted not to fit."""
+        spec, whole = self.specs["a"], engine._base.nll
+        usable_bytes = engine._admission.usable_bytes
+        engine._admission.usable_bytes = engine.plan(spec, None).prediction.total - 1
+        trial = engine.admit(spec, None)
+        sizes: list[int] = []
+
+        def counted(batch: Batch) -> torch.Tensor:
+            sizes.append(batch.examples)
+            return whole(batch)
+
+        engine._base.nll = counted  # type: ignore[method-assign]
+        losses = [step.loss for step in engine.advance(trial, 48)]
+        del engine._base.nll
+        engine._admission.usable_bytes = usable_bytes
+        self.results["tight"] = {"losses": losses, "planned": trial.plan.micro_batch, "largest": max(sizes)}
 
     def fresh_engine(self) -> None:
         """Trial b in an engine that has seen no other trial, and whose small parameters do not persist."""

@@ -211,6 +211,13 @@ def test_evaluation_does_not_depend_on_the_ranks(session: Any, specs: Any, one_r
     assert evaluation.tokens == snapshot.state.eval_tokens
 
 
+def test_ranks_take_the_micro_batch_that_was_planned(results: dict[str, Any]) -> None:
+    """Where memory is short, half of it: the same effective batch, so the same losses."""
+    tight = results["tight"]
+    assert (tight["planned"], tight["largest"]) == (2, 2)
+    assert difference(tight["losses"], results["a-first"]) <= 1e-5
+
+
 def test_b_trains_as_the_resident_engine_trains_it(results: dict[str, Any], resident: Any) -> None:
     """Its own rank, modules, scaling, dropout, noise, clipping, decay and rates, though a came before."""
     assert difference(results["b-after-a"], resident("b", 48)["losses"]) <= 1e-5

@@ -183,3 +183,8 @@ def test_an_8b_model_is_of_the_known_order() -> None:
 )
 def test_what_saves_memory_is_predicted_to(less: dict[str, Any], more: dict[str, Any]) -> None:
     assert predict_8b(**less).total < predict_8b(**more).total
+
+
+def test_one_rank_keeps_its_optimizer_on_its_device() -> None:
+    """Only DeepSpeed offloads."""
+    assert predict_8b(zero=ZeroSettings(offload_optimizer=True)) == predict_8b()

@@ -249,7 +249,7 @@ class ZeroEngine(WarmBase):
         start = trial.examples_seen
         stop = min(start + parameters.effective_batch, trial.total_examples)
         started_at = time.perf_counter()
-        micro_batch = trial.spec.training.micro_batch
+        micro_batch = trial.plan.micro_batch
         pieces, work = ranks.attempt(
             lambda: pieces_of(trial.data.train, trial.order, start, stop, micro_batch, ranks, self._base.device),
             work_of,
