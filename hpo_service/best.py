@@ -62,10 +62,19 @@ class Confirmed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Searched:
+    """The last loss of a trial in the search, after so many examples."""
+
+    loss: float
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Best:
     """The winner. `provisional`: no trial has reached its end, so it leads at the highest rung only.
 
-    With `confirmed`, `loss` is the mean over new seeds; else it is what the search saw, in which luck has a part.
+    With `confirmed`, `loss` is the mean over new seeds, and `searched` what the search saw; else `loss` is that, in
+    which luck has a part.
     """
 
     trial_number: int
@@ -75,6 +84,7 @@ class Best:
     parameters: Mapping[str, Any]
     improvement: Improvement | None
     confirmed: Confirmed | None = None
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +160,13 @@ def _best_confirmed(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed]
         parameters=dict(winner.user_attrs.get("parameters", {})),
         improvement=improvement,
         confirmed=won,
+        searched=_searched(winner),
     )
+
+
+def _searched(trial: TrialFacts) -> Searched | None:
+    known = _finite(trial)
+    return Searched(loss=known[max(known)], examples=max(known)) if known else None
 
 
 def _best(winner: TrialFacts, loss: float, examples: int, *, provisional: bool, trials: Sequence[TrialFacts]) -> Best:

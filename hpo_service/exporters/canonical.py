@@ -70,10 +70,26 @@ def _header(document: TrialFile) -> str:
     facts = document.provenance
     if "study" not in facts:
         return ""
-    about = f"# Trial {facts.get('trial')} of study {facts['study']}: {facts.get('metric')} {facts.get('loss')}"
-    about += " (provisional: not trained to its end)\n" if facts.get("provisional") else "\n"
+    about = f"# Trial {facts.get('trial')} of study {facts['study']}: {_reached(document)}\n"
     return (
         about
         + f"# Exported {facts.get('date')} by {facts.get('generator')}\n"
         + "# Run it with: python -m trainer run THIS_FILE --output-dir FOLDER\n"
     )
+
+
+def _reached(document: TrialFile) -> str:
+    """The trial's loss; of a confirmed one both the mean over new seeds and what a run of this file repeats."""
+    facts = document.provenance
+    metric = facts.get("metric")
+    if "confirmed_loss" not in facts:
+        provisional = " (provisional: not trained to its end)" if facts.get("provisional") else ""
+        return f"{metric} {facts.get('loss')}{provisional}"
+    seeds = "one new seed" if facts["confirmed_seeds"] == 1 else f"the mean over {facts['confirmed_seeds']} new seeds"
+    said = f"confirmed {metric} {facts['confirmed_loss']}, {seeds}"
+    if "searched_loss" not in facts:
+        return said
+    said += f"\n# In the search, with seed {document.training.seed}: {metric} {facts['searched_loss']} "
+    if facts["searched_examples"] == facts["examples"]:
+        return said + "at its end; that is what a run of this file repeats"
+    return said + f"after {facts['searched_examples']} of {facts['examples']} examples"

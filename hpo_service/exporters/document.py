@@ -38,17 +38,20 @@ def best_document(study: StudyFacts, best: Best, resolved: ResolvedStudy, *, now
     )
 
 
-def _confirmed(best: Best) -> dict[str, Any]:
-    """With new seeds the loss is a mean, and known to be no luck."""
-    known = best.confirmed
+def _losses(best: Best) -> dict[str, Any]:
+    """What the trial reached. With new seeds it is a mean, which is not what a run with the search's seed repeats."""
+    known, searched = best.confirmed, best.searched
     if known is None:
-        return {}
+        return {"loss": best.loss}
     return {
+        "confirmed_loss": known.mean,
         "confirmed_seeds": known.seeds,
         "confirmed_spread": known.spread,
         "confirmed_difference": known.difference,
         "confirmed_half_width": known.half_width,
         "test_loss": known.test_loss,
+        "searched_loss": None if searched is None else searched.loss,
+        "searched_examples": None if searched is None else searched.examples,
     }
 
 
@@ -57,10 +60,9 @@ def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: dat
         "study": study.name,
         "trial": best.trial_number,
         "metric": METRIC,
-        "loss": best.loss,
+        **_losses(best),
         "examples": best.examples,
         "provisional": best.provisional,
-        **_confirmed(best),
         "baseline_loss": best.improvement.baseline_loss if best.improvement else None,
         "strategy": study.strategy or None,
         "search_seed": study.seed,

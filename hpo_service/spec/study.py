@@ -118,7 +118,8 @@ class ConfirmSettings(_Section):
 
 
 CONFIRM_BY_DEFAULT: ConfirmSettings | None = None
-"""What a spec that does not say `confirm` gets; None: no confirmation."""
+"""What a spec that does not say `confirm` gets: no confirmation. It trains the best and the baseline to their ends once
+more at least, however small the search was, and what a study costs is its user's decision. `hpo demo` asks for one."""
 
 
 class Resources(_Section):
@@ -164,7 +165,8 @@ class StudySpec(_Section):
     budget: BudgetSettings = BudgetSettings()
     """Caps."""
     confirm: ConfirmSettings | None = CONFIRM_BY_DEFAULT
-    """Whether, and how, the winner is confirmed once the search has ended; null: not at all."""
+    """Whether, and how, the winner is confirmed once the search has ended; null: not at all, because it costs another
+    `share` of the search, which is for you to decide."""
     resources: Resources = Resources()
     """What one trial occupies."""
     baseline: Point | None = None

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments, get_scheduler
 
-from hpo_service.best import Best, Improvement
+from hpo_service.best import Best, Confirmed, Improvement, Searched
 from hpo_service.errors import InvalidRequest
 from hpo_service.exporters import FORMATS, render
 from hpo_service.exporters.document import StudyFacts, best_document
@@ -202,15 +202,19 @@ def test_an_unknown_format_names_the_known_ones() -> None:
         render("toml", document())
 
 
-def test_provenance_says_where_the_values_come_from() -> None:
+def exported(best: Best) -> TrialFile:
     spec = parse_spec({"metadata": {"name": "s"}, "preset": "quick", "model": {"path": "m"}, "data": {"train": "t"}})
     resolved = resolve(spec, model_path="m", train="t", eval=None, train_rows=100, eval_rows=10)
+    return best_document(StudyFacts(name="s", seed=0), best, resolved, now=datetime(2026, 11, 24, tzinfo=UTC))
+
+
+def test_provenance_says_where_the_values_come_from() -> None:
     improvement = Improvement(baseline_trial=0, examples=100, baseline_loss=3.0, loss=2.0, relative=1 / 3)
     best = Best(
         trial_number=4, loss=2.0, examples=100, provisional=True, parameters=Parameters(lora_r=4).model_dump(),
         improvement=improvement,
     )  # fmt: skip
-    made = best_document(StudyFacts(name="s", seed=0), best, resolved, now=datetime(2026, 11, 24, tzinfo=UTC))
+    made = exported(best)
     assert made.kind == "BestParams"
     assert made.parameters == Parameters(lora_r=4)
     assert made.provenance["trial"] == 4
@@ -221,3 +225,24 @@ def test_provenance_says_where_the_values_come_from() -> None:
     assert text.startswith("# Trial 4 of study s: eval_loss 2.0 (provisional: not trained to its end)\n")
     assert math.isclose(yaml.safe_load(text)["provenance"]["loss"], 2.0)
     assert json.loads(render("hf", made).text)["run_name"] == "s-trial-4"
+
+
+@pytest.mark.parametrize(
+    ("examples", "second_line"),
+    [
+        (100, "# In the search, with seed 0: eval_loss 1.9 at its end; that is what a run of this file repeats"),
+        (40, "# In the search, with seed 0: eval_loss 1.9 after 40 of 100 examples"),
+    ],
+)
+def test_a_confirmed_trial_tells_its_mean_and_what_a_run_of_the_file_repeats(examples: int, second_line: str) -> None:
+    best = Best(
+        trial_number=4, loss=2.0, examples=100, provisional=False, parameters=Parameters().model_dump(),
+        improvement=None, confirmed=Confirmed(trial_number=4, mean=2.0, spread=0.01, seeds=3),
+        searched=Searched(loss=1.9, examples=examples),
+    )  # fmt: skip
+    made = exported(best)
+    known = made.provenance
+    assert (known["confirmed_loss"], known["searched_loss"], known["searched_examples"]) == (2.0, 1.9, examples)
+    assert "loss" not in known
+    lines = render("yaml", made).text.splitlines()
+    assert lines[:2] == ["# Trial 4 of study s: confirmed eval_loss 2.0, the mean over 3 new seeds", second_line]

@@ -63,7 +63,9 @@ def test_the_best_is_the_lowest_confirmed_mean(client: TestClient, confirmed: di
     assert best["improvement"]["relative"] > 0
     text = client.get("/v1/studies/first/best/export").text
     provenance = TrialFile.model_validate(YAML(typ="safe").load(text)).provenance
-    assert provenance["loss"] == best["loss"]
+    assert provenance["confirmed_loss"] == best["loss"]
+    searched = {one["trial_number"]: one["searched_loss"] for one in confirmed["confirmation"]["candidates"]}
+    assert provenance["searched_loss"] == searched[best["trial_number"]]
     assert provenance["confirmed_seeds"] == best["confirmed"]["seeds"]
     assert provenance["confirmed_half_width"] == best["confirmed"]["half_width"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.best import best_trial
+from hpo_service.best import Searched, best_trial
 from hpo_service.confirmation.report import report
 from hpo_service.confirmation.runs import RunFacts, run_facts
 from hpo_service.confirmation.sentence import sentence
@@ -202,6 +202,7 @@ def test_the_best_is_the_lowest_confirmed_mean() -> None:
     assert not best.provisional
     assert best.confirmed is not None
     assert best.confirmed.seeds == 3
+    assert best.searched == Searched(loss=1.99, examples=100)
     assert best.improvement is not None
     assert best.improvement.baseline_loss == pytest.approx(2.2)
     assert best.improvement.relative == pytest.approx((2.2 - 2.001) / 2.2, abs=1e-3)
