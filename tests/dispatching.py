@@ -82,9 +82,8 @@ def ask(sessions: sessionmaker[Session], study_id: int, kind: IntentKind, **payl
 
 
 def make(sessions: sessionmaker[Session], executor: FakeExecutor | None = None) -> tuple[Dispatcher, FakeExecutor]:
-    """A dispatcher with a started fake executor."""
+    """A dispatcher with a fake executor, which it starts."""
     fake = executor or FakeExecutor(loss_of)
-    fake.start()
     return Dispatcher(sessions, fake, snapshots=Path("/nonexistent")), fake
 
 

@@ -35,6 +35,7 @@ class Context:
     usages: Usages = field(default_factory=Usages)
     studies: dict[int, LiveStudy] | None = None
     jobs: Jobs = field(default_factory=dict)
+    started: bool = False  #: whether the executor was told to start its workers
     taken_over: bool = False  #: whether attempts of earlier dispatchers are accounted for
     draining: bool = False  #: nothing more is placed, and what runs is asked to stop
 

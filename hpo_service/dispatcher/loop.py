@@ -67,7 +67,6 @@ class Dispatcher:
 
         Raises LeaseLost if another dispatcher took over: the process must end, and its workers with it.
         """
-        self.context.executor.start()
         try:
             while not stop.is_set():
                 self._turn_or_wait(stop)
@@ -186,11 +185,14 @@ class Dispatcher:
                 context.executor.stop(job.token)
 
     def _drain(self) -> None:
-        """Let what runs stop at its next step boundary, so that its work is not lost; then give the lease back."""
-        self.context.draining = True
+        """Let what runs stop at its next step boundary, so that its work is not lost; then give the lease back.
+
+        Workers that last go on.
+        """
+        self.context.draining = not self.context.executor.lasting
         deadline = time.monotonic() + _DRAIN_SECONDS
         try:
-            while self._busy():
+            while self.context.draining and self._busy():
                 if time.monotonic() > deadline:
                     log.warning("slices did not stop within %g s; they are lost", _DRAIN_SECONDS)
                     break

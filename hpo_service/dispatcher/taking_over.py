@@ -1,6 +1,7 @@
 """From a lease that was won, or a memory that was dropped, to studies in memory."""
 
 import logging
+from collections.abc import Mapping, Sequence
 
 from hpo_service.dispatcher import endings, jobs
 from hpo_service.dispatcher.context import Context
@@ -8,8 +9,8 @@ from hpo_service.dispatcher.fleet import lost_result
 from hpo_service.dispatcher.memory import LiveStudy, load_studies
 from hpo_service.dispatcher.settling import settle
 from hpo_service.domain import StudyState
-from hpo_service.repository import dispatch
-from hpo_service.repository.jobs import lose_running
+from hpo_service.executors.base import Token
+from hpo_service.repository.take_over import Kept, keep, lose_attempts
 from trainer.failpoints import Commit, after_commit, before_commit
 
 log = logging.getLogger(__name__)
@@ -22,20 +23,43 @@ def load(context: Context) -> dict[int, LiveStudy]:
     if context.studies is not None:
         return context.studies
     context.proposals.clear()
+    held = {} if context.taken_over else _meet_workers(context)
+    kept = Kept()
     with context.sessions.begin() as session:
         context.leadership.fence(session)
         if not context.taken_over and context.leadership.epoch is not None:
-            lost = dispatch.lose_attempts(session, context.leadership.epoch, "the dispatcher was restarted")
-            lost += lose_running(session)
-            log.info("leading with epoch %d; %d attempts of the past are lost", context.leadership.epoch, lost)
+            epoch = context.leadership.epoch
+            kept = keep(session, context.executor.name, epoch, held)
+            lost = lose_attempts(session, epoch, "the dispatcher was restarted", kept)
+            log.info("leading with epoch %d; %d attempts go on, %d are lost", epoch, len(kept.attempts), lost)
         studies = load_studies(session)
         context.jobs = jobs.load_jobs(session)
         before_commit(Commit.TAKE_OVER)
     after_commit(Commit.TAKE_OVER)
     context.taken_over = True
     context.studies = studies
+    _adopt(context, held, kept)
     _catch_up(context, studies)
     return studies
+
+
+def _meet_workers(context: Context) -> Mapping[str, Sequence[Token]]:
+    """Start the executor, once; the workers of earlier dispatchers that it found, and what they hold."""
+    if not context.started:
+        context.executor.start()
+        context.started = True
+    return context.executor.reattach()
+
+
+def _adopt(context: Context, held: Mapping[str, Sequence[Token]], kept: Kept) -> None:
+    """What goes on is in flight, what does not count any more is to stop."""
+    # What the executor has to say of its workers comes before anything is placed on them.
+    context.inbox.add(context.executor.poll(0.0))
+    context.fleet.worker_ids |= kept.workers
+    for token, worker in kept.attempts.items():
+        context.fleet.assign(token, worker)
+    for token in {token for tokens in held.values() for token in tokens} - set(kept.attempts):
+        context.executor.stop(token)
 
 
 def _catch_up(context: Context, studies: dict[int, LiveStudy]) -> None:

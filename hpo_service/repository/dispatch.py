@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hpo_service.domain import TERMINAL, Spent, StudyState
 from hpo_service.intents import EventKind
 from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Event, Intent, Slice, Study, Worker
-from trainer.spec import Outcome, SliceResult
+from trainer.spec import SliceResult
 
 
 def live_studies(session: Session) -> Sequence[Study]:
@@ -167,27 +167,6 @@ def drop_slices(session: Session, study_id: int) -> None:
         .where(Slice.study_id == study_id, Slice.state == "waiting")
         .values(state="dropped", finished_at=func.clock_timestamp())
     )
-
-
-def lose_attempts(session: Session, epoch: int, message: str) -> int:
-    """At take-over: close every attempt of an earlier dispatcher, whose workers are gone. How many there were.
-
-    The jobs' are closed by `jobs.lose_running`.
-    """
-    outcome, waiting = str(Outcome.LOST), "waiting"
-    lost = session.execute(
-        update(Attempt)
-        .where(Attempt.outcome.is_(None))
-        .values(outcome=outcome, message=message, finished_at=func.clock_timestamp())
-        .returning(Attempt.slice_id)
-    ).all()
-    session.execute(update(Slice).where(Slice.state == "running").values(state=waiting, progress={}))
-    session.execute(
-        update(Worker)
-        .where(Worker.gone_at.is_(None), Worker.epoch < epoch)
-        .values(state="gone", gone_at=func.clock_timestamp(), message=message)
-    )
-    return len(lost)
 
 
 def add_worker(session: Session, *, executor: str, name: str, device: str, software: dict[str, str], epoch: int) -> int:

@@ -103,11 +103,3 @@ def end(session: Session, result: JobResult, cost_usd: float, *, state: str, fai
         .returning(Job.id)
     )
     return closed.scalar_one_or_none() is not None
-
-
-def lose_running(session: Session) -> int:
-    """At take-over: jobs of an earlier dispatcher, whose workers are gone, wait for another attempt. How many."""
-    lost = session.execute(
-        update(Job).where(Job.state == "running").values(state="waiting", outcome="lost").returning(Job.id)
-    )
-    return len(lost.all())

@@ -19,7 +19,6 @@ def test_the_device_that_did_the_work_sets_the_price(sessions: sessionmaker[Sess
     study_id = post_study(sessions, budget__max_trials=3)
     row = PriceRow(AcceleratorName="fake", AcceleratorCount=2, Price=7.2, effective_from=date(2026, 1, 1))
     fake = FakeExecutor(loss_of)
-    fake.start()
     prices = Prices(usd_per_gpu_hour=100.0, table=PriceTable("prices.csv", (row,)))
     dispatcher = Dispatcher(sessions, fake, snapshots=Path("/nonexistent"), prices=prices)
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")

@@ -279,7 +279,6 @@ class Noticing(FakeExecutor):
 def test_usage_and_notices_are_kept(sessions: Sessions) -> None:
     study_id = post_study(sessions, budget__max_trials=1)
     fake = Noticing(loss_of)
-    fake.start()
     dispatcher = Dispatcher(sessions, fake, snapshots=Path("/nonexistent"), prices=Prices(3600.0))
     turn_until(dispatcher, ended(sessions, study_id))
     event = next(event for event in events_of(sessions, study_id) if event.kind == "trial.notice")

@@ -1,0 +1,75 @@
+"""What becomes of the workers and attempts of earlier dispatchers when another one takes over."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import Cause
+from hpo_service.tables import Attempt, Job, Slice, Worker
+from trainer.spec import Outcome
+
+Token = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What goes on: row ids of the workers by name, and the name of the worker of each attempt."""
+
+    workers: dict[str, int] = field(default_factory=dict)
+    attempts: dict[Token, str] = field(default_factory=dict)
+
+
+def keep(session: Session, executor: str, epoch: int, held: Mapping[str, Collection[Token]]) -> Kept:
+    """Make the workers that live on belong to this epoch. Of the attempts that they hold, those that count go on."""
+    rows = session.execute(
+        update(Worker)
+        .where(Worker.executor == executor, Worker.name.in_(held), Worker.gone_at.is_(None))
+        .values(epoch=epoch)
+        .returning(Worker.id, Worker.name)
+    )
+    names = {row.id: row.name for row in rows}
+    slices = (
+        select(Slice.id, Slice.attempt, Attempt.worker_id)
+        .join(Attempt, (Attempt.slice_id == Slice.id) & (Attempt.attempt == Slice.attempt))
+        .where(Slice.state == "running", Attempt.worker_id.in_(names))
+    )
+    jobs = select(Job.id, Job.attempt, Job.worker_id).where(Job.state == "running", Job.worker_id.in_(names))
+    running = [*session.execute(slices), *session.execute(jobs)]
+    attempts = {(row.id, row.attempt): names[row.worker_id] for row in running}
+    return Kept(
+        workers={name: worker_id for worker_id, name in names.items()},
+        attempts={token: name for token, name in attempts.items() if token in held[name]},
+    )
+
+
+def lose_attempts(session: Session, epoch: int, message: str, kept: Kept) -> int:
+    """Close every other attempt of an earlier dispatcher: its workers are gone. How many there were."""
+    going_on = [token[0] for token in kept.attempts]
+    lost = session.execute(
+        update(Attempt)
+        .where(Attempt.outcome.is_(None), Attempt.slice_id.not_in(going_on))
+        .values(
+            outcome=str(Outcome.LOST),
+            cause=str(Cause.DISPATCHER_LOST),
+            message=message,
+            finished_at=func.clock_timestamp(),
+        )
+        .returning(Attempt.slice_id)
+    ).all()
+    session.execute(
+        update(Slice).where(Slice.state == "running", Slice.id.not_in(going_on)).values(state="waiting", progress={})
+    )
+    lost_jobs = session.execute(
+        update(Job)
+        .where(Job.state == "running", Job.id.not_in(going_on))
+        .values(state="waiting", outcome=str(Outcome.LOST))
+        .returning(Job.id)
+    ).all()
+    session.execute(
+        update(Worker)
+        .where(Worker.gone_at.is_(None), Worker.epoch < epoch)
+        .values(state="gone", gone_at=func.clock_timestamp(), message=message)
+    )
+    return len(lost) + len(lost_jobs)
