@@ -14,6 +14,10 @@ class IntentKind(StrEnum):
     ENQUEUE = "enqueue"  #: run this point next [`parameters`: real values, may be partial]
     EXTEND = "extend"  #: budget or ranges grew [`resolved`: the new ResolvedStudy]
     DELETE = "delete"  #: forget an ended study and its snapshots []
+    WORKER_DRAIN = "worker_drain"  #: bound to no study, like the next two [`worker`: its name, `reason`]
+    WORKER_QUARANTINE = "worker_quarantine"  #: [`worker`, `reason`]
+    WORKER_RELEASE = "worker_release"  #: [`worker`]
+    CHECK_PATHS = "check_paths"  #: like the next one
     CHECK_DATA = "check_data"  #: bound to no study [`job_id`, `study_id` that asks or null, `fingerprint`, `task`]
 
 
@@ -27,7 +31,7 @@ class EventKind(StrEnum):
     SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`,
     #: and for the first attempt the `decision_number` and the `numbers` behind it]
     SLICE_PROGRESS = "slice.progress"  #: at a checkpoint only [`slice_id`, `attempt`, `examples_seen`]
-    SLICE_RETRIED = "slice.retried"  #: [`slice_id`, `attempt`, `outcome`, `message`]
+    SLICE_RETRIED = "slice.retried"  #: [`slice_id`, `attempt`, `outcome`, `cause`, `message`]
     SNAPSHOT_DISCARDED = "snapshot.discarded"  #: did not verify [`snapshots`, `resumed_from_examples`]
     TRIAL_REPORTED = "trial.reported"  #: [`examples`, `loss`, `seconds`]
     TRIAL_PAUSED = "trial.paused"  #: [`reason`]
@@ -36,5 +40,11 @@ class EventKind(StrEnum):
     TRIAL_FAILED = "trial.failed"  #: [`outcome`, `message`]
     TRIAL_NOTICE = "trial.notice"  #: something worth knowing of a slice [`kind`, `step`, `values`, `message`]
     DATA_CHECKED = "data.checked"  #: before the first slice [`job`, `verdict`, `findings` that warn or fail]
-    WORKER_LOST = "worker.lost"  #: [`worker`, `message`]
+    WORKER_LOST = "worker.lost"  #: of the service, and of each study with a slice on it [`worker`, `cause`, `message`]
+    WORKER_QUARANTINED = "worker.quarantined"  #: as before [`worker`, `places`, `message`]
+    # Of the service only, which has no study:
+    WORKER_ENDED = "worker.ended"  #: on purpose, so nothing went wrong [`worker`, `cause`, `message`]
+    WORKER_DRAINING = "worker.draining"  #: [`worker`, `message`]
+    WORKER_RELEASED = "worker.released"  #: [`worker`, `places`]
+    DISPATCHER_TOOK_OVER = "dispatcher.took_over"  #: [`epoch`, `holder`, `attempts_kept`, `attempts_lost`]
     WORKER_REFUSED = "worker.refused"  #: of the service: does not see the snapshot store [`worker`, `node`, `message`]

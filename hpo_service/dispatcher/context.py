@@ -8,10 +8,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher import confirming
 from hpo_service.dispatcher.clock import DatabaseClock
+from hpo_service.dispatcher.faults import Faults
 from hpo_service.dispatcher.fleet import Fleet
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.jobs import Jobs
 from hpo_service.dispatcher.leader import Leadership
+from hpo_service.dispatcher.liveness import Liveness
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.dispatcher.proposals import Proposals
 from hpo_service.dispatcher.sharing import Usages
@@ -32,12 +34,21 @@ class Context:
     clock: DatabaseClock
     inbox: Inbox = field(default_factory=Inbox)
     fleet: Fleet = field(default_factory=Fleet)
+    liveness: Liveness = field(default_factory=Liveness)
+    faults: Faults = field(default_factory=Faults)
     usages: Usages = field(default_factory=Usages)
     studies: dict[int, LiveStudy] | None = None
     jobs: Jobs = field(default_factory=dict)
     started: bool = False  #: whether the executor was told to start its workers
     taken_over: bool = False  #: whether attempts of earlier dispatchers are accounted for
     draining: bool = False  #: nothing more is placed, and what runs is asked to stop
+
+    def listen(self, timeout_seconds: float) -> None:
+        """Take in what the executor reports; call it in every turn, whatever the database does."""
+        events = self.executor.poll(timeout_seconds)
+        self.liveness.hear(events)
+        self.faults.hear(events)
+        self.inbox.add(events)
 
     @contextmanager
     def writing(self, commit: Commit) -> Iterator[Session]:

@@ -2,10 +2,8 @@
 
 from collections.abc import Collection
 
-from hpo_service.executors.base import WorkerGone
+from hpo_service.executors.base import Token, WorkerGone
 from trainer.spec import Outcome, SliceResult
-
-Token = tuple[int, int]
 
 
 class Fleet:
@@ -19,9 +17,24 @@ class Fleet:
         """The attempt was handed to the worker."""
         self._in_flight[token] = worker
 
+    def holder(self, token: Token) -> str | None:
+        """The living worker that was given the attempt."""
+        return self._in_flight.get(token)
+
     def holds(self, token: Token) -> bool:
         """Whether some living worker was given the attempt."""
         return token in self._in_flight
+
+    def held_by(self, worker: str) -> list[Token]:
+        """What the worker was given and has not ended."""
+        return [token for token, holder in self._in_flight.items() if holder == worker]
+
+    def by_worker(self) -> dict[str, list[Token]]:
+        """The attempts in flight of every worker that has any."""
+        held: dict[str, list[Token]] = {}
+        for token, worker in self._in_flight.items():
+            held.setdefault(worker, []).append(token)
+        return held
 
     def lost_with(self, worker: str, reported: Collection[Token]) -> list[Token]:
         """The attempts that a dead worker held and did not report itself."""

@@ -1,20 +1,23 @@
 """Everything that waits in the inbox, and every open intent, in one transaction."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import jobs
-from hpo_service.dispatcher.fleet import Fleet, Token, lost_result
+from hpo_service.dispatcher import jobs, quarantine
+from hpo_service.dispatcher.context import Context
+from hpo_service.dispatcher.fleet import Fleet, lost_result
 from hpo_service.dispatcher.fulfilment import forget, fulfil
 from hpo_service.dispatcher.inbox import Inbox
+from hpo_service.dispatcher.losses import Loss, losses
 from hpo_service.dispatcher.memory import LiveStudy, load_study
 from hpo_service.dispatcher.settling import settle
+from hpo_service.domain import Cause
+from hpo_service.executors.base import Token, WorkerGone
 from hpo_service.intents import EventKind, IntentKind
-from hpo_service.prices import Prices
-from hpo_service.repository import dispatch
+from hpo_service.repository import dispatch, workers
+from hpo_service.tables import DEFAULT_PROJECT_ID, Intent
 from trainer.spec import Progress, SliceResult
 
 Studies = dict[int, LiveStudy]
@@ -25,10 +28,12 @@ def register_workers(
 ) -> dict[str, int]:
     """Write the workers that became ready, except the `refused`; their row ids by name."""
     return {
-        event.worker: dispatch.add_worker(
+        event.worker: workers.register(
             session,
             executor=executor,
             name=event.worker,
+            node=event.node,
+            places=event.places,
             device=event.ready.device,
             software=event.ready.software,
             epoch=epoch,
@@ -38,20 +43,36 @@ def register_workers(
     }
 
 
-def fulfil_intents(session: Session, studies: Studies, open_jobs: jobs.Jobs) -> set[int]:
-    """Do what the API asked for, in the order it was asked. Ids of the studies that were deleted."""
-    deleted = set()
+@dataclass(kw_only=True)
+class Asked:
+    """What follows from what the API asked for: studies (ids) that were deleted, and what the executor is to do."""
+
+    deleted: set[int] = field(default_factory=set)
+    orders: list[quarantine.Order] = field(default_factory=list)
+
+
+def fulfil_intents(session: Session, context: Context, studies: Studies) -> Asked:
+    """Do what the API asked for, in the order it was asked."""
+    asked = Asked()
     for intent in dispatch.open_intents(session):
         if intent.study_id is None:
-            jobs.add_job(session, open_jobs, intent)
-            dispatch.finish_intent(session, intent.id, None)
+            asked.orders += _fulfil_for_all(session, context, studies, intent)
             continue
         study = studies.get(intent.study_id)
         if study is None:
             study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
         if fulfil(session, study, intent) and intent.kind == IntentKind.DELETE:
-            deleted |= {study.id} | _forget_confirmation(session, studies, study)
-    return deleted
+            asked.deleted |= {study.id} | _forget_confirmation(session, studies, study)
+    return asked
+
+
+def _fulfil_for_all(session: Session, context: Context, studies: Studies, intent: Intent) -> list[quarantine.Order]:
+    """Do what is bound to no study."""
+    if intent.kind in quarantine.WORKER_INTENTS:
+        return quarantine.fulfil(session, context, studies.values(), intent)
+    jobs.add_job(session, context.jobs, intent)
+    dispatch.finish_intent(session, intent.id, None)
+    return []
 
 
 def _forget_confirmation(session: Session, studies: Studies, study: LiveStudy) -> set[int]:
@@ -71,33 +92,52 @@ class Ended:
     settled: list[SliceResult]
 
 
-def settle_ended(
-    session: Session, studies: Studies, open_jobs: jobs.Jobs, inbox: Inbox, fleet: Fleet, prices: Prices
-) -> Ended:
+def settle_ended(session: Session, context: Context, studies: Studies, registered: Mapping[str, int]) -> Ended:
     """Settle every attempt that ended by itself or with its worker."""
-    results, job_results = list(inbox.results), list(inbox.job_results)
+    inbox, prices = context.inbox, context.prices
     tokens = inbox.reported()
     owner = {piece.id: study for study in studies.values() for piece in study.slices.values()}
+    lost: list[Loss] = []
     for gone in inbox.gone:
-        worker_id = fleet.worker_ids.get(gone.worker)
+        worker_id = context.fleet.worker_ids.get(gone.worker) or registered.get(gone.worker)
         if worker_id is not None:
-            dispatch.end_worker(session, worker_id, gone.reason)
-        lost = fleet.lost_with(gone.worker, tokens)
-        for study_id in {owner[token[0]].id for token in lost if token[0] in owner}:
-            payload = {"worker": gone.worker, "message": gone.reason}
-            dispatch.add_event(session, studies[study_id].project_id, study_id, EventKind.WORKER_LOST, payload)
-        results.extend(lost_result(token, gone.reason) for token in lost if token[0] not in open_jobs)
-        job_results.extend(jobs.lost(token, gone.reason) for token in lost if token[0] in open_jobs)
-        tokens.update(lost)
-    settle_job = partial(jobs.settle, session, open_jobs, studies.values(), prices=prices)
-    for job_result in job_results:
-        settle_job(job_result)
+            workers.end(session, worker_id, gone.reason)
+        held = context.fleet.lost_with(gone.worker, tokens)
+        _tell_end(session, {owner[token[0]].id: owner[token[0]] for token in held if token[0] in owner}, gone)
+        slices, held_jobs = (
+            [token for token in held if (token[0] in context.jobs) is is_job] for is_job in (False, True)
+        )
+        lost += losses(gone, slices, held_jobs, context.liveness)
+        tokens.update(held)
+    for job_result in inbox.job_results:
+        jobs.settle(session, context.jobs, studies.values(), job_result, prices=prices)
     settled = [
         result
-        for result in results
+        for result in inbox.results
         if result.slice_id in owner and settle(session, owner[result.slice_id], result, prices=prices)
     ]
+    for loss in lost:
+        _settle_loss(session, context, studies, owner.get(loss.token[0]), loss)
     return Ended(tokens=tokens, settled=settled)
+
+
+def _settle_loss(session: Session, context: Context, studies: Studies, study: LiveStudy | None, loss: Loss) -> None:
+    if study is not None:
+        result = lost_result(loss.token, loss.reason)
+        settle(session, study, result, prices=context.prices, cause=loss.cause, alone=loss.alone)
+    elif loss.token[0] in context.jobs:
+        lost_job = jobs.lost(loss.token, loss.reason)
+        jobs.settle(session, context.jobs, studies.values(), lost_job, prices=context.prices, cause=loss.cause)
+
+
+def _tell_end(session: Session, concerned: Mapping[int, LiveStudy], gone: WorkerGone) -> None:
+    """Events of a worker's end: one of the service, one of each study that it held a slice of."""
+    payload = {"worker": gone.worker, "cause": str(gone.cause), "message": gone.reason}
+    on_purpose = gone.cause is Cause.WORKER_ENDED
+    kind = EventKind.WORKER_ENDED if on_purpose else EventKind.WORKER_LOST
+    dispatch.add_event(session, DEFAULT_PROJECT_ID, None, kind, payload)
+    for study in concerned.values():
+        dispatch.add_event(session, study.project_id, study.id, EventKind.WORKER_LOST, payload)
 
 
 def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:

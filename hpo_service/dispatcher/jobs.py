@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings
 from hpo_service.dispatcher.memory import LiveStudy
-from hpo_service.domain import TERMINAL, StudyState, cost_usd
+from hpo_service.domain import COUNTED_CAUSES, TERMINAL, Cause, StudyState, cost_usd
 from hpo_service.intents import EventKind
 from hpo_service.prices import Prices
 from hpo_service.repository import dispatch, jobs
@@ -85,17 +85,20 @@ def settle(
     result: JobResult,
     *,
     prices: Prices,
-    blameless: bool = False,
+    cause: Cause | None = None,
 ) -> None:
     """Apply the end of an attempt to the job and to the studies that wait for it. A stale one changes nothing.
 
-    A `blameless` loss does not count against the job. The job is priced as if it had had a worker for itself.
+    `cause` is why the attempt was lost; whether that counts against the job follows from it. The job is priced as if
+    it had had a worker for itself.
     """
     job = open_jobs.get(result.job_id)
-    failed = result.outcome in _RETRIED and not blameless
+    if result.outcome is Outcome.INFRA_ERROR:
+        cause = cause or Cause.INFRA_ERROR
+    failed = cause in COUNTED_CAUSES
     state = _next_state(result, failed, 0 if job is None else job.failures)
     cost = cost_usd(result.seconds, 1, prices.usd_per_device_hour(""))
-    if job is None or not job.running or not jobs.end(session, result, cost, state=state, failed=failed):
+    if job is None or not job.running or not jobs.end(session, result, cost, state=state, cause=cause):
         log.warning("stale result of job %d attempt %d is dropped", result.job_id, result.attempt)
         return
     job.running, job.stop_sent = False, False

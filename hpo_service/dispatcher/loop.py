@@ -8,7 +8,7 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import capping, filling, hearing, taking_over
+from hpo_service.dispatcher import capping, filling, hearing, quarantine, taking_over, watching
 from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.leader import Leadership
@@ -79,7 +79,7 @@ class Dispatcher:
     def turn(self) -> None:
         """One round: lead, hear the workers, do what was asked, settle what ended, place what fits."""
         context = self.context
-        context.inbox.add(context.executor.poll(_POLL_SECONDS))
+        context.listen(_POLL_SECONDS)
         if not context.leadership.hold():
             time.sleep(_STANDBY_SECONDS)
             return
@@ -90,6 +90,7 @@ class Dispatcher:
             self._hear(studies)
             capping.stop_at_caps(context, studies)
             self._stop_unwanted(studies)
+            watching.end_hung(context)
             if not context.draining:
                 filling.fill(context, studies)
         except BaseException:
@@ -127,16 +128,19 @@ class Dispatcher:
                 refused=self._proof.refusals(context.inbox.ready),
             )
             self._proof.note(session, context.inbox.ready)
-            deleted = hearing.fulfil_intents(session, studies, context.jobs) if intents else set()
-            ended = hearing.settle_ended(session, studies, context.jobs, context.inbox, context.fleet, context.prices)
+            orders = quarantine.write_faults(session, context, studies.values(), registered)
+            asked = hearing.fulfil_intents(session, context, studies) if intents else hearing.Asked()
+            ended = hearing.settle_ended(session, context, studies, registered)
             hearing.note_progress(session, studies, context.inbox)
         self._proof.end_refused(context.executor, context.inbox.ready)
         context.fleet.worker_ids |= registered
         context.fleet.forget(ended.tokens, context.inbox.gone)
+        context.liveness.forget(ended.tokens)
         context.executor.taken(ended.tokens)
+        quarantine.carry_out(context, [*orders, *asked.orders])
         self._tell_proposals(studies)
         context.inbox.clear()
-        self._tidy(ended, deleted)
+        self._tidy(ended, asked.deleted)
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
             del studies[study_id]
 

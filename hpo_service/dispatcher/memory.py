@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
+from hpo_service.dispatcher import poison
 from hpo_service.domain import Spent, StudyState
 from hpo_service.objectives import measured
 from hpo_service.objectives import values as objective_values
@@ -37,6 +38,7 @@ class LiveSlice:
     attempt: int
     failures: int
     running: bool
+    kills: int = 0  #: workers that ended while they ran it, perhaps because of it
     stop_sent: bool = False
     decision: Advance | Start | None = None  #: what it follows from, until its first attempt begins
     decision_number: int = 0  #: of that decision, from 1
@@ -227,6 +229,7 @@ def open_slice(row: Slice) -> LiveSlice:
         attempt=row.attempt,
         failures=row.failures,
         running=row.state == "running",
+        kills=poison.kills(row.failures_by_cause),
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings, notes
+from hpo_service.dispatcher import endings, notes, poison
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
-from hpo_service.domain import StudyState, cost_usd
+from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd
 from hpo_service.intents import EventKind
 from hpo_service.prices import Prices
 from hpo_service.repository import dispatch
-from trainer.spec import Outcome, SliceResult
+from trainer.spec import Outcome, SliceResult, is_device_fault
 
 log = logging.getLogger(__name__)
 
@@ -23,41 +23,63 @@ _RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
 _HOPELESS_TRIALS = 3
 
 
-def settle(session: Session, study: LiveStudy, result: SliceResult, *, prices: Prices, blameless: bool = False) -> bool:
+def settle(
+    session: Session,
+    study: LiveStudy,
+    result: SliceResult,
+    *,
+    prices: Prices,
+    cause: Cause | None = None,
+    alone: bool = False,
+) -> bool:
     """Apply the end of an attempt. A stale one changes nothing: False.
 
-    A `blameless` loss does not count against the slice.
+    `cause` is why it was lost; whether that counts against the slice follows from it. `alone`: no other slice can have
+    ended its worker.
     """
     piece = study.slices.get(result.slice_id)
     if piece is None or piece.attempt != result.attempt or not piece.running:
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
-    failed = result.outcome in _RETRIED and not blameless
-    next_state = _next_state(study, piece, result, failed)
+    cause = cause or _own_cause(result)
+    poisonous = poison.is_poison(piece.kills, cause, alone=alone)
+    next_state = _next_state(study, piece, result, cause, poisonous=poisonous)
     price = prices.usd_per_device_hour(result.device)
     cost = cost_usd(result.usage.total_seconds(), result.usage.devices, price)
-    if not dispatch.end_attempt(session, result, cost, state=next_state, failed=failed):
+    if not dispatch.end_attempt(session, result, cost, state=next_state, cause=cause):
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
     study.news()
     piece.running, piece.stop_sent = False, False
-    piece.failures += int(failed)
+    piece.failures += int(cause in COUNTED_CAUSES)
+    piece.kills += int(cause in poison.KILLING_CAUSES)
     if next_state != "waiting":
         del study.slices[piece.id]
     _account(study, piece, result, cost)
-    _apply(session, study, piece, result, next_state)
+    if poisonous and next_state == "failed":
+        result = result.model_copy(update={"message": poison.evidence(session, piece.id)})
+    _apply(session, study, piece, result, next_state, cause)
     endings.conclude(session, study)
     return True
 
 
-def _next_state(study: LiveStudy, piece: LiveSlice, result: SliceResult, failed: bool) -> str:
+def _own_cause(result: SliceResult) -> Cause | None:
+    """Why the worker says that the attempt failed through no fault of its trial."""
+    if result.outcome is not Outcome.INFRA_ERROR:
+        return None
+    return Cause.GPU_FAULT if any(map(is_device_fault, result.notices)) else Cause.INFRA_ERROR
+
+
+def _next_state(
+    study: LiveStudy, piece: LiveSlice, result: SliceResult, cause: Cause | None, *, poisonous: bool
+) -> str:
     if result.outcome is Outcome.DONE:
         return "done"
     if result.outcome.about_the_trial or result.outcome in _ABOUT_THE_STUDY:
         return "failed"
     if study.state in (StudyState.STOPPING, StudyState.CANCELLING):
         return "dropped"
-    if failed and piece.failures + 1 >= study.resolved.resources.max_attempts:
+    if poisonous or (cause in COUNTED_CAUSES and piece.failures + 1 >= study.resolved.resources.max_attempts):
         return "failed"
     return "waiting"
 
@@ -80,7 +102,9 @@ def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: floa
         study.storage.set_trial_user_attr(piece.optuna_trial_id, name, attrs.get(name, 0) + amount)
 
 
-def _apply(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, next_state: str) -> None:
+def _apply(
+    session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, next_state: str, cause: Cause | None
+) -> None:
     _note_discarded(session, study, piece, result)
     for notice in result.notices:
         _event(session, study, EventKind.TRIAL_NOTICE, notice.model_dump(mode="json"), piece.trial_number)
@@ -90,7 +114,7 @@ def _apply(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceRe
     elif next_state == "failed":
         _failed(session, study, piece, result)
     else:
-        _interrupted(session, study, piece, result, retried=next_state == "waiting")
+        _interrupted(session, study, piece, result, cause, retried=next_state == "waiting")
 
 
 def _note_discarded(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult) -> None:
@@ -151,7 +175,9 @@ def _hopeless(trials: list[FrozenTrial]) -> bool:
     return failed >= _HOPELESS_TRIALS and not any(trial.intermediate_values for trial in trials)
 
 
-def _interrupted(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, *, retried: bool) -> None:
+def _interrupted(
+    session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult, cause: Cause | None, *, retried: bool
+) -> None:
     """Preempted, lost or broken: the trial keeps its newest snapshot and waits, paused, for the next attempt."""
     study.storage.set_trial_user_attr(piece.optuna_trial_id, "hpo_state", PAUSED)
     if result.snapshot is not None:
@@ -162,6 +188,7 @@ def _interrupted(session: Session, study: LiveStudy, piece: LiveSlice, result: S
             "slice_id": piece.id,
             "attempt": piece.attempt,
             "outcome": str(result.outcome),
+            "cause": cause,
             "message": result.message,
         }
         _event(session, study, EventKind.SLICE_RETRIED, payload, piece.trial_number)

@@ -3,14 +3,17 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from hpo_service.dispatcher import endings, jobs
+from hpo_service.dispatcher import endings, jobs, quarantine
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.fleet import lost_result
 from hpo_service.dispatcher.memory import LiveStudy, load_studies
 from hpo_service.dispatcher.settling import settle
-from hpo_service.domain import StudyState
+from hpo_service.domain import Cause, StudyState
 from hpo_service.executors.base import Token
+from hpo_service.intents import EventKind
+from hpo_service.repository import dispatch
 from hpo_service.repository.take_over import Kept, keep, lose_attempts
+from hpo_service.tables import DEFAULT_PROJECT_ID
 from trainer.failpoints import Commit, after_commit, before_commit
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,9 @@ def load(context: Context) -> dict[int, LiveStudy]:
             kept = keep(session, context.executor.name, epoch, held)
             lost = lose_attempts(session, epoch, "the dispatcher was restarted", kept)
             log.info("leading with epoch %d; %d attempts go on, %d are lost", epoch, len(kept.attempts), lost)
+            payload = {"epoch": epoch, "holder": context.leadership.holder}
+            payload |= {"attempts_kept": len(kept.attempts), "attempts_lost": lost}
+            dispatch.add_event(session, DEFAULT_PROJECT_ID, None, EventKind.DISPATCHER_TOOK_OVER, payload)
         studies = load_studies(session)
         context.jobs = jobs.load_jobs(session)
         before_commit(Commit.TAKE_OVER)
@@ -46,6 +52,7 @@ def load(context: Context) -> dict[int, LiveStudy]:
 def _meet_workers(context: Context) -> Mapping[str, Sequence[Token]]:
     """Start the executor, once; the workers of earlier dispatchers that it found, and what they hold."""
     if not context.started:
+        quarantine.tell_again(context)
         context.executor.start()
         context.started = True
     return context.executor.reattach()
@@ -54,7 +61,8 @@ def _meet_workers(context: Context) -> Mapping[str, Sequence[Token]]:
 def _adopt(context: Context, held: Mapping[str, Sequence[Token]], kept: Kept) -> None:
     """What goes on is in flight, what does not count any more is to stop."""
     # What the executor has to say of its workers comes before anything is placed on them.
-    context.inbox.add(context.executor.poll(0.0))
+    context.listen(0.0)
+    context.liveness.adopt(kept.attempts)
     context.fleet.worker_ids |= kept.workers
     for token, worker in kept.attempts.items():
         context.fleet.assign(token, worker)
@@ -76,8 +84,9 @@ def _catch_up(context: Context, studies: dict[int, LiveStudy]) -> None:
     if unknown or unknown_jobs or ending:
         with context.writing(Commit.CATCH_UP) as session:
             for study, token in unknown:
-                settle(session, study, lost_result(token, reason), prices=prices, blameless=True)
+                settle(session, study, lost_result(token, reason), prices=prices, cause=Cause.NEVER_SENT)
             for token in unknown_jobs:
-                jobs.settle(session, context.jobs, [], jobs.lost(token, reason), prices=prices, blameless=True)
+                lost = jobs.lost(token, reason)
+                jobs.settle(session, context.jobs, [], lost, prices=prices, cause=Cause.NEVER_SENT)
             for study in ending:
                 endings.conclude(session, study)

@@ -1,6 +1,6 @@
 """What was dispatched for a study and what it consumed, as the API reads it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.domain import Spent
 from hpo_service.repository.usage import DEVICE_SECONDS, SECONDS, total, usage_of
-from hpo_service.tables import Attempt, Slice, Study
+from hpo_service.tables import Attempt, Slice, Study, Worker
 from trainer.spec import Usage
 
 _ATTEMPTS_OF_SLICES = and_(Attempt.slice_id == Slice.id, Attempt.project_id == Slice.project_id)
@@ -35,6 +35,16 @@ class AttemptRow:
     attention: str
     micro_batch: int | None
     predicted_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class CausedEnd:
+    """How an attempt ended, and on which worker."""
+
+    attempt: int
+    worker: str | None
+    finished_at: datetime
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +107,21 @@ def attempts_of_trial(session: Session, project_id: int, study_id: int, trial_nu
         .order_by(Attempt.started_at, Attempt.slice_id, Attempt.attempt)
     )
     return [_attempt(row) for row in session.execute(query)]
+
+
+def attempts_with_causes(session: Session, slice_id: int, causes: Collection[str]) -> list[CausedEnd]:
+    """The attempts at a slice that ended with one of these causes, in order, with the names of their workers."""
+    query = (
+        select(Attempt.attempt, Worker.name, Attempt.finished_at, Attempt.message)
+        .outerjoin(Worker, Worker.id == Attempt.worker_id)
+        .where(Attempt.slice_id == slice_id, Attempt.cause.in_(causes))
+        .order_by(Attempt.attempt)
+    )
+    return [
+        CausedEnd(attempt, worker, finished_at, message)
+        for attempt, worker, finished_at, message in session.execute(query)
+        if finished_at is not None
+    ]
 
 
 def progress_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, dict[str, Any]]:

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from hpo_service.domain import TERMINAL, Spent, StudyState
+from hpo_service.domain import TERMINAL, Cause, Spent, StudyState
 from hpo_service.intents import EventKind
-from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Event, Intent, Slice, Study, Worker
+from hpo_service.repository.failures import counted
+from hpo_service.tables import Attempt, Event, Intent, Slice, Study
 from trainer.spec import SliceResult
 
 
@@ -109,7 +110,7 @@ def set_current_attempt(session: Session, slice_id: int, attempt: int) -> None:
     session.execute(update(Slice).where(Slice.id == slice_id).values(state="running", attempt=attempt, progress={}))
 
 
-def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state: str, failed: bool) -> bool:
+def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state: str, cause: Cause | None) -> bool:
     """Compare-and-set on `(slice, attempt)`: close both, or change nothing and answer False if the attempt is stale."""
     closed = session.execute(
         update(Slice)
@@ -117,7 +118,7 @@ def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state
         .values(
             state=state,
             finished_at=None if state == "waiting" else func.clock_timestamp(),
-            failures=Slice.failures + int(failed),
+            **counted(Slice.failures, Slice.failures_by_cause, cause),
         )
         .returning(Slice.id)
     ).scalar_one_or_none()
@@ -128,6 +129,7 @@ def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state
         .where(Attempt.slice_id == result.slice_id, Attempt.attempt == result.attempt)
         .values(
             outcome=str(result.outcome),
+            cause=cause,
             message=result.message,
             finished_at=func.clock_timestamp(),
             cost_usd=cost_usd,
@@ -166,31 +168,6 @@ def drop_slices(session: Session, study_id: int) -> None:
         update(Slice)
         .where(Slice.study_id == study_id, Slice.state == "waiting")
         .values(state="dropped", finished_at=func.clock_timestamp())
-    )
-
-
-def add_worker(session: Session, *, executor: str, name: str, device: str, software: dict[str, str], epoch: int) -> int:
-    """Record a worker that became ready; its id."""
-    worker = Worker(
-        project_id=DEFAULT_PROJECT_ID,
-        executor=executor,
-        name=name,
-        state="ready",
-        device=device,
-        software=dict(software),
-        epoch=epoch,
-    )
-    session.add(worker)
-    session.flush()
-    return worker.id
-
-
-def end_worker(session: Session, worker_id: int, message: str) -> None:
-    """Record that a worker is gone."""
-    session.execute(
-        update(Worker)
-        .where(Worker.id == worker_id)
-        .values(state="gone", gone_at=func.clock_timestamp(), message=message)
     )
 
 

@@ -6,7 +6,9 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
+from hpo_service.domain import Cause
 from hpo_service.intents import IntentKind
+from hpo_service.repository.failures import counted
 from hpo_service.tables import Intent, Job
 from trainer.spec import CheckData, JobResult
 
@@ -83,13 +85,13 @@ def start(session: Session, job_id: int, attempt: int, worker_id: int) -> None:
     session.execute(update(Job).where(Job.id == job_id).values(**values))
 
 
-def end(session: Session, result: JobResult, cost_usd: float, *, state: str, failed: bool) -> bool:
+def end(session: Session, result: JobResult, cost_usd: float, *, state: str, cause: Cause | None) -> bool:
     """Compare-and-set on `(job, attempt)`: close the attempt, or change nothing and answer False if it is stale."""
     values: dict[str, Any] = {
         "state": state,
         "outcome": str(result.outcome),
         "message": result.message,
-        "failures": Job.failures + int(failed),
+        **counted(Job.failures, Job.failures_by_cause, cause),
         "seconds": Job.seconds + result.seconds,
         "cost_usd": Job.cost_usd + cost_usd,
         "finished_at": None if state == "waiting" else func.clock_timestamp(),

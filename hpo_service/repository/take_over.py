@@ -3,10 +3,12 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from hpo_service.domain import Cause
+from hpo_service.repository.failures import counted
+from hpo_service.repository.workers import GONE, QUARANTINED
 from hpo_service.tables import Attempt, Job, Slice, Worker
 from trainer.spec import Outcome
 
@@ -59,7 +61,13 @@ def lose_attempts(session: Session, epoch: int, message: str, kept: Kept) -> int
         .returning(Attempt.slice_id)
     ).all()
     session.execute(
-        update(Slice).where(Slice.state == "running", Slice.id.not_in(going_on)).values(state="waiting", progress={})
+        update(Slice)
+        .where(Slice.state == "running", Slice.id.not_in(going_on))
+        .values(
+            state="waiting",
+            progress={},
+            **counted(Slice.failures, Slice.failures_by_cause, Cause.DISPATCHER_LOST),
+        )
     )
     lost_jobs = session.execute(
         update(Job)
@@ -70,6 +78,10 @@ def lose_attempts(session: Session, epoch: int, message: str, kept: Kept) -> int
     session.execute(
         update(Worker)
         .where(Worker.gone_at.is_(None), Worker.epoch < epoch)
-        .values(state="gone", gone_at=func.clock_timestamp(), message=message)
+        .values(
+            state=case((Worker.state == QUARANTINED, QUARANTINED), else_=GONE),
+            message=case((Worker.state == QUARANTINED, Worker.message), else_=message),
+            gone_at=func.clock_timestamp(),
+        )
     )
     return len(lost) + len(lost_jobs)

@@ -1,16 +1,128 @@
-"""Workers as everybody may know them."""
+"""Workers: what the dispatcher writes of them in its fenced transactions, and what everybody may know."""
 
-from sqlalchemy import func, select
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service.tables import Worker
+from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Slice, Study, Worker
+
+GONE, READY, DRAINING, QUARANTINED = "gone", "ready", "draining", "quarantined"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A slice that a worker holds."""
+
+    worker_id: int
+    study: str
+    trial_number: int
+    slice_id: int
+    attempt: int
 
 
 def count_by_state(session: Session, project_id: int) -> dict[str, int]:
-    """How many workers are starting and ready."""
+    """How many workers there are that are not gone."""
     query = (
         select(Worker.state, func.count().label("workers"))
-        .where(Worker.project_id == project_id, Worker.state != "gone")
+        .where(Worker.project_id == project_id, Worker.state != GONE)
         .group_by(Worker.state)
     )
     return {row.state: row.workers for row in session.execute(query)}
+
+
+def register(
+    session: Session,
+    *,
+    executor: str,
+    name: str,
+    node: str,
+    places: Sequence[str],
+    device: str,
+    software: dict[str, str],
+    epoch: int,
+) -> int:
+    """Write a worker that became ready; its id."""
+    worker = Worker(
+        project_id=DEFAULT_PROJECT_ID,
+        executor=executor,
+        name=name,
+        state=READY,
+        node=node,
+        places=list(places),
+        device=device,
+        software=dict(software),
+        epoch=epoch,
+    )
+    session.add(worker)
+    session.flush()
+    return worker.id
+
+
+def set_state(session: Session, worker_id: int, state: str, message: str) -> None:
+    """Say where a worker stands, and why."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state=state, message=message))
+
+
+def end(session: Session, worker_id: int, message: str) -> None:
+    """Record that a worker's process has ended. A quarantined one stays so, for its places' sake."""
+    session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id)
+        .values(
+            state=case((Worker.state == QUARANTINED, QUARANTINED), else_=GONE),
+            message=case((Worker.state == QUARANTINED, Worker.message), else_=message),
+            gone_at=func.clock_timestamp(),
+        )
+    )
+
+
+def release(session: Session, worker_id: int) -> None:
+    """The places of a quarantined worker are free again. If its process has not ended yet, it is drained."""
+    state = case((Worker.gone_at.is_(None), DRAINING), else_=GONE)
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state=state))
+
+
+def quarantined(session: Session) -> Sequence[Worker]:
+    """Workers whose places take no work."""
+    return session.scalars(select(Worker).where(Worker.state == QUARANTINED).order_by(Worker.id)).all()
+
+
+def newest(session: Session, project_id: int, name: str, states: Collection[str]) -> Worker | None:
+    """The newest worker of this name that is in one of these states. Names come again after a restart."""
+    query = select(Worker).where(Worker.project_id == project_id, Worker.name == name, Worker.state.in_(states))
+    return session.scalars(query.order_by(Worker.id.desc()).limit(1)).one_or_none()
+
+
+def newest_first(
+    session: Session, project_id: int, *, before_id: int | None, limit: int, gone: bool
+) -> Sequence[Worker]:
+    """Workers of the project; without `gone`, those that are there or whose places are excluded."""
+    query = select(Worker).where(Worker.project_id == project_id)
+    if not gone:
+        query = query.where(Worker.state != GONE)
+    if before_id is not None:
+        query = query.where(Worker.id < before_id)
+    return session.scalars(query.order_by(Worker.id.desc()).limit(limit)).all()
+
+
+def running_on(session: Session, project_id: int, worker_ids: Collection[int]) -> list[Running]:
+    """The slices of the project that these workers hold, in the order in which they were made."""
+    rows: Any = session.execute(
+        select(Attempt.worker_id, Study.name, Slice.trial_number, Slice.id, Slice.attempt)
+        .join(Slice, and_(Slice.id == Attempt.slice_id, Slice.project_id == Attempt.project_id))
+        .join(Study, and_(Study.id == Slice.study_id, Study.project_id == Slice.project_id))
+        .where(
+            Slice.project_id == project_id,
+            Slice.state == "running",
+            Slice.attempt == Attempt.attempt,
+            Attempt.worker_id.in_(worker_ids),
+        )
+        .order_by(Slice.id)
+    )
+    return [
+        Running(worker_id=worker_id, study=name, trial_number=trial, slice_id=slice_id, attempt=attempt)
+        for worker_id, name, trial, slice_id, attempt in rows
+    ]

@@ -7,6 +7,7 @@ from trainer.spec.base import API_VERSION as API_VERSION
 from trainer.spec.base import Frozen as Frozen
 from trainer.spec.base import Outcome as Outcome
 from trainer.spec.health import DeviceHealth as DeviceHealth
+from trainer.spec.health import is_device_fault as is_device_fault
 from trainer.spec.health import worsened as worsened
 from trainer.spec.jobs import CheckData as CheckData
 from trainer.spec.jobs import Job as Job

@@ -6,6 +6,10 @@ from trainer.spec.usage import Notice
 #: Reasons for a lower clock that mean heat, a failing power supply or a fault; power capping and idling are normal.
 ALARMING_THROTTLING = frozenset({"hw_slowdown", "hw_thermal_slowdown", "hw_power_brake", "sw_thermal_slowdown"})
 
+#: XIDs that a program can cause by itself: an illegal access, an endless kernel, what is cleaned up after another.
+#: All others mean the device, its memory or its link.
+PROGRAM_XIDS = frozenset({13, 31, 43, 45})
+
 _COUNTERS = {
     "ecc_uncorrected_volatile": "uncorrected memory errors since the driver was loaded",
     "ecc_uncorrected_aggregate": "uncorrected memory errors in its life",
@@ -55,7 +59,8 @@ def worsened(before: DeviceHealth | None, now: DeviceHealth) -> Notice | None:
     """A notice of everything that is worse than `before`, None if nothing is.
 
     Without a `before` only what asks for a person counts: flags, heat, alarming throttling, XIDs. `values` holds the
-    new value of each measure, `<measure>_before` the old one of a counter, and `xid` the latest XID.
+    new value of each measure, `<measure>_before` the old one of a counter, `xid` the latest XID, and `fault_xid` the
+    latest one that means the device.
     """
     values: dict[str, float] = {}
     sentences: list[str] = []
@@ -70,6 +75,8 @@ def worsened(before: DeviceHealth | None, now: DeviceHealth) -> Notice | None:
             sentences.append(words)
     if now.xids:
         values |= {"xid": float(now.xids[-1]), "xids": float(len(now.xids))}
+        faults = [xid for xid in now.xids if xid not in PROGRAM_XIDS]
+        values |= {"fault_xid": float(faults[-1])} if faults else {}
         sentences.append(f"XID {', '.join(map(str, now.xids))}")
     if now.too_hot and not (before and before.too_hot):
         values["temperature_celsius"] = now.temperature_celsius or 0.0
@@ -80,6 +87,14 @@ def worsened(before: DeviceHealth | None, now: DeviceHealth) -> Notice | None:
     if not sentences:
         return None
     return Notice(kind="device_health", values=values, message=f"{now.name} {now.uuid}: {'; '.join(sentences)}")
+
+
+def is_device_fault(notice: Notice) -> bool:
+    """Whether the notice says that the device is broken: its memory, its link, or a reset that it needs.
+
+    Heat and low clocks are no fault, and an XID that a program caused is none.
+    """
+    return notice.kind == "device_health" and not {*_COUNTERS, *_FLAGS, "fault_xid"}.isdisjoint(notice.values)
 
 
 def _alarming(health: DeviceHealth) -> frozenset[str]:
