@@ -1,17 +1,20 @@
 """Tokenized data on disk, made once for every study, trial and worker that needs them.
 
 `<folder>/<fingerprint>/` holds the shards and a manifest. It is written beside itself and renamed when complete, under
-a lock, so that of several workers one tokenizes and the others wait; the rename is right without the lock as well.
+a lock, so that of several workers one tokenizes and the others wait; the rename is right without the lock as well. The
+folder's time of change says when it was used last. Whoever makes a new one removes those that nobody used for long.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +36,10 @@ _MANIFEST = "manifest.json"
 _PART_BYTES = 32 * 1024 * 1024
 #: below this many bytes the start of further processes costs more than they save
 _PARALLEL_BYTES = 32 * 1024 * 1024
+#: what nobody opened for so long is tokenized again when it is wanted again
+_UNUSED_SECONDS = 30 * 24 * 3600.0
+#: an entry, or with a dot before and random characters after it what is written or was left half-written
+_ENTRY = re.compile(r"(\.?)([0-9a-f]{64})(\.[^.]+)?")
 
 
 class TokenCacheError(TrainerError):
@@ -76,8 +83,9 @@ class TokenCache:
         with self._usable():
             if (table := _open(self.folder / fingerprint)) is not None:
                 return table
-            with _locked(self.folder / f"{fingerprint}.lock"):
+            with _locked(self.folder, fingerprint):
                 if (table := _open(self.folder / fingerprint)) is None:
+                    self._remove_unused(fingerprint)
                     self._make(fingerprint, path, spec, max_length, tokenizer)
                     table = _open(self.folder / fingerprint)
         if table is None:
@@ -87,6 +95,23 @@ class TokenCache:
         if self.fingerprint(path, spec, max_length, tokenizer) != fingerprint:
             raise RowError(path, 0, "it changed while it was read; start again once it is complete")
         return table
+
+    def _remove_unused(self, wanted: str) -> None:
+        """Remove entries that nobody used for long, and what processes that were killed left; `wanted` is locked.
+
+        What another process has mapped stays readable for it.
+        """
+        oldest = time.time() - _UNUSED_SECONDS
+        for path in list(self.folder.iterdir()):
+            match = _ENTRY.fullmatch(path.name)
+            if match is None or (not match[1] and (match[2] == wanted or _used_at(path) > oldest)):
+                continue
+            if match[2] == wanted:
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            # Whoever writes there holds the lock.
+            with suppress(BlockingIOError), _locked(self.folder, match[2], wait=False):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _make(
         self, fingerprint: str, path: str, spec: DataSpec, max_length: int, tokenizer: "PreTrainedTokenizerBase"
@@ -134,7 +159,17 @@ def _open(folder: Path) -> TokenTable | None:
             chunks += read_shard(folder / shard["name"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+    with suppress(OSError):
+        os.utime(folder)
     return TokenTable(chunks)
+
+
+def _used_at(folder: Path) -> float:
+    """When an entry was used last; now if another process just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _write_manifest(folder: Path, sizes: list[ShardSize]) -> None:
@@ -160,8 +195,12 @@ def _publish(partial: Path, target: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, which ends with the process at the latest."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _locked(folder: Path, fingerprint: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the exclusive lock of an entry, which ends with the process at the latest.
+
+    Raises:
+        BlockingIOError: another process holds it, unless this one is to wait.
+    """
+    with (folder / f"{fingerprint}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,44 @@ def test_losing_the_race_without_a_lock_is_right_too(tmp_path: Path) -> None:
     table = token_cache._open(target)
     assert table is not None
     assert table.row(0).ids.tolist() == [0, 1, 2]
+
+
+def test_what_a_killed_process_left_goes(
+    tmp_path: Path, rows: Path, base_folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    code = (
+        "import os, sys, pathlib; from transformers import AutoTokenizer; from trainer import token_cache; "
+        "from trainer.spec import DataSpec; token_cache._write_manifest = lambda *_: os._exit(9); "
+        "token_cache.TokenCache(pathlib.Path(sys.argv[3]), 1).table("
+        "sys.argv[2], DataSpec(train='t'), 64, AutoTokenizer.from_pretrained(sys.argv[1]))"
+    )
+    folder = tmp_path / "cache"
+    assert subprocess.run([sys.executable, "-c", code, str(base_folder), str(rows), str(folder)]).returncode == 9
+    assert len(hidden(folder)) == 1
+    of_others, at_work = folder / f".{'0' * 64}.left", folder / f".{'1' * 64}.left"
+    of_others.mkdir()
+    at_work.mkdir()
+    with token_cache._locked(folder, "1" * 64):
+        assert len(TokenCache(folder, 1).table(str(rows), SPEC, 64, tokenizer)) == 300
+    assert hidden(folder) == [at_work]
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_what_nobody_used_for_a_month_goes(tmp_path: Path, rows: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    cache = TokenCache(tmp_path, 1)
+    tables = [cache.table(str(rows), SPEC, length, tokenizer) for length in (40, 41, 42)]
+    entries = [tmp_path / cache.fingerprint(str(rows), SPEC, length, tokenizer) for length in (40, 41, 42)]
+    long_ago = time.time() - 31 * 24 * 3600
+    for entry in entries[:2]:
+        os.utime(entry, (long_ago, long_ago))
+    expected = all_rows(tables[0])
+    cache.table(str(rows), SPEC, 41, tokenizer)
+    cache.table(str(rows), SPEC, 43, tokenizer)
+    assert [entry.is_dir() for entry in entries] == [False, True, True]
+    assert all_rows(tables[0]) == expected
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path, rows: Path, tokenizer: PreTrainedTokenizerBase) -> None:
