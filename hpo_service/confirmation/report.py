@@ -74,7 +74,7 @@ class Report:
 
 def report(plan: ConfirmationPlan, runs: Sequence[RunFacts]) -> Report:
     """Read what is known so far; candidates with the lowest means first."""
-    results = {(run.candidate, run.seed): run.result for run in runs if run.state != "running"}
+    results = {(run.candidate, run.seed): run.result for run in runs if run.counts}
     state = course(plan, results)
     known = [result for result in results.values() if result is not None]
     standings = [

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpo_service.confirmation.statistics import RunResult
+from trainer.spec import Outcome
 
-RunState = Literal["running", "complete", "failed"]
+RunState = Literal["running", "complete", "failed", "stopped"]
+"""`stopped`: the confirmation ended before the run did, which says nothing of its candidate."""
 
 _STATES: dict[str, RunState] = {"complete": "complete", "pruned": "failed", "fail": "failed", "failed": "failed"}
 
@@ -29,6 +31,11 @@ class RunFacts:
     seconds: float | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether it says something of its candidate."""
+        return self.state in ("complete", "failed")
+
+    @property
     def result(self) -> RunResult | None:
         """None before it is complete, and if it failed."""
         if self.state != "complete" or self.loss is None:
@@ -46,6 +53,8 @@ def run_facts(
     """Of the trial with this number; `state` is Optuna's or a strategy's word, losses and folds are by rung."""
     end = max(losses, default=0)
     known = _STATES.get(state.lower(), "running")
+    if known == "failed" and attrs.get("outcome") == Outcome.PREEMPTED:
+        known = "stopped"
     complete = known == "complete"
     return RunFacts(
         trial_number=number,

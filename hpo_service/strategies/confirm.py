@@ -25,7 +25,7 @@ class Confirm:
             if trial.run is not None
         ]
         runs = {(run.candidate, run.seed): run for run in found}
-        state = course(self.plan, {key: run.result for key, run in runs.items() if run.state != "running"})
+        state = course(self.plan, {key: run.result for key, run in runs.items() if run.counts})
         if state.ended is not None:
             return Finished(reason=state.ended)
         current = state.rounds[-1]

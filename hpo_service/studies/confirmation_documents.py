@@ -27,7 +27,8 @@ class RunDocument(Document):
     trial_number: int
     """In the confirmation's own trials."""
     seed: int
-    state: Literal["running", "complete", "failed"]
+    state: Literal["running", "complete", "failed", "stopped"]
+    """stopped: the confirmation ended before the run did."""
     loss: float | None
     test_loss: float | None
 

@@ -140,6 +140,17 @@ def test_a_run_is_what_is_recorded_of_its_trial() -> None:
     assert run_facts(4, "FAIL", attrs, {}, {}).result is None
 
 
+def test_a_run_that_was_stopped_with_the_confirmation_is_no_failure() -> None:
+    """A deadline in the midst of the second round: its candidate is still in the race."""
+    attrs = {"candidate": 7, "seed": 102, "outcome": "preempted"}
+    stopped = run_facts(9, "FAIL", attrs, {}, {})
+    assert (stopped.state, stopped.counts) == ("stopped", False)
+    found = report(plan(7), [*runs({7: [2.0], 0: [2.001]}), stopped])
+    assert found.ended is None
+    assert found.standing(7).out is None
+    assert "cannot be told apart" in sentence(found, over=True)
+
+
 def test_nothing_beats_the_baseline() -> None:
     found = report(plan(7, 3), runs({0: [2.0, 2.001, 2.002], 7: [2.3], 3: [2.4]}))
     assert (
