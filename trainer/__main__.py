@@ -9,7 +9,9 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from trainer.check_paths import add_check_paths_options, check_paths
 from trainer.environment import PROCESS_ENVIRONMENT
 from trainer.errors import TrainerError
 from trainer.export.arguments import DELIVERY
@@ -23,9 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.update(PROCESS_ENVIRONMENT)
     if options.verb == "check-data":
         return int(import_module("trainer.quality.command").main(options))
-    module = import_module(DELIVERY[options.verb].module if options.verb in DELIVERY else "trainer.run")
     try:
-        summary = getattr(module, options.verb)(options)
+        summary = _summary(options)
     except TrainerError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -38,6 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     sys.stdout.write(json.dumps(summary) + "\n")
     return 0
+
+
+def _summary(options: argparse.Namespace) -> dict[str, Any]:
+    if options.verb == "check-paths":
+        return check_paths(options)
+    module = import_module(DELIVERY[options.verb].module if options.verb in DELIVERY else "trainer.run")
+    summary: dict[str, Any] = getattr(module, options.verb)(options)
+    return summary
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -56,6 +65,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     add_token_options(run)
     add_check_data_options(verbs.add_parser("check-data", help="say what is wrong with data, and whether it matters"))
+    add_check_paths_options(verbs.add_parser("check-paths", help="say which paths this machine sees"))
     for verb, delivery in DELIVERY.items():
         delivery.add_arguments(verbs.add_parser(verb, help=delivery.help))
     return parser.parse_args(arguments)

@@ -12,6 +12,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo_service.cli.connection import service_url
+from hpo_service.cli.node_checks import ask_workers, described
 from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 from hpo_service.cli.services import load_settings
 from hpo_service.client import ApiProblem, Client, ServiceUnreachable
@@ -21,6 +22,8 @@ from hpo_service.home import require_free_port
 from hpo_service.settings import Settings
 from hpo_service.studies.workers import worker_counts
 from hpo_service.supervisor import database_url
+from trainer.errors import TrainerError
+from trainer.stores.location import is_url
 
 _LEAST_DISK_BYTES = 2 * 1024**3
 _START = "Start the service: hpo up"
@@ -39,7 +42,7 @@ class Finding:
 def doctor(output: OutputOption = Format.TABLE) -> None:
     """Check this machine and the service; exit code 1 if anything is wrong."""
     settings = load_settings()
-    findings = [check(settings) for check in CHECKS]
+    findings = [check(settings) for check in CHECKS] + _nodes()
     if output is Format.JSON:
         show_json([asdict(finding) for finding in findings])
     else:
@@ -88,6 +91,33 @@ def _roots(settings: Settings) -> Finding:
     bad = [str(root) for root in roots if not root.is_dir() or not os.access(root, os.R_OK | os.X_OK)]
     detail = f"unreadable: {', '.join(bad)}" if bad else ":".join(map(str, roots))
     return _finding("roots", not bad, detail, "Name folders that exist in HPO_ROOTS, separated by `:`.")
+
+
+def _snapshots(settings: Settings) -> Finding:
+    """An object store that answers, or a folder that can be written to."""
+    try:
+        store = settings.snapshot_store()
+        store.snapshots_in("0")
+    except (HpoError, TrainerError, OSError) as error:
+        remedy = "Correct HPO_SNAPSHOTS, or the network and the credentials in the environment."
+        return _finding("snapshots", False, str(error), remedy)
+    if is_url(store.location):
+        return _finding("snapshots", True, f"{store.location} answers")
+    there = _existing(Path(store.location))
+    usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    remedy = f"Make {there} writable, or name another folder in HPO_SNAPSHOTS."
+    return _finding("snapshots", usable, store.location, remedy)
+
+
+def _nodes() -> list[Finding]:
+    """What every worker of a running service sees from its node."""
+    findings = []
+    for check in ask_workers():
+        good, detail = described(check)
+        node = (check["report"] or {}).get("node", "?")
+        remedy = f"Mount it on node {node}, under the same path; or keep snapshots in an object store."
+        findings.append(_finding(f"paths of {check['worker']} on {node}", good, detail, remedy))
+    return findings
 
 
 def _port(settings: Settings) -> Finding:
@@ -139,6 +169,7 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     _home,
     _disk,
     _roots,
+    _snapshots,
     _port,
     _database,
     _api,

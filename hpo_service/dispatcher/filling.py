@@ -49,12 +49,16 @@ def _by_priority(studies: dict[int, LiveStudy]) -> list[LiveStudy]:
 
 
 def _plan_jobs(current: _Round) -> None:
-    """Oldest first, to any worker without one; they take no slot."""
-    executor, taken = current.context.executor, set[str]()
-    for job in [job for job in current.context.jobs.values() if not job.running]:
-        worker = executor.choose(job.next_attempt(), prefetch=False)
+    """Oldest first, to any worker without one, or to the one that it is for; they take no slot."""
+    context, executor = current.context, current.context.executor
+    taken = {context.fleet.holder(job.token) for job in context.jobs.values() if job.running}
+    for job in [job for job in context.jobs.values() if not job.running]:
+        if job.only_for is not None and job.only_for not in context.fleet.worker_ids:
+            current.plan.given_up.append(job)
+            continue
+        worker = job.only_for or executor.choose(job.next_attempt(), prefetch=False)
         if worker is None or worker in taken:
-            return
+            continue
         taken.add(worker)
         current.plan.jobs.append((job, worker))
 

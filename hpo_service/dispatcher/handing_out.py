@@ -25,9 +25,12 @@ _FULL = 1_000_000
 
 @dataclass(kw_only=True)
 class Plan:
-    """Jobs with their workers; studies that fail or end, with the reason; slices to try again; proposals in order."""
+    """Jobs with their workers, and jobs whose worker is gone; studies that fail or end, with the reason; slices to try
+    again; proposals in order.
+    """
 
     jobs: list[tuple[LiveJob, str]] = field(default_factory=list)
+    given_up: list[LiveJob] = field(default_factory=list)
     failures: list[tuple[LiveStudy, str]] = field(default_factory=list)
     ends: list[tuple[LiveStudy, str]] = field(default_factory=list)
     due: list[tuple[LiveStudy, LiveSlice]] = field(default_factory=list)
@@ -39,7 +42,7 @@ class Plan:
         for planned, commit in (
             (self.proposals, Commit.ACCEPT),
             (self.due, Commit.RETRY),
-            (self.jobs, Commit.JOB),
+            (self.jobs or self.given_up, Commit.JOB),
             (self.failures or self.ends, Commit.CONCLUDE),
         ):
             if planned:
@@ -71,6 +74,8 @@ def hand_out(context: Context, plan: Plan) -> None:
         for job, worker in plan.jobs:
             work.append((job.next_attempt(), worker))
             jobs.begin(session, job, context.fleet.worker_ids[worker])
+        for job in plan.given_up:
+            jobs.give_up(session, context.jobs, job)
         for study, reason in plan.failures:
             endings.fail_study(session, study, reason)
         for study, reason in plan.ends:

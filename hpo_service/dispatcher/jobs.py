@@ -15,7 +15,7 @@ from hpo_service.prices import Prices
 from hpo_service.repository import dispatch, jobs
 from hpo_service.tables import Intent
 from hpo_service.tables import Job as JobRow
-from trainer.spec import CheckData, Job, JobResult, Outcome
+from trainer.spec import CheckPaths, Job, JobResult, Outcome, Task, job_task
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class LiveJob:
     """An open job: `running` under its current attempt, or waiting for the next one."""
 
     id: int
-    task: CheckData
+    task: Task
     attempt: int
     failures: int
     running: bool
@@ -38,6 +38,11 @@ class LiveJob:
     def token(self) -> tuple[int, int]:
         """The fencing token of the current attempt."""
         return (self.id, self.attempt)
+
+    @property
+    def only_for(self) -> str | None:
+        """The one worker that can do it; None if any can."""
+        return self.task.worker if isinstance(self.task, CheckPaths) else None
 
     def next_attempt(self) -> Job:
         """The job as a worker gets it, for the attempt after the current one."""
@@ -53,7 +58,7 @@ def load_jobs(session: Session) -> Jobs:
 
 
 def add_job(session: Session, open_jobs: Jobs, intent: Intent) -> None:
-    """Write the data check that an intent asks for."""
+    """Write the job that an intent asks for."""
     payload = intent.payload
     row = jobs.add(
         session,
@@ -61,7 +66,7 @@ def add_job(session: Session, open_jobs: Jobs, intent: Intent) -> None:
         job_id=payload["job_id"],
         study_id=payload["study_id"],
         fingerprint=payload["fingerprint"],
-        task=CheckData.model_validate(payload["task"]),
+        task=job_task.validate_python(payload["task"]),
     )
     open_jobs[row.id] = _live(row)
 
@@ -71,6 +76,12 @@ def begin(session: Session, job: LiveJob, worker_id: int) -> None:
     job.attempt += 1
     job.running = True
     jobs.start(session, job.id, job.attempt, worker_id)
+
+
+def give_up(session: Session, open_jobs: Jobs, job: LiveJob) -> None:
+    """The one worker that could do it is gone."""
+    jobs.give_up(session, job.id, f"worker {job.only_for} is gone")
+    open_jobs.pop(job.id, None)
 
 
 def lost(token: tuple[int, int], reason: str) -> JobResult:
@@ -163,7 +174,7 @@ def _way_round() -> str:
 def _live(row: JobRow) -> LiveJob:
     return LiveJob(
         id=row.id,
-        task=CheckData.model_validate(row.task),
+        task=job_task.validate_python(row.task),
         attempt=row.attempt,
         failures=row.failures,
         running=row.state == "running",

@@ -10,7 +10,7 @@ from hpo_service.domain import Cause
 from hpo_service.intents import IntentKind
 from hpo_service.repository.failures import counted
 from hpo_service.tables import Intent, Job
-from trainer.spec import CheckData, JobResult
+from trainer.spec import JobResult, Task
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('hpo.slices', 'id'))")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:fingerprint, :project))")
@@ -37,25 +37,35 @@ def answering(session: Session, project_id: int, fingerprint: str) -> Job | None
     return session.scalars(query.where(Job.state != "failed").order_by(Job.id.desc()).limit(1)).one_or_none()
 
 
-def asked_for(session: Session, project_id: int, **payload: object) -> Intent | None:
-    """The open intent for a data check whose payload has these values."""
+def give_up(session: Session, job_id: int, message: str) -> None:
+    """A job that waits fails: nobody is left who could do it."""
+    values = {"state": "failed", "outcome": "lost", "message": message, "finished_at": func.clock_timestamp()}
+    session.execute(update(Job).where(Job.id == job_id, Job.state == "waiting").values(**values))
+
+
+def asked_for(
+    session: Session, project_id: int, kind: IntentKind = IntentKind.CHECK_DATA, **payload: object
+) -> Intent | None:
+    """The open intent for such a job whose payload has these values."""
     query = select(Intent).where(
         Intent.project_id == project_id,
-        Intent.kind == str(IntentKind.CHECK_DATA),
+        Intent.kind == str(kind),
         Intent.done_at.is_(None),
         Intent.payload.contains(payload),
     )
     return session.scalars(query.order_by(Intent.id).limit(1)).one_or_none()
 
 
-def ask(session: Session, project_id: int, payload: dict[str, Any]) -> None:
-    """Ask the dispatcher for a data check."""
-    session.add(Intent(project_id=project_id, kind=str(IntentKind.CHECK_DATA), payload=payload))
+def ask(
+    session: Session, project_id: int, payload: dict[str, Any], kind: IntentKind = IntentKind.CHECK_DATA
+) -> None:
+    """Ask the dispatcher for a job."""
+    session.add(Intent(project_id=project_id, kind=str(kind), payload=payload))
     session.flush()
 
 
 def add(
-    session: Session, project_id: int, *, job_id: int, study_id: int | None, fingerprint: str, task: CheckData
+    session: Session, project_id: int, *, job_id: int, study_id: int | None, fingerprint: str, task: Task
 ) -> Job:
     """Write a job that waits for its first attempt."""
     job = Job(

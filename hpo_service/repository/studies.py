@@ -7,6 +7,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from hpo_service.domain import TERMINAL
 from hpo_service.errors import Conflict, NotFound
 from hpo_service.intents import IntentKind
 from hpo_service.tables import Intent, Project, Study
@@ -33,6 +34,14 @@ def newest_first(session: Session, project_id: int, *, before_id: int | None, li
     if before_id is not None:
         query = query.where(Study.id < before_id)
     return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
+
+
+def live(session: Session, project_id: int) -> Sequence[Study]:
+    """Studies of the project that have not ended."""
+    query = select(Study).where(
+        Study.project_id == project_id, Study.deleted_at.is_(None), Study.state.not_in([str(end) for end in TERMINAL])
+    )
+    return session.scalars(query.order_by(Study.id)).all()
 
 
 def opened(session: Session, project_id: int, *, limit: int | None) -> Sequence[Study]:

@@ -10,8 +10,13 @@ from trainer.spec.health import DeviceHealth as DeviceHealth
 from trainer.spec.health import is_device_fault as is_device_fault
 from trainer.spec.health import worsened as worsened
 from trainer.spec.jobs import CheckData as CheckData
+from trainer.spec.jobs import CheckPaths as CheckPaths
 from trainer.spec.jobs import Job as Job
 from trainer.spec.jobs import JobResult as JobResult
+from trainer.spec.jobs import PathSeen as PathSeen
+from trainer.spec.jobs import PathsReport as PathsReport
+from trainer.spec.jobs import Task as Task
+from trainer.spec.jobs import job_task as job_task
 from trainer.spec.messages import Phase as Phase
 from trainer.spec.messages import Progress as Progress
 from trainer.spec.messages import Ready as Ready

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from trainer.spec.base import Frozen, Outcome, Text
 from trainer.spec.quality import QualityThresholds
@@ -18,12 +18,46 @@ class CheckData(Frozen):
     thresholds: QualityThresholds = QualityThresholds()
 
 
+class CheckPaths(Frozen):
+    """Say which of these paths and which snapshot store the worker sees; only `worker` answers for its node."""
+
+    kind: Literal["check_paths"] = "check_paths"
+    worker: Text
+    snapshots: Text
+    paths: Annotated[tuple[Text, ...], Field(max_length=256)]
+
+
+class PathSeen(Frozen):
+    """A path as a worker sees it; without a `problem` it can be read."""
+
+    path: str
+    problem: str = ""
+
+
+class PathsReport(Frozen):
+    """What a worker sees from its node. `marker` is the id of the marker in the snapshot store, "" with the problem.
+
+    Bytes that are free are not known of an object store.
+    """
+
+    node: str
+    paths: tuple[PathSeen, ...]
+    marker: str
+    marker_problem: str = ""
+    snapshots_free_bytes: int | None = None
+
+
+Task = Annotated[CheckData | CheckPaths, Field(discriminator="kind")]
+
+job_task: TypeAdapter[Task] = TypeAdapter(Task)
+
+
 class Job(Frozen):
     """One attempt at a task. `job_id` comes from the sequence that numbers slices, so tokens never collide."""
 
     job_id: int
     attempt: Annotated[int, Field(ge=1)]
-    task: CheckData
+    task: Task
 
     @property
     def token(self) -> tuple[int, int]:

@@ -1,0 +1,37 @@
+"""`/v1/path-checks`: whether workers see the models, the data and the snapshots that they need."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from hpo_service.api.dependencies import (
+    ProjectDependency,
+    SessionDependency,
+    SessionsDependency,
+    SettingsDependency,
+    StoreDependency,
+)
+from hpo_service.studies import path_checks
+from hpo_service.studies.path_checks import PathCheckDocument, PathChecksDocument
+
+router = APIRouter(prefix="/v1/path-checks", tags=["workers"])
+
+JobId = Annotated[int, Path(description="`job` of an answer about a path check.", ge=1, lt=2**63)]
+
+
+@router.post("", operation_id="check_paths", summary="Ask every worker what it sees", status_code=202)
+def check_paths(
+    session: SessionDependency, project: ProjectDependency, settings: SettingsDependency
+) -> PathChecksDocument:
+    """Models and data of live studies, the folders below which such may be named, and the snapshot store."""
+    return path_checks.ask(session, project, settings.snapshots_location(), settings.allowed_roots())
+
+
+@router.get("/{job}", operation_id="get_path_check", summary="Show what a worker sees")
+def get_path_check(
+    job: JobId, sessions: SessionsDependency, project: ProjectDependency, store: StoreDependency
+) -> PathCheckDocument:
+    """Pending until the worker has answered."""
+    with sessions.begin() as session:
+        check = path_checks.show(session, project, job)
+    return path_checks.judged(check, store)

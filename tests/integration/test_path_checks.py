@@ -1,0 +1,123 @@
+"""Every worker is asked what it sees, and nobody answers for another."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.base import Work
+from hpo_service.executors.fake import FakeExecutor
+from tests import serving
+from tests.dispatching import loss_of, turn_until
+from trainer.check_paths import look
+from trainer.spec import CheckPaths, Job, JobResult, Outcome
+from trainer.stores.folder import FolderStore
+from trainer.stores.marker import leave_marker
+
+Sessions = sessionmaker[Session]
+
+
+class Nodes(FakeExecutor):
+    """Workers that answer path checks as real ones do; each of `views` is what a node makes of the task's paths."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(loss_of, workers=workers)
+        self.views: dict[str, Callable[[CheckPaths], CheckPaths]] = {}
+        self.holders: dict[tuple[int, int], str] = {}
+        self.answer = self._look
+
+    def submit(self, work: Work, worker: str) -> None:
+        self.holders[work.token] = worker
+        super().submit(work, worker)
+
+    def _look(self, job: Job) -> JobResult:
+        assert isinstance(job.task, CheckPaths)
+        assert job.task.worker == self.holders[job.token]
+        view = self.views.get(job.task.worker, lambda task: task)
+        report = look(view(job.task)).model_dump(mode="json")
+        return JobResult(job_id=job.job_id, attempt=job.attempt, outcome=Outcome.DONE, report=report)
+
+
+def not_mounted(task: CheckPaths) -> CheckPaths:
+    paths = tuple(f"{path}-not-mounted" for path in task.paths)
+    return task.model_copy(update={"snapshots": f"{task.snapshots}-not-mounted", "paths": paths})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    serving.make_inputs(tmp_path)
+    leave_marker(FolderStore(tmp_path / "home" / "snapshots"), 0)
+    return tmp_path
+
+
+@pytest.fixture
+def client(engine: Engine, sessions: Sessions, root: Path) -> TestClient:
+    client = serving.serve(engine, serving.settings(root))
+    client.headers.update(serving.bearer(serving.make_key(sessions)))
+    return client
+
+
+def start(sessions: Sessions, root: Path, workers: int) -> tuple[Dispatcher, Nodes]:
+    nodes = Nodes(workers)
+    dispatcher = Dispatcher(sessions, nodes, snapshots=root / "home" / "snapshots")
+    for _ in range(3):
+        dispatcher.turn()
+    return dispatcher, nodes
+
+
+def answers(client: TestClient, jobs: list[int]) -> list[serving.Json]:
+    return [client.get(f"/v1/path-checks/{job}").json() for job in jobs]
+
+
+def test_each_worker_answers_for_itself(client: TestClient, sessions: Sessions, root: Path) -> None:
+    assert client.post("/v1/studies", json=serving.spec(data_checks={"enabled": False})).status_code == 201
+    dispatcher, nodes = start(sessions, root, workers=2)
+    nodes.views[nodes.workers()[1]] = not_mounted
+    asked = client.post("/v1/path-checks")
+    assert asked.status_code == 202
+    checks = asked.json()["checks"]
+    assert sorted(check["worker"] for check in checks) == sorted(nodes.workers())
+    jobs = [check["job"] for check in checks]
+    assert {check["state"] for check in answers(client, jobs)} == {"pending"}
+    turn_until(dispatcher, lambda: all(check["state"] == "done" for check in answers(client, jobs)))
+    by_worker = {check["worker"]: check for check in answers(client, jobs)}
+    sees, blind = (by_worker[worker] for worker in nodes.workers())
+    assert sees["problems"] == []
+    seen = {path["path"] for path in sees["report"]["paths"]}
+    assert {str(root), str(root / "model"), str(root / "train.jsonl"), str(root / "eval.jsonl")} == seen
+    assert sees["report"]["snapshots_free_bytes"] > 0
+    assert len(blind["problems"]) == len(seen) + 1
+    assert "No such file" in blind["problems"][0]
+    assert "snapshot store" in blind["problems"][-1]
+
+
+def test_a_worker_that_is_gone_cannot_answer(client: TestClient, sessions: Sessions, root: Path) -> None:
+    dispatcher, nodes = start(sessions, root, workers=1)
+    (check,) = client.post("/v1/path-checks").json()["checks"]
+    nodes.kill(nodes.workers()[0])
+    turn_until(dispatcher, lambda: answers(client, [check["job"]])[0]["state"] == "failed")
+    assert "is gone" in answers(client, [check["job"]])[0]["message"]
+
+
+def test_another_store_is_told_apart_by_its_marker(client: TestClient, sessions: Sessions, root: Path) -> None:
+    """The path is right and the disk another one, as where something was mounted over it."""
+    dispatcher, nodes = start(sessions, root, workers=1)
+    other = FolderStore(root / "other")
+    leave_marker(other, 0)
+    nodes.views[nodes.workers()[0]] = lambda task: task.model_copy(update={"snapshots": other.location})
+    (check,) = client.post("/v1/path-checks").json()["checks"]
+    turn_until(dispatcher, lambda: answers(client, [check["job"]])[0]["state"] == "done")
+    (problem,) = answers(client, [check["job"]])[0]["problems"]
+    assert "finds another one" in problem
+
+
+def test_checks_of_others_are_not_found(client: TestClient, sessions: Sessions, root: Path) -> None:
+    start(sessions, root, workers=1)
+    (check,) = client.post("/v1/path-checks").json()["checks"]
+    other = serving.make_key(sessions, serving.make_project(sessions, "other"))
+    answer = client.get(f"/v1/path-checks/{check['job']}", headers=serving.bearer(other))
+    assert answer.status_code == 404
