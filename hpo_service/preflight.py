@@ -98,6 +98,11 @@ def _model(path: Path, written: str, pointer: str) -> int:
     for name in _CONFIGS:
         if (path / name).exists():
             _require_no_code(path / name, written, pointer)
+    if (path / "adapter_config.json").exists():
+        raise _invalid(
+            pointer,
+            f"{written!r} holds adapter_config.json: it would be loaded with that adapter; name the base model alone.",
+        )
     weights = [file for file in path.glob("*.safetensors") if _is_file(file)]
     if not weights:
         raise _invalid(pointer, f"{written!r} has no *.safetensors; other weights (pickle) are not read, convert them.")

@@ -25,6 +25,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from trainer.accounting import ModelShape
 from trainer.errors import BaseChangedError, UserError
+from trainer.model_files import check_model_files
 from trainer.spec import ModelSpec
 from trainer.tokenizer import load_tokenizer
 from trainer.tokens import Batch
@@ -56,7 +57,7 @@ class BaseModel:
 
     def __init__(self, spec: ModelSpec, device: torch.device) -> None:
         """Load `spec.path`. Raises UserError if it is no loadable model folder."""
-        _check_folder(spec.path)
+        check_model_files(Path(spec.path))
         self.spec = spec
         self.device = device
         self.attention = choose_attention(spec, device)
@@ -187,29 +188,6 @@ def choose_attention(spec: ModelSpec, device: torch.device) -> str:
     if spec.attention == "flash_attention_2" and not (flash_runs and spec.dtype == "bfloat16"):
         raise UserError("flash_attention_2 needs a CUDA device, bfloat16 and the flash-attn package; use auto")
     return spec.attention
-
-
-def _check_folder(path: str) -> None:
-    folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(f"model {path} is not a folder on this machine")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"model {path} has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(f"model {path} has no safetensors weights; other formats can run code and are not loaded")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file() and "auto_map" in _read_json(folder / name):
-            raise UserError(f"model {path} wants to run its own code ({name} has auto_map), which is refused")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"model file {path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"model file {path} holds no JSON object")
-    return value
 
 
 def _quantization(spec: ModelSpec, device: torch.device) -> BitsAndBytesConfig | None:

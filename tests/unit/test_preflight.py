@@ -123,6 +123,7 @@ def test_folders_and_other_formats(root: Path, tmp_path: Path) -> None:
         ("config.json", "[]", "not a JSON object"),
         ("config.json", '{"auto_map": {}}', "auto_map"),
         ("tokenizer_config.json", '{"auto_map": {}}', "auto_map"),
+        ("adapter_config.json", "{}", "with that adapter"),
         ("model.safetensors", None, "safetensors"),
     ],
 )

@@ -1,7 +1,6 @@
 """Model folders on disk: what may be read, what travels with the weights, digests, delivery whole or not at all."""
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import UserError
-from trainer.model_files import TOKENIZER_FILES
+from trainer.model_files import TOKENIZER_FILES, check_model_files, read_json
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_CONFIG = "config.json"
 #: files that belong to a model beside its weights; anything else, code above all, stays where it is
 _COMPANIONS = (*TOKENIZER_FILES, "generation_config.json", "LICENSE*", "NOTICE*", "USE_POLICY*")
 
@@ -24,32 +22,14 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     """The configuration of a model that can be delivered.
 
     Raises:
-        UserError: no such folder, no safetensors weights, weights that are quantized, or a model with code of its own.
+        UserError: see `check_model_files`; or there are no weights under a usual name, or they are quantized.
     """
-    if not folder.is_dir():
-        raise UserError(f"model {folder} is not a folder on this machine")
-    config = read_json(folder / _CONFIG)
+    config = check_model_files(folder)
     if not (folder / SINGLE_FILE).is_file() and not (folder / INDEX).is_file():
-        raise UserError(f"model {folder} has neither {SINGLE_FILE} nor {INDEX}; other formats can run code")
-    for name in (_CONFIG, "tokenizer_config.json"):
-        if (folder / name).is_file() and "auto_map" in read_json(folder / name):
-            raise UserError(f"model {folder} wants to run its own code ({name} has auto_map), which is refused")
+        raise UserError(f"model {folder} has neither {SINGLE_FILE} nor {INDEX}")
     if "quantization_config" in config:
         raise UserError(f"model {folder} is quantized already; name the model that it was made from")
     return config
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UserError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return value
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -78,7 +78,7 @@ def make_gguf(request: GgufRequest, tools: Tools, rows: EvalRows, texts_ids: Seq
         settings={
             "outtype": outtype,
             "file_type": file_type,
-            "converter": CONVERTER_REQUIREMENTS.read_text(encoding="utf-8").splitlines()[-1],
+            "converter": _converter_source(),
         },
         details={"tensor_types": _tensor_types(final)},
         seconds={

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trainer.errors import UserError
-from trainer.export.folders import files_digest, read_json
+from trainer.export.folders import files_digest
+from trainer.model_files import read_json
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"

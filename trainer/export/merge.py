@@ -44,7 +44,7 @@ from trainer.export.manifest import (
     Sources,
     write_manifest,
 )
-from trainer.export.merged_weights import dtype_names, merge_weights
+from trainer.export.merged_weights import dtype_names, merge_weights, refuse_float64
 from trainer.tokenizer import load_tokenizer
 
 #: largest logit difference, relative to max(1, largest logit), by the coarser of stored and computing type
@@ -64,6 +64,8 @@ def merge(options: argparse.Namespace) -> dict[str, Any]:
     base, output = Path(options.model), Path(options.output)
     check_output(output)
     check_model_folder(base)
+    if options.dtype is None:
+        refuse_float64(base, "name another type with --dtype, such as float32")
     lora = read_lora(Path(options.adapter))
     tokenizer = load_tokenizer(str(base))
     rows = eval_rows(options.eval_data, tokenizer, options.max_length, options.eval_rows) if options.eval_data else None

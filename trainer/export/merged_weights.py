@@ -64,6 +64,12 @@ def dtype_names(base: Path) -> set[str]:
         raise UserError(f"weights of {base} cannot be read: {error}") from error
 
 
+def refuse_float64(folder: Path, remedy: str) -> None:
+    """Raises UserError, with the remedy, if a model has weights of a type that nothing serves."""
+    if "float64" in dtype_names(folder):
+        raise UserError(f"model {folder} has float64 weights, which no variant keeps; {remedy}")
+
+
 def _headers(base: Path) -> Iterator[tuple[str, Path, str, list[int]]]:
     for path in weight_files(base):
         with safe_open(path, framework="pt") as file:

@@ -27,7 +27,7 @@ from trainer.export.judging import (
     rows_digest,
 )
 from trainer.export.manifest import MANIFEST, Manifest, Quality, Recipe, Sources, read_manifest, write_manifest
-from trainer.export.merged_weights import dtype_names
+from trainer.export.merged_weights import dtype_names, refuse_float64
 from trainer.export.tools import Tools
 from trainer.export.variant import Variant
 from trainer.tokenizer import load_tokenizer
@@ -71,6 +71,7 @@ def quantize(options: argparse.Namespace) -> dict[str, Any]:
     check_options(options)
     check_output(output)
     check_model_folder(model)
+    refuse_float64(model, "merge it again with --dtype float32")
     tokenizer = load_tokenizer(str(model))
     rows = eval_rows(options.eval_data, tokenizer, options.max_length, options.eval_rows)
     calibration = _calibration(options, tokenizer)

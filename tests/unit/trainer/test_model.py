@@ -49,10 +49,11 @@ def unknown_type(folder: Path) -> None:
         (set_auto_map, "wants to run its own code"),
         (drop_weights, "has no safetensors weights"),
         (cut_weights, "cannot be loaded"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "holds adapter_config.json"),
         (drop_tokenizer, "tokenizer of .* cannot be loaded"),
         (unknown_type, "cannot be loaded"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
         (shutil.rmtree, "is not a folder"),
     ],
 )

@@ -180,6 +180,10 @@ def retensor(adapter: Path, change: Callable[[dict[str, torch.Tensor]], object])
     save_file(tensors, adapter / "adapter_model.safetensors")
 
 
+def widened(base: Path) -> dict[str, torch.Tensor]:
+    return {name: weight.double() for name, weight in load_file(base / "model.safetensors").items()}
+
+
 UP = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
 BAD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "pickled adapter": (
@@ -188,7 +192,19 @@ BAD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     ),
     "pickled base": (
         lambda base, _: (base / "model.safetensors").rename(base / "pytorch_model.bin"),
+        "has no safetensors weights",
+    ),
+    "base under another name": (
+        lambda base, _: (base / "model.safetensors").rename(base / "other.safetensors"),
         "has neither model.safetensors nor",
+    ),
+    "an adapter in the base": (
+        lambda base, a: shutil.copy(a / "adapter_config.json", base),
+        "holds adapter_config.json",
+    ),
+    "float64 base": (
+        lambda base, _: save_file(widened(base), base / "model.safetensors", metadata={"format": "pt"}),
+        "has float64 weights, which no variant keeps; name another type with --dtype",
     ),
     "code in the base": (lambda base, _: edit(base / "config.json", auto_map={"AutoModel": "x.Y"}), "its own code"),
     "code in the tokenizer": (lambda base, _: edit(base / "tokenizer_config.json", auto_map={}), "its own code"),

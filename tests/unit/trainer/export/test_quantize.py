@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer.__main__ import main
@@ -126,6 +128,22 @@ def test_awq_is_refused_without_a_gpu(
         check_options(wanted)
     assert main(["quantize", *arguments, "--tools-dir", str(tmp_path / "tools")]) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_float64_is_refused_before_anything_is_judged(
+    options: Callable[..., Namespace],
+    base_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("trainer.export.quantize.check_gguf_runs", lambda: None)
+    model = Path(shutil.copytree(base_folder, tmp_path / "model"))
+    wide = {name: weight.double() for name, weight in load_file(model / "model.safetensors").items()}
+    save_file(wide, model / "model.safetensors", metadata={"format": "pt"})
+    arguments = ["--model", str(model), "--type", "q8_0", "-o", str(tmp_path / "out")]
+    assert main(["quantize", *arguments, "--eval-data", options("q8_0").eval_data]) == 1
+    assert "has float64 weights, which no variant keeps; merge it again with --dtype" in capsys.readouterr().err
 
 
 def test_gguf_without_llama_cpp_names_the_extra(
