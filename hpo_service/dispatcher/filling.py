@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from hpo_service.dispatcher import placing, reserving, sharing
+from hpo_service.dispatcher import placing, reserving, sharing, wanting
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.handing_out import Plan, hand_out
 from hpo_service.dispatcher.memory import LiveStudy
@@ -28,7 +28,7 @@ class _Round:
 
 def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     """Hand out what fits now, and let what may come next be proposed."""
-    context.executor.demand([study.resolved.training.ranks for study in _by_priority(studies) if _works(study)])
+    context.executor.demand(wanting.wanted(_by_priority(studies), context.jobs))
     placed = [study for study in _by_priority(studies) if _is_placed(study)]
     context.proposals.retain([study.id for study in placed])
     current = _Round(context=context, studies=placed)
@@ -157,9 +157,3 @@ def _is_placed(study: LiveStudy) -> bool:
     """Whether the study may get slots."""
     ready = study.optuna_study_id is not None and not study.awaits_check
     return study.state in _ACTIVE and study.searching and ready
-
-
-def _works(study: LiveStudy) -> bool:
-    """Whether the study has slices on workers, or may have some next."""
-    wants = study.state in _ACTIVE and study.searching and not study.idle and not study.awaits_check
-    return bool(study.running()) or wants

@@ -107,8 +107,8 @@ class Executor(Protocol):
     def largest_group(self) -> int:
         """The most ranks that a worker can have here."""
 
-    def demand(self, ranks: Sequence[int]) -> None:
-        """The numbers of ranks that studies with work want workers of now, the most urgent first; told often.
+    def demand(self, wanted: Sequence[Wanted]) -> None:
+        """What studies with work want now, the most urgent first; told often.
 
         Workers that nobody wants give way to wanted ones as soon as they are idle. Nothing wanted: all stay.
         """

@@ -13,6 +13,7 @@ from hpo_service.executors.base import (
     SliceEnded,
     SliceProgress,
     Token,
+    Wanted,
     Work,
     WorkerGone,
     WorkerReady,
@@ -79,11 +80,11 @@ class FakeExecutor:
     def largest_group(self) -> int:
         return self._devices
 
-    def demand(self, ranks: Sequence[int]) -> None:
+    def demand(self, wanted: Sequence[Wanted]) -> None:
         free = [place for place in self._all_places() if place not in self._excluded]
-        sizes = group_sizes(ranks, len(free))
+        sizes = group_sizes([want.ranks for want in wanted], len(free))
         idle = not any(self._held.values()) and not self._held_jobs
-        if not ranks or not idle or sorted(sizes) == sorted(len(self._places[worker]) for worker in self._held):
+        if not wanted or not idle or sorted(sizes) == sorted(len(self._places[worker]) for worker in self._held):
             return
         for worker in list(self._held):
             self._end(worker, "its devices are wanted otherwise", Cause.WORKER_ENDED)

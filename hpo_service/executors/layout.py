@@ -1,6 +1,16 @@
-"""How the devices of a machine are shared out between workers of one device and groups of several."""
+"""How the devices of a machine are shared out between workers of one device and groups of several, and their bases."""
 
 from collections.abc import Sequence
+
+from trainer.spec import ModelSpec, TrainingSettings
+
+
+def base_of(model: ModelSpec, training: TrainingSettings) -> str:
+    """What a worker has to have loaded for a trial: trials of the same base follow each other without a reload."""
+    if training.ranks == 1:
+        return model.model_dump_json()
+    room = training.zero.model_dump_json(include={"max_lora_r", "target_modules"})
+    return f"{training.ranks} {model.model_dump_json()} {room}"
 
 
 def group_sizes(wanted: Sequence[int], devices: int) -> list[int]:

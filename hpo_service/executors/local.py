@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hpo_service.domain import Cause
-from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Work, WorkerGone, WorkerReady
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Wanted, Work, WorkerGone, WorkerReady
 from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess
 from trainer.spec import Job, Outcome, Slice, SliceResult
@@ -94,12 +94,12 @@ class LocalExecutor:
     def largest_group(self) -> int:
         return self._config.count
 
-    def demand(self, ranks: Sequence[int]) -> None:
-        if not ranks or self._closed:
+    def demand(self, wanted: Sequence[Wanted]) -> None:
+        if not wanted or self._closed:
             return
         surplus = Counter(map(len, self._taken()))
         missing = []
-        for size in group_sizes(ranks, len(self._devices())):
+        for size in group_sizes([want.ranks for want in wanted], len(self._devices())):
             if surplus[size]:
                 surplus[size] -= 1
             else:

@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 from hpo_service.domain import Cause
-from hpo_service.executors.base import Executor, ExecutorEvent, WorkerGone, WorkerReady
+from hpo_service.executors.base import Executor, ExecutorEvent, Wanted, WorkerGone, WorkerReady
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
@@ -63,6 +63,7 @@ def folder() -> Iterator[Path]:
 def rig(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
     rig: Rig = FakeRig() if request.param == "fake" else LocalRig(folder)
     rig.executor.start()
+    rig.executor.demand([Wanted(slices=2)])
     ready = [event for event in wait_ready(rig.executor, 2) if isinstance(event, WorkerReady)]
     assert all(event.node and len(event.places) == 1 for event in ready)
     assert len({place for event in ready for place in event.places}) == 2
@@ -303,24 +304,24 @@ def test_devices_go_to_groups_that_are_wanted_and_come_back(rig: Rig) -> None:
     hold(rig, True)
     busy = long_slice()
     submit(rig.executor, busy)
-    rig.executor.demand([2])
+    rig.executor.demand([Wanted(ranks=2)])
     assert rig.executor.free_slots(prefetch=False, ranks=2) == 0
     rig.executor.stop(busy.token)
     (result,) = ended(wait_for(rig.executor, lambda seen: bool(ended(seen))))
     assert result.outcome is Outcome.PREEMPTED
     hold(rig, False)
-    until_free(rig, ranks=2, demand=[2, 2])
+    until_free(rig, ranks=2, demand=Wanted(ranks=2))
     assert rig.executor.free_slots(prefetch=False) == 0
     submit(rig.executor, a_slice(ranks=2))
     (result,) = ended(wait_for(rig.executor, lambda seen: bool(ended(seen))))
     assert result.outcome is Outcome.DONE, result.message
-    until_free(rig, ranks=1, demand=[1])
+    until_free(rig, ranks=1, demand=Wanted(slices=2))
     assert rig.executor.free_slots(prefetch=False, ranks=2) == 0
 
 
-def until_free(rig: Rig, *, ranks: int, demand: list[int]) -> None:
+def until_free(rig: Rig, *, ranks: int, demand: Wanted) -> None:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while rig.executor.free_slots(prefetch=False, ranks=ranks) < 2 // ranks:
         assert time.monotonic() < deadline
-        rig.executor.demand(demand)
+        rig.executor.demand([demand])
         rig.executor.poll(0.05)

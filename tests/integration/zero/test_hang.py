@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from hpo_service.dispatcher import local_workers
-from hpo_service.executors.base import SliceProgress, WorkerGone
+from hpo_service.executors.base import SliceProgress, Wanted, WorkerGone
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.settings import Settings
 from tests.slices import ended, submit, wait_for, wait_ready
@@ -29,7 +29,7 @@ def test_a_stopped_rank_ends_its_group_and_the_slice_is_tried_again(make_spec: M
             rank_timeout_seconds=RANK_TIMEOUT_SECONDS,
         )
     )
-    executor.demand([2])
+    executor.demand([Wanted(ranks=2)])
     try:
         wait_ready(executor, 1)
         spec = make_spec(ranks=2, epochs=200.0)
