@@ -42,6 +42,17 @@ class Settings(BaseSettings):
     """Slices that one worker runs at the same time, ticked in turn."""
     rank_timeout_seconds: Annotated[float, Field(ge=10, le=86400)] = 600.0
     """The longest that one rank of a worker group waits for another; then the group ends, its slice is tried again."""
+    silence_floor_seconds: Annotated[float, Field(ge=1, le=86400)] = 120.0
+    """A worker whose slices say nothing for so long, and for `silence_step_multiple` steps, is killed; the slices go on
+    elsewhere. Has to cover the writing of a checkpoint."""
+    silence_step_multiple: Annotated[float, Field(ge=2, le=10000)] = 20.0
+    """Times the slowest step that a training slice has taken so far."""
+    silence_start_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
+    """The same for a slice that starts: it loads the model, prepares the data and does its first step."""
+    silence_evaluation_seconds: Annotated[float, Field(ge=1, le=86400)] = 1800.0
+    """The same between two batches of an evaluation, and for the snapshot after it."""
+    silence_job_seconds: Annotated[float, Field(ge=1, le=604800)] = 14400.0
+    """The longest that a job may take where no slice runs beside it: it says nothing before its end."""
     usd_per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
     """Price of an hour of one device, for costs in USD; 0: costs are not known."""
     prices: Path | None = None

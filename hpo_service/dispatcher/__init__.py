@@ -6,6 +6,7 @@ import signal
 import threading
 
 from hpo_service.database import make_engine, session_factory
+from hpo_service.dispatcher.liveness import Patience
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.dispatcher.retention import Retention
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
@@ -37,11 +38,23 @@ def run_dispatcher(settings: Settings) -> None:
             executor,
             snapshots=settings.snapshots_location(),
             must_see_store=True,
+            patience=patience(settings),
             prices=load_prices(settings),
             retention=Retention(keep_best=settings.snapshot_keep_best, max_bytes=settings.snapshot_max_bytes),
         ).run(stop)
     finally:
         engine.dispose()
+
+
+def patience(settings: Settings) -> Patience:
+    """How long workers may be silent."""
+    return Patience(
+        floor_seconds=settings.silence_floor_seconds,
+        step_multiple=settings.silence_step_multiple,
+        start_seconds=settings.silence_start_seconds,
+        evaluation_seconds=settings.silence_evaluation_seconds,
+        job_seconds=settings.silence_job_seconds,
+    )
 
 
 def local_workers(settings: Settings) -> LocalWorkers:

@@ -12,6 +12,7 @@ from hpo_service.dispatcher import capping, filling, hearing, quarantine, taking
 from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.leader import Leadership
+from hpo_service.dispatcher.liveness import Liveness, Patience
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.dispatcher.proposals import Proposals
 from hpo_service.dispatcher.proving import StoreProof
@@ -45,6 +46,7 @@ class Dispatcher:
         *,
         snapshots: str | Path,
         must_see_store: bool = False,
+        patience: Patience = Patience(),
         prices: Prices | None = None,
         retention: Retention = Retention(),
     ) -> None:
@@ -55,6 +57,7 @@ class Dispatcher:
             leadership=Leadership(sessions),
             proposals=Proposals(wake=executor.wake),
             clock=DatabaseClock(sessions),
+            liveness=Liveness(patience),
         )
         self._retention = retention
         store = open_store(snapshots)

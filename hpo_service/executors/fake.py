@@ -84,9 +84,10 @@ class FakeExecutor:
         free = [place for place in self._all_places() if place not in self._excluded]
         sizes = group_sizes([want.ranks for want in wanted], len(free))
         idle = not any(self._held.values()) and not self._held_jobs
-        if not wanted or not idle or sorted(sizes) == sorted(len(self._places[worker]) for worker in self._held):
+        staying = [worker for worker in self._held if not self._excluded.intersection(self._places[worker])]
+        if not wanted or not idle or sorted(sizes) == sorted(len(self._places[worker]) for worker in staying):
             return
-        for worker in list(self._held):
+        for worker in staying:
             self._end(worker, "its devices are wanted otherwise", Cause.WORKER_ENDED)
         for size in sizes:
             if size <= len(free):
