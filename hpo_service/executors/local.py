@@ -17,8 +17,8 @@ from types import MappingProxyType
 from hpo_service.domain import Cause
 from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Wanted, Work, WorkerGone, WorkerReady
 from hpo_service.executors.layout import group_sizes
-from hpo_service.executors.worker_process import WorkerProcess
-from trainer.spec import Job, Outcome, Slice, SliceResult
+from hpo_service.executors.worker_process import WorkerProcess, never_started
+from trainer.spec import Job, Slice
 from trainer.stores.location import credential_prefixes
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class LocalExecutor:
         for worker in self._workers.values():
             queued = worker.stop(token)
             if queued is not None:
-                self._events.put(SliceEnded(worker=worker.name, result=_never_started(queued)))
+                self._events.put(SliceEnded(worker=worker.name, result=never_started(queued)))
 
     def kill(self, worker: str, reason: str, cause: Cause) -> None:
         process = self._workers.get(worker)
@@ -294,15 +294,3 @@ class LocalExecutor:
 
 def _trial_of(work: Slice) -> str:
     return "/".join(work.snapshot_dir.split("/")[:2])
-
-
-def _never_started(work: Slice) -> SliceResult:
-    seen = work.snapshots[0].examples_seen if work.snapshots else 0
-    return SliceResult(
-        slice_id=work.slice_id,
-        attempt=work.attempt,
-        outcome=Outcome.PREEMPTED,
-        examples_seen=seen,
-        resumed_from_examples=seen,
-        message="stopped before it began",
-    )

@@ -28,6 +28,7 @@ from trainer.failpoints import VARIABLE, Failpoint, reach
 from trainer.spec import (
     Job,
     JobResult,
+    Outcome,
     Progress,
     Ready,
     Slice,
@@ -275,3 +276,16 @@ class WorkerProcess:
                 self._active.add(following.token)
         if following is not None:
             self._send(StartSlice(slice=following))
+
+
+def never_started(work: Slice) -> SliceResult:
+    """The end of a slice that was stopped while it was queued: the trial is where it was."""
+    seen = work.snapshots[0].examples_seen if work.snapshots else 0
+    return SliceResult(
+        slice_id=work.slice_id,
+        attempt=work.attempt,
+        outcome=Outcome.PREEMPTED,
+        examples_seen=seen,
+        resumed_from_examples=seen,
+        message="stopped before it began",
+    )
