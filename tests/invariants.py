@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hpo_service.domain import TERMINAL, Cause
+from hpo_service.domain import COUNTED_CAUSES, TERMINAL, Cause
 from hpo_service.spec import ResolvedStudy
 from trainer.spec import Outcome, Parameters, SnapshotRef
 
@@ -38,6 +38,7 @@ def _quoted(values: Iterable[object]) -> str:
 
 
 _ENDED = f"({_quoted(TERMINAL)})"
+_COUNTED = f"({_quoted(COUNTED_CAUSES)})"
 _FINISHED = "('COMPLETE', 'PRUNED', 'FAIL')"
 _ENDS = "('trial.completed', 'trial.pruned', 'trial.failed')"
 #: studies that users see, with their trials, and one attribute of a trial
@@ -235,15 +236,15 @@ INVARIANTS = (
         query=f"""
         SELECT slice_id, attempt, outcome, cause FROM hpo.attempts
          WHERE outcome NOT IN ({_quoted(Outcome)}) OR cause NOT IN ({_quoted(Cause)})
-            OR (cause IS NOT NULL AND outcome NOT IN ('lost', 'infra_error'))""",
+            OR (cause IS NOT NULL) <> coalesce(outcome IN ('lost', 'infra_error'), false)""",
     ),
     Invariant(
         id="I10",
         sentence="only causes that may be the trial's doing count against a slice, and only so many times",
-        query="""
+        query=f"""
         SELECT p.id, p.failures, count(a.attempt) FROM hpo.slices p JOIN hpo.studies s ON s.id = p.study_id
-          LEFT JOIN hpo.attempts a ON a.slice_id = p.id AND a.outcome IN ('lost', 'infra_error')
-         GROUP BY p.id, s.resolved HAVING count(a.attempt) < p.failures
+          LEFT JOIN hpo.attempts a ON a.slice_id = p.id AND a.cause IN {_COUNTED}
+         GROUP BY p.id, s.resolved HAVING count(a.attempt) <> p.failures
             OR p.failures > (s.resolved -> 'resources' ->> 'max_attempts')::int""",
     ),
     Invariant(
@@ -273,14 +274,15 @@ def wrong_losses(session: Session, expected: ExpectedLoss) -> list[str]:
     """I13: losses that are not those of a trial which nothing happened to, to the last bit."""
     query = """
         SELECT s.resolved, t.number, v.step, v.intermediate_value AS loss, a.value_json AS parameters,
-               e.value_json AS total_examples
+               e.value_json AS total_examples, r.value_json AS seed
           FROM hpo.studies s JOIN optuna.trials t ON t.study_id = s.optuna_study_id
           JOIN optuna.trial_intermediate_values v ON v.trial_id = t.trial_id
           JOIN optuna.trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'parameters'
-          JOIN optuna.trial_user_attributes e ON e.trial_id = t.trial_id AND e.key = 'total_examples'"""
+          JOIN optuna.trial_user_attributes e ON e.trial_id = t.trial_id AND e.key = 'total_examples'
+          LEFT JOIN optuna.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'seed'"""
     found = []
     for row in session.execute(text(query)):
-        seed = ResolvedStudy.model_validate(row.resolved).training.seed
+        seed = int(row.seed or ResolvedStudy.model_validate(row.resolved).training.seed)
         loss = expected(Parameters.model_validate_json(row.parameters), seed, row.step, json.loads(row.total_examples))
         if loss != row.loss:
             found.append(f"I13: trial {row.number} has the loss {row.loss!r} at {row.step} and should have {loss!r}")

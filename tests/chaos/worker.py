@@ -1,14 +1,17 @@
-"""`python -m tests.chaos.worker --step-seconds S ...`: the real worker, its loop, channel and snapshots, on no model.
+"""`python -m tests.chaos.worker STEP_SECONDS REPEATS ...`: the real worker, on an engine without a model.
 
-All other options are the worker's own.
+With REPEATS other than 0, the seed, it says some of its messages twice, and some once more much later. All other
+arguments are the worker's own.
 """
 
+import os
+import random
 import sys
 
 from tests.chaos import without_torch
 
 
-def main(step_seconds: float, arguments: list[str]) -> None:
+def main(step_seconds: float, repeats: int, arguments: list[str]) -> None:
     """Serve slices until stdin ends."""
     without_torch.install()
     # Imported late: whatever the trainer needs of torch is now the stand-in's.
@@ -18,9 +21,26 @@ def main(step_seconds: float, arguments: list[str]) -> None:
 
     Residents._loaded = lambda self, spec: MarkingEngine(spec, step_seconds)  # type: ignore[method-assign]
     jobs.COMMANDS["check_data"] = (sys.executable, "-m", "tests.chaos.data_check")
+    if repeats:
+        _repeat(worker.Channel, random.Random(f"{repeats} {os.getpid()}"))
     worker.main(arguments)
 
 
+def _repeat(channel: type, source: random.Random) -> None:
+    """Make its instances say some things again."""
+    said: list[object] = []
+    send = channel.send  # type: ignore[attr-defined]
+
+    def send_again(self: object, message: object) -> None:
+        send(self, message)
+        said.append(message)
+        if source.random() < 0.1:
+            send(self, message)
+        if source.random() < 0.1:
+            send(self, source.choice(said[1:] or said))
+
+    channel.send = send_again  # type: ignore[attr-defined]
+
+
 if __name__ == "__main__":
-    assert sys.argv[1] == "--step-seconds"
-    main(float(sys.argv[2]), sys.argv[3:])
+    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -14,7 +14,7 @@ from hpo_service.intents import IntentKind
 from hpo_service.studies import checks
 from hpo_service.studies.checks import Check
 from hpo_service.tables import DEFAULT_PROJECT_ID, Intent, Study
-from tests.chaos.parts import SPEC, dispatch, resolved, rung_loss
+from tests.chaos.parts import SPEC, ChaosDispatcher, resolved, rung_loss
 from tests.chaos.processes import Forked, fork
 from tests.dispatching import ask, expire_lease, optuna_trials, state_of
 from tests.invariants import bad_snapshots, broken, wrong_losses
@@ -59,7 +59,7 @@ def start(database_url: str, folder: Path) -> Iterator[Start]:
     def begin(failpoints: str = "", step_seconds: float = 0.002) -> Forked:
         number = len(started)
         log, environment = folder / "logs" / f"dispatcher-{number}.log", {VARIABLE: failpoints}
-        run = dispatch(database_url, folder, step_seconds=step_seconds)
+        run = ChaosDispatcher(url=database_url, folder=str(folder), step_seconds=step_seconds)
         started.append(fork(f"dispatcher {number}", run, log, environment))
         return started[-1]
 
