@@ -70,6 +70,8 @@ class Study(Base):
     decision_number: Mapped[int] = mapped_column(server_default=text("0"))
     memory: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: what the strategy keeps
     forecast: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: what it will cost, and when
+    #: of the rows that all its trials see; None before its first result
+    data_fingerprints: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

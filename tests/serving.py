@@ -16,7 +16,7 @@ from hpo_service.executors.fake import FakeExecutor
 from hpo_service.settings import Settings
 from hpo_service.tables import DEFAULT_PROJECT_ID, Project
 from tests.dispatching import loss_of, make
-from trainer.spec import FileDigest, SnapshotManifest, SnapshotRef, Usage
+from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 ROWS = 200
 SNAPSHOT_FILES = {
@@ -95,6 +95,7 @@ def write_snapshot(store: Path, path: str, *, examples_seen: int = 1) -> Snapsho
     manifest = SnapshotManifest(
         trial_digest="t",
         base_digest="b",
+        data_fingerprints=DataFingerprints(train="0" * 64),
         examples_seen=examples_seen,
         step=1,
         total_examples=ROWS,

@@ -8,17 +8,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.data import Examples, TrialData
+from trainer.data import Judged, TrialData
 from trainer.errors import MemoryShortage
 from trainer.memory import Architecture, BatchSize, MemoryPrediction, predict_memory
 from trainer.model import BaseModel
-from trainer.spec import DataSpec, TrialSpec
+from trainer.spec import DataFingerprints, DataSpec, TrialSpec
 
 #: share of a device's memory that is never planned with: context, libraries, kernels' workspace, fragmentation; on a
 #: CPU the operating system and everybody else
@@ -58,8 +58,8 @@ class Admission:
         self.usable_bytes = usable_bytes
         self._architecture = architecture
         self._attention = attention
-        self._longest: dict[tuple[DataSpec, str, int], NDArray[np.int64]] = {}
-        self._sizes: dict[tuple[DataSpec, str, int, int], BatchSize] = {}
+        self._longest: dict[tuple[DataSpec, DataFingerprints, str], NDArray[np.int64]] = {}
+        self._sizes: dict[tuple[DataSpec, DataFingerprints, str, int], BatchSize] = {}
 
     def plan(self, spec: TrialSpec, data: TrialData, resumed: int | None = None) -> MemoryPlan:
         """The largest micro-batch that fits: `training.micro_batch`, or it halved so and so often.
@@ -84,7 +84,7 @@ class Admission:
         shrunk = max(1, _most(spec) // most)
         smallest = None
         for micro_batch in _halvings(most):
-            train = self._size(spec, data.train, "train", micro_batch)
+            train = self._size(spec, data, "train", micro_batch)
             for eval_batch in _halvings(max(1, spec.training.eval_batch // shrunk)):
                 evaluation = self._evaluated(spec, data, eval_batch)
                 smallest = predict_memory(
@@ -104,16 +104,17 @@ class Admission:
 
     def _evaluated(self, spec: TrialSpec, data: TrialData, count: int) -> BatchSize:
         """The larger of the batches of the `count` longest evaluation and test examples."""
-        sizes = [self._size(spec, data.evaluation, "eval", count)]
+        sizes = [self._size(spec, data, "evaluation", count)]
         if data.test is not None:
-            sizes.append(self._size(spec, data.test, "test", count))
+            sizes.append(self._size(spec, data, "test", count))
         return max(sizes, key=lambda size: size.rows * size.length)
 
-    def _size(self, spec: TrialSpec, examples: Examples, part: str, count: int) -> BatchSize:
+    def _size(self, spec: TrialSpec, data: TrialData, part: Literal["train"] | Judged, count: int) -> BatchSize:
         """The batch of the `count` longest examples."""
-        selection = (spec.data, part, len(examples))
+        selection = (spec.data, data.fingerprints, part)
         key = (*selection, count)
         if key not in self._sizes:
+            examples = data.train if part == "train" else data.judged(part)
             order = self._longest.get(selection)
             if order is None:
                 order = self._longest[selection] = _longest_first(examples.lengths)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.errors import DataError
 from trainer.keys import stream_key
 from trainer.shards import TokenTable
-from trainer.spec import DataSpec
+from trainer.spec import DataFingerprints, DataSpec
 from trainer.split import permutation, split_rows
 from trainer.token_cache import TokenCache
 from trainer.tokens import Batch, collate
@@ -54,6 +54,7 @@ class TrialData:
 
     train: Examples
     evaluation: Examples
+    fingerprints: DataFingerprints
     train_rows: int
     dropped_train: int
     dropped_eval: int
@@ -65,6 +66,13 @@ class TrialData:
             return self.evaluation
         assert self.test is not None
         return self.test
+
+
+def require_same_data(spec: DataSpec, known: DataFingerprints, found: DataFingerprints) -> None:
+    """Raises DataError if the data of `spec` are no longer those that are known."""
+    sentence = known.changed(found, spec)
+    if sentence is not None:
+        raise DataError(sentence)
 
 
 class DataCache:
@@ -84,13 +92,14 @@ class DataCache:
             UserError: the model's tokenizer cannot encode data of this format.
             TokenCacheError: the folder of tokenized data cannot be used.
         """
-        source = self._table(spec.train, spec, max_length)
-        held_out = source if spec.eval is None else self._table(spec.eval, spec, max_length)
+        train_fingerprint, source = self._table(spec.train, spec, max_length)
+        eval_fingerprint, held_out = (None, source) if spec.eval is None else self._table(spec.eval, spec, max_length)
+        test_fingerprint, tested = (None, None) if spec.test is None else self._table(spec.test, spec, max_length)
         train_rows, eval_rows = split_rows(spec, len(source), None if spec.eval is None else len(held_out))
         pack_tokens = max_length if spec.packing else None
         train = _learnable(source, train_rows, pack_tokens)
         evaluation = _learnable(held_out, eval_rows, pack_tokens)
-        test = None if spec.test is None else self._whole(spec.test, spec, max_length, pack_tokens)
+        test = None if tested is None else _learnable(tested, np.arange(len(tested), dtype=np.int64), pack_tokens)
         for name, path, examples in (
             ("train on", spec.train, train),
             ("evaluate", spec.eval or spec.train, evaluation),
@@ -99,17 +108,18 @@ class DataCache:
             if examples is not None and not len(examples):
                 raise DataError(f"{path}: nothing is left to {name} at max_length {max_length}")
         dropped = len(train_rows) - len(train), len(eval_rows) - len(evaluation)
-        return TrialData(train, evaluation, len(train_rows), *dropped, test)
+        fingerprints = DataFingerprints(train=train_fingerprint, eval=eval_fingerprint, test=test_fingerprint)
+        return TrialData(train, evaluation, fingerprints, len(train_rows), *dropped, test)
 
-    def _whole(self, path: str, spec: DataSpec, max_length: int, pack_tokens: int | None) -> Examples:
-        table = self._table(path, spec, max_length)
-        return _learnable(table, np.arange(len(table), dtype=np.int64), pack_tokens)
-
-    def _table(self, path: str, spec: DataSpec, max_length: int) -> TokenTable:
+    def _table(self, path: str, spec: DataSpec, max_length: int) -> tuple[str, TokenTable]:
+        """(fingerprint, table)."""
         fingerprint = self._cache.fingerprint(path, spec, max_length, self._tokenizer)
         if fingerprint not in self._tables:
-            self._tables[fingerprint] = self._cache.table(path, spec, max_length, self._tokenizer)
-        return self._tables[fingerprint]
+            table = self._cache.table(path, spec, max_length, self._tokenizer)
+            if self._cache.fingerprint(path, spec, max_length, self._tokenizer) != fingerprint:
+                raise DataError(f"{path} changed while it was read; start again once it is complete")
+            self._tables[fingerprint] = table
+        return fingerprint, self._tables[fingerprint]
 
 
 @dataclass(frozen=True)

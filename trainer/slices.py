@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.accounting import Meter, memory_bytes
 from trainer.admission import MemoryPlan, gib
-from trainer.data import Judged
+from trainer.data import Judged, require_same_data
 from trainer.devices import device_name
 from trainer.divergence import divergence_notice
 from trainer.engines.base import AdmittedTrial, Engine
@@ -21,7 +21,7 @@ from trainer.peaks import peak_flops_per_second
 from trainer.residents import Residents, free_memory
 from trainer.snapshot import Snapshot, SnapshotStore, newest_first
 from trainer.snapshot_together import find_together, write_together
-from trainer.spec import Notice, Outcome, Phase, Progress, Slice, SliceResult, SnapshotRef
+from trainer.spec import DataFingerprints, Notice, Outcome, Phase, Progress, Slice, SliceResult, SnapshotRef
 from trainer.trial_log import TrialLog
 
 _PROGRESS_SECONDS = 0.5
@@ -126,6 +126,7 @@ class SliceRun:
                 self._residents.device, self._meter, plan.prediction, resident=resident is not None
             )
             trial = self._trial = resident or engine.admit(self.slice.trial, snapshot)
+            self._require_known_data(trial)
             self._residents.enter(trial)
             self._resumed_from_examples = trial.examples_seen
         reach(Failpoint.TRIAL_ADMITTED)
@@ -143,6 +144,12 @@ class SliceRun:
         if evaluation is None:
             return self._preempted(engine, trial)
         return self._done(engine, trial, evaluation)
+
+    def _require_known_data(self, trial: AdmittedTrial) -> None:
+        """The data are those that the study knows, on every rank. Raises DataError."""
+        found, data = trial.data_fingerprints, self.slice.trial.data
+        told = DataFingerprints.model_validate_json(self._ranks.tell(found.model_dump_json().encode()))
+        self._ranks.attempt(lambda: require_same_data(data, self.slice.data_fingerprints or told, found))
 
     def _find(self, engine: Engine[Any]) -> tuple[AdmittedTrial | None, Snapshot | None]:
         """The trial if it is resident, else the snapshot to go on from; neither if it begins."""
@@ -316,6 +323,7 @@ class SliceRun:
             train_loss=trial.recent_loss if trial else None,
             resumed_from_examples=self._resumed_from_examples,
             discarded_snapshots=self._discarded,
+            data_fingerprints=trial.data_fingerprints if trial else None,
             usage=self._meter.usage(),
             device=device_name(self._residents.device),
             attention=self._attention,

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from trainer.errors import SnapshotError
-from trainer.spec import FileDigest, SnapshotManifest, SnapshotRef, Usage
+from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, EVAL_LOSSES, OPTIMIZER, LogFile, Store
 from trainer.stores.verifying import verified_manifest
 
@@ -27,6 +27,7 @@ class TrialState:
 
     trial_digest: str
     base_digest: str
+    data_fingerprints: DataFingerprints
     examples_seen: int
     step: int
     total_examples: int
@@ -154,6 +155,7 @@ def _manifest(state: TrialState, usage: Usage, files: dict[str, FileDigest]) -> 
     return SnapshotManifest(
         trial_digest=state.trial_digest,
         base_digest=state.base_digest,
+        data_fingerprints=state.data_fingerprints,
         examples_seen=state.examples_seen,
         step=state.step,
         total_examples=state.total_examples,
@@ -170,6 +172,7 @@ def _state(manifest: SnapshotManifest, files: dict[str, bytes]) -> TrialState:
     return TrialState(
         trial_digest=manifest.trial_digest,
         base_digest=manifest.base_digest,
+        data_fingerprints=manifest.data_fingerprints,
         examples_seen=manifest.examples_seen,
         step=manifest.step,
         total_examples=manifest.total_examples,

@@ -21,7 +21,7 @@ from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies import build
 from hpo_service.strategies.base import Advance, Roster, Run, Start, Strategy, StudyView, TrialStanding, TrialView
 from hpo_service.tables import DEFAULT_PROJECT_ID, Project, Slice, Study
-from trainer.spec import Outcome, Parameters
+from trainer.spec import DataFingerprints, Outcome, Parameters
 
 PAUSED = "paused"
 RUNNING = "running"
@@ -72,6 +72,7 @@ class LiveStudy:
     search_ended: str | None = None  #: why, in the transaction in which it ends; the confirmation begins with it
     memory: dict[str, Any] = field(default_factory=dict)
     fold_losses: dict[int, dict[int, tuple[float, ...]]] = field(default_factory=dict)  #: by trial and rung
+    data_fingerprints: DataFingerprints | None = None  #: of the rows that all its trials see; None before a result
     check_job_id: int | None = None
     awaits_check: bool = False  #: nothing is placed before the data check has ended
     slices: dict[int, LiveSlice] = field(default_factory=dict)
@@ -254,6 +255,9 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         child_id=dispatch.confirmation_of(session, row.id),
         memory=dict(row.memory),
         fold_losses=attempts.fold_losses(session, row.project_id, row.id),
+        data_fingerprints=(
+            None if row.data_fingerprints is None else DataFingerprints.model_validate(row.data_fingerprints)
+        ),
         check_job_id=row.check_job_id,
         awaits_check=row.check_job_id is not None and not _is_checked(session, row.project_id, row.check_job_id),
     )

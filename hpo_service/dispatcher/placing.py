@@ -168,6 +168,7 @@ def describe(study: LiveStudy, piece: LiveSlice, snapshots: Sequence[dict[str, A
         until_examples=piece.until_examples,
         snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{attempt}",
         snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in snapshots[:_OFFERED_SNAPSHOTS]),
+        data_fingerprints=study.data_fingerprints,
         alone=piece.kills > 0,
     )
 

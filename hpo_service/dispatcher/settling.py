@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings, notes, poison
+from hpo_service.dispatcher import endings, notes, poison, same_data
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd
 from hpo_service.intents import EventKind
@@ -41,6 +41,7 @@ def settle(
     if piece is None or piece.attempt != result.attempt or not piece.running:
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
+    result = same_data.checked(study, result)
     cause = cause or _own_cause(result)
     poisonous = poison.is_poison(piece.kills, cause, alone=alone)
     next_state = _next_state(study, piece, result, cause, poisonous=poisonous)
@@ -50,6 +51,7 @@ def settle(
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
     study.news()
+    same_data.keep(session, study, result)
     piece.running, piece.stop_sent = False, False
     piece.failures += int(cause in COUNTED_CAUSES)
     piece.kills += int(cause in poison.KILLING_CAUSES)

@@ -46,6 +46,7 @@ def add_confirmation(session: Session, parent_id: int, suffix: str, resolved: di
         parent_study_id=parent.id,
         spec=parent.spec,
         resolved=resolved,
+        data_fingerprints=parent.data_fingerprints,
         state=str(StudyState.QUEUED),
     )
     session.add(row)

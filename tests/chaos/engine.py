@@ -18,7 +18,7 @@ from trainer.evaluate import BatchWork, Evaluation
 from trainer.memory import MemoryPrediction
 from trainer.rows import total_examples
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import TrialSpec
+from trainer.spec import DataFingerprints, TrialSpec
 
 _EVALUATION_EXAMPLES = 8
 _PLAN = MemoryPlan(1, 1, MemoryPrediction(base=0, resting=0, training=0, evaluation=0))
@@ -41,6 +41,11 @@ class MarkedTrial:
     def digest(self) -> str:
         """Of the spec."""
         return self.spec.digest()
+
+    @property
+    def data_fingerprints(self) -> DataFingerprints:
+        """Of nothing."""
+        return DataFingerprints(train="0" * 64)
 
     @property
     def recent_loss(self) -> float | None:
@@ -126,6 +131,7 @@ class MarkingEngine:
         return TrialState(
             trial_digest=trial.digest,
             base_digest=self.base_digest,
+            data_fingerprints=trial.data_fingerprints,
             examples_seen=trial.examples_seen,
             step=trial.step,
             total_examples=trial.total_examples,

@@ -18,7 +18,7 @@ from tests.object_store import served_s3
 from trainer import failpoints
 from trainer.errors import SnapshotError
 from trainer.snapshot import SnapshotStore, TrialState
-from trainer.spec import SnapshotRef, Usage
+from trainer.spec import DataFingerprints, SnapshotRef, Usage
 from trainer.stores import Store, open_store
 from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
 from trainer.stores.folder import FolderStore
@@ -123,6 +123,7 @@ def a_state(examples: int = 8, **changes: Any) -> TrialState:
     state = TrialState(
         trial_digest="t",
         base_digest="b",
+        data_fingerprints=DataFingerprints(train="0" * 64),
         examples_seen=examples,
         step=examples // 8,
         total_examples=64,

@@ -10,7 +10,7 @@ from trainer.data import Judged
 from trainer.divergence import DivergenceWatch
 from trainer.evaluate import BatchWork, Evaluation
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import TrialSpec
+from trainer.spec import DataFingerprints, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class AdmittedTrial(Protocol):
     @property
     def digest(self) -> str:
         """Digest of `spec`."""
+
+    @property
+    def data_fingerprints(self) -> DataFingerprints:
+        """What its data are."""
 
     @property
     def examples_seen(self) -> int:
@@ -111,7 +115,7 @@ class Engine(Protocol[Trial]):
 
         Raises:
             UserError: the spec asks for what the base does not have.
-            DataError: the data is unusable.
+            DataError: the data is unusable, or not what it was when the snapshot was taken.
             SnapshotError: the snapshot does not fit the trial.
         """
 

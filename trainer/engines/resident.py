@@ -9,7 +9,7 @@ import torch
 
 from trainer.adapter import Adapter, activate_adapter, add_adapter, deactivate_adapter, remove_adapter
 from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
-from trainer.data import DataCache, DataOrder, Judged, TrialData
+from trainer.data import DataCache, DataOrder, Judged, TrialData, require_same_data
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
 from trainer.engines.warm_base import WarmBase
@@ -28,7 +28,7 @@ from trainer.optimizer import (
 from trainer.rows import total_examples
 from trainer.schedule import learning_rate, total_steps
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import TrialSpec
+from trainer.spec import DataFingerprints, TrialSpec
 from trainer.token_cache import TokenCache
 from trainer.tokens import Batch
 
@@ -55,6 +55,11 @@ class ResidentTrial:
         return sum(parameter.numel() for parameter in self.adapter.parameters)
 
     @property
+    def data_fingerprints(self) -> DataFingerprints:
+        """What its data are."""
+        return self.data.fingerprints
+
+    @property
     def recent_loss(self) -> float | None:
         """Mean training loss of the last 10 steps."""
         return self.watch.recent_mean()
@@ -76,13 +81,13 @@ class ResidentEngine(WarmBase):
 
     def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
         """See `Engine.plan`."""
-        return self._admission.plan(spec, self._load(spec), snapshot.state.micro_batch if snapshot else None)
+        return self._admission.plan(spec, self._load(spec, snapshot), snapshot.state.micro_batch if snapshot else None)
 
     def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> ResidentTrial:
         """See `Engine.admit`."""
         if snapshot is not None and snapshot.state.trial_digest != spec.digest():
             raise SnapshotError("the snapshot belongs to another trial")
-        data = self._load(spec)
+        data = self._load(spec, snapshot)
         plan = self._admission.plan(spec, data, snapshot.state.micro_batch if snapshot else None)
         self._deactivate()
         if spec.data.packing:
@@ -140,6 +145,7 @@ class ResidentEngine(WarmBase):
         return TrialState(
             trial_digest=trial.digest,
             base_digest=self._base.digest,
+            data_fingerprints=trial.data_fingerprints,
             examples_seen=trial.examples_seen,
             step=trial.step,
             total_examples=trial.total_examples,
@@ -172,8 +178,12 @@ class ResidentEngine(WarmBase):
     def close(self) -> None:
         """See `Engine.close`: the base goes with the engine."""
 
-    def _load(self, spec: TrialSpec) -> TrialData:
-        return self._data.load(spec.data, min(spec.data.max_length, self._base.max_positions or spec.data.max_length))
+    def _load(self, spec: TrialSpec, snapshot: Snapshot | None = None) -> TrialData:
+        max_length = min(spec.data.max_length, self._base.max_positions or spec.data.max_length)
+        data = self._data.load(spec.data, max_length)
+        if snapshot is not None:
+            require_same_data(spec.data, snapshot.state.data_fingerprints, data.fingerprints)
+        return data
 
     def _activate(self, trial: ResidentTrial) -> None:
         if self._active is not trial.adapter:

@@ -6,6 +6,7 @@ Pydantic only. Nothing here imports torch, so the API image does not need it.
 from trainer.spec.base import API_VERSION as API_VERSION
 from trainer.spec.base import Frozen as Frozen
 from trainer.spec.base import Outcome as Outcome
+from trainer.spec.fingerprints import DataFingerprints as DataFingerprints
 from trainer.spec.health import DeviceHealth as DeviceHealth
 from trainer.spec.health import is_device_fault as is_device_fault
 from trainer.spec.health import worsened as worsened

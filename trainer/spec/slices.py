@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from trainer.spec.base import Frozen, Outcome, Sha256
+from trainer.spec.fingerprints import DataFingerprints
 from trainer.spec.trial import TrialSpec
 from trainer.spec.usage import Notice, Usage
 
@@ -30,6 +31,7 @@ class SnapshotManifest(Frozen):
     version: Literal[1] = 1
     trial_digest: str
     base_digest: str
+    data_fingerprints: DataFingerprints
     examples_seen: int
     step: int
     total_examples: int
@@ -45,7 +47,8 @@ class Slice(Frozen):
     """Take the trial from the newest of `snapshots` that verifies (else from its start) to `until_examples`.
 
     The rung is reached at the first optimizer step at or past `until_examples`, or at the trial's own end.
-    `snapshot_dir` is relative to the snapshot root and unique to `(slice, attempt)`.
+    `snapshot_dir` is relative to the snapshot root and unique to `(slice, attempt)`. `data_fingerprints` are those that
+    the data must have; None for the first slices of a study, whose results say what they are.
     """
 
     slice_id: int
@@ -54,6 +57,7 @@ class Slice(Frozen):
     until_examples: Annotated[int, Field(ge=1)]
     snapshot_dir: Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z/-]*$", max_length=200)]
     snapshots: tuple[SnapshotRef, ...] = ()
+    data_fingerprints: DataFingerprints | None = None
     alone: bool = False  #: no other slice beside it: it may have ended a worker that it shared
 
     @property
@@ -68,7 +72,7 @@ class SliceResult(Frozen):
     `fold_losses` are the mean losses of fixed folds of the evaluation examples, the same for every trial of a study.
     `flops_per_example` are predicted model FLOPs of training on an example as long as the evaluation examples are.
     `test_loss` comes with the last slice of a trial that has test rows. `attention` and `micro_batch` are what was
-    chosen at run time.
+    chosen at run time. `data_fingerprints` are those of the data that were found, None if none were looked at.
     """
 
     type: Literal["result"] = "result"
@@ -87,6 +91,7 @@ class SliceResult(Frozen):
     snapshot: SnapshotRef | None = None
     resumed_from_examples: int = 0
     discarded_snapshots: tuple[str, ...] = ()
+    data_fingerprints: DataFingerprints | None = None
     usage: Usage = Usage()
     device: str = ""
     attention: str = ""

@@ -93,6 +93,18 @@ def test_the_evaluation_batch_is_chosen_as_well(engine: ResidentEngine, make_spe
     assert (smaller.micro_batch, smaller.eval_batch) == (1, 4)
 
 
+def test_other_rows_in_the_same_file_are_looked_at_again(
+    engine: ResidentEngine, make_spec: MakeSpec, row_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """As many rows, each longer."""
+    rows = tmp_path / "train.jsonl"
+    spec, content = make_spec(train=str(rows), micro_batch=4), row_files[0].read_text()
+    rows.write_text(content)
+    before = engine.plan(spec, None).prediction
+    rows.write_text(content.replace('"output": "', '"output": "river stone light small runs under over '))
+    assert engine.plan(spec, None).prediction.training > before.training
+
+
 def test_a_resumed_trial_keeps_its_micro_batch(engine: ResidentEngine, make_spec: MakeSpec) -> None:
     plan = planner(engine, PLENTY)
     assert (plan(make_spec(), 2).micro_batch, plan(make_spec(), 2).halved) == (2, True)

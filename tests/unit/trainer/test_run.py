@@ -1,6 +1,7 @@
 """`python -m trainer run`: one configuration to its end."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,22 @@ def test_a_run_gives_what_the_engine_gives_and_resumes(
     assert main(["run", str(file), "--output-dir", "out", "--resume", "auto", "--threads", "1"]) == 0
     resumed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (resumed["eval_loss"], resumed["steps"]) == (summary["eval_loss"], 2)
+
+
+def test_a_run_does_not_go_on_with_other_rows(
+    make_spec: MakeSpec, row_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Path(shutil.copy(row_files[0], tmp_path / "train.jsonl"))
+    file = write_trial(tmp_path / "trial.yaml", make_spec(train=str(rows), epochs=0.2))
+    options = ["run", str(file), "--output-dir", str(tmp_path / "out"), "--threads", "1"]
+    assert main(options) == 0
+    rows.write_text(rows.read_text().replace("cat", "dog"))
+    capsys.readouterr()
+    assert main([*options, "--resume", "auto"]) == 1
+    said = capsys.readouterr().err
+    assert f"error: data_error: {rows} has changed since training on it began" in said
+    assert "another --output-dir" in said
+    assert "Traceback" not in said
 
 
 def test_paths_are_looked_up_here_then_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

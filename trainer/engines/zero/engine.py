@@ -8,7 +8,7 @@ import torch
 
 from trainer.adapter import exported_config_json, lora_config
 from trainer.admission import Admission, MemoryPlan, architecture_of, usable_memory_bytes
-from trainer.data import DataCache, DataOrder, Judged, TrialData
+from trainer.data import DataCache, DataOrder, Judged, TrialData, require_same_data
 from trainer.divergence import DivergenceWatch
 from trainer.engines.base import Step
 from trainer.engines.warm_base import WarmBase
@@ -27,7 +27,7 @@ from trainer.ranks import Ranks
 from trainer.rows import total_examples
 from trainer.schedule import learning_rate, total_steps
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import TrialSpec, ZeroSettings
+from trainer.spec import DataFingerprints, TrialSpec, ZeroSettings
 from trainer.token_cache import TokenCache
 
 
@@ -46,6 +46,11 @@ class ZeroTrial:
     parked: Parts
     examples_seen: int = 0
     step: int = 0
+
+    @property
+    def data_fingerprints(self) -> DataFingerprints:
+        """What its data are."""
+        return self.data.fingerprints
 
     @property
     def recent_loss(self) -> float | None:
@@ -93,7 +98,7 @@ class ZeroEngine(WarmBase):
     def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
         """See `Engine.plan`."""
         resumed = snapshot.state.micro_batch if snapshot else None
-        plan, _ = self._ranks.attempt(lambda: self._admission.plan(spec, self._load(spec), resumed))
+        plan, _ = self._ranks.attempt(lambda: self._admission.plan(spec, self._load(spec, snapshot), resumed))
         return plan
 
     def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> ZeroTrial:
@@ -146,6 +151,7 @@ class ZeroEngine(WarmBase):
         return TrialState(
             trial_digest=trial.digest,
             base_digest=self._base.digest,
+            data_fingerprints=trial.data_fingerprints,
             examples_seen=trial.examples_seen,
             step=trial.step,
             total_examples=trial.total_examples,
@@ -174,8 +180,12 @@ class ZeroEngine(WarmBase):
         """See `Engine.close`: DeepSpeed would keep hold of the base."""
         self._engine.destroy()
 
-    def _load(self, spec: TrialSpec) -> TrialData:
-        return self._data.load(spec.data, min(spec.data.max_length, self._base.max_positions or spec.data.max_length))
+    def _load(self, spec: TrialSpec, snapshot: Snapshot | None = None) -> TrialData:
+        max_length = min(spec.data.max_length, self._base.max_positions or spec.data.max_length)
+        data = self._data.load(spec.data, max_length)
+        if snapshot is not None:
+            require_same_data(spec.data, snapshot.state.data_fingerprints, data.fingerprints)
+        return data
 
     def _room(self, spec: TrialSpec) -> Room:
         return room_for(spec, self._base.linear_modules)
@@ -188,7 +198,7 @@ class ZeroEngine(WarmBase):
             raise UserError("the trial needs another base or larger adapters than those of this worker group")
         if snapshot is not None and snapshot.state.trial_digest != spec.digest():
             raise SnapshotError("the snapshot belongs to another trial")
-        data = self._load(spec)
+        data = self._load(spec, snapshot)
         trial = ZeroTrial(
             spec=spec,
             digest=spec.digest(),
