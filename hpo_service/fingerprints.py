@@ -23,6 +23,7 @@ def check_fingerprint(task: CheckData) -> str:
         "report": QualityReport.model_fields["version"].default,
         "train": _shards(task.data.train, "/data/train"),
         "eval": None if task.data.eval is None else _shards(task.data.eval, "/data/eval"),
+        "test": None if task.data.test is None else _shards(task.data.test, "/data/test"),
         "model": _model_files(Path(task.model)),
     }
     return sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

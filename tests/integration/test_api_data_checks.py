@@ -1,6 +1,7 @@
 """Checks of data over HTTP: asked for by validation and by studies, kept by fingerprint, shown as JSON and Markdown."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,14 @@ def test_a_changed_file_is_checked_again(client: TestClient, root: Path, name: s
     assert validated(client, search={"seed": 4})["job"] == before
     os.utime(root / name, ns=(1, 1))
     assert validated(client)["job"] != before
+
+
+def test_changed_test_rows_are_checked_again(client: TestClient, root: Path) -> None:
+    shutil.copy(root / "eval.jsonl", root / "test.jsonl")
+    data = {**spec()["data"], "test": "test.jsonl"}
+    before = validated(client, data=data)["job"]
+    os.utime(root / "test.jsonl", ns=(1, 1))
+    assert validated(client, data=data)["job"] != before
 
 
 def test_changed_weights_are_no_reason(client: TestClient, root: Path) -> None:

@@ -19,6 +19,9 @@ from trainer.spec import CheckData, DataSpec, Outcome, QualityReport, QualityThr
 #: COULD_NOT_RUN is what Python itself ends with after an error that nothing caught: it says nothing about the data.
 PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED, REFUSED = 0, 1, 2, 3, 4
 
+#: options that are fields of a DataSpec
+_DATA_OPTIONS = ("eval", "test", "format", "max_length", "eval_fraction")
+
 
 def main(options: argparse.Namespace) -> int:
     """Check, print, return the exit status."""
@@ -88,17 +91,14 @@ def _asked(options: argparse.Namespace) -> tuple[DataSpec, str | None, QualityTh
         raise _UsageError("give FILE, --spec or --task")
     study = _mapping(options.spec) if options.spec else {}
     data = _described(study, "data", options.spec)
-    for name, value in (("train", options.file), ("eval", options.eval), ("format", options.format)):
-        data |= {name: value} if value is not None else {}
-    data |= {"max_length": options.max_length} if options.max_length is not None else {}
-    data |= {"eval_fraction": options.eval_fraction} if options.eval_fraction is not None else {}
+    given = {"train": options.file} | {name: getattr(options, name) for name in _DATA_OPTIONS}
+    data |= {name: value for name, value in given.items() if value is not None}
     model = options.model or _described(study, "model", options.spec).get("path")
     try:
         spec = DataSpec.model_validate({name: value for name, value in data.items() if name in DataSpec.model_fields})
     except ValidationError as error:
         raise _UsageError(_first_problem(error)) from error
-    thresholds = _thresholds(options.thresholds) if options.thresholds else QualityThresholds()
-    return spec, model, thresholds
+    return spec, model, _thresholds(options.thresholds, study.get("data_checks"), options.spec)
 
 
 def _described(study: dict[str, Any], section: str, file: Path | None) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _described(study: dict[str, Any], section: str, file: Path | None) -> dict[s
     values = study.get(section)
     if file is None or not isinstance(values, dict):
         return {}
-    paths = {name: values[name] for name in ("train", "eval", "path") if isinstance(values.get(name), str)}
+    paths = {name: values[name] for name in ("train", "eval", "test", "path") if isinstance(values.get(name), str)}
     return {**values, **{name: _found(path, file.parent) for name, path in paths.items()}}
 
 
@@ -115,11 +115,12 @@ def _found(name: str, folder: Path) -> str:
     return str(beside) if not Path(name).exists() and beside.exists() else name
 
 
-def _thresholds(path: Path) -> QualityThresholds:
+def _thresholds(path: Path | None, of_study: object, study: Path | None) -> QualityThresholds:
+    """Those of a file, else of the study, which calls them `data_checks`, else the default ones."""
     try:
-        return QualityThresholds.model_validate(_mapping(path))
+        return QualityThresholds.model_validate(_mapping(path) if path else of_study or {})
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
+        raise UserError(f"{path or study}: {_first_problem(error)}") from error
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from trainer.quality.distributions import eval_size, language_shift, length_shif
 from trainer.quality.observation import Observation
 from trainer.quality.processes import Processes
 from trainer.quality.shared_text import SharedText
-from trainer.quality.sides import Sides, sides_of
+from trainer.quality.sides import Sides, sides_of, sides_with_test
 from trainer.quality.single_rows import single_row_observations
 from trainer.quality.table import RowTable, read_table
 from trainer.quality.tokens import has_fast_tokenizer
@@ -48,23 +49,27 @@ def check_data(
         shared = SharedText()
         train = read_table(data.train, data, tokenizer_path, pool, shared, scratch)
         evaluation = read_table(data.eval, data, tokenizer_path, pool, shared, scratch) if data.eval else None
-        tables = [train] if evaluation is None else [train, evaluation]
+        test = read_table(data.test, data, tokenizer_path, pool, shared, scratch) if data.test else None
+        tables = [table for table in (train, evaluation, test) if table is not None]
         sides = sides_of(data, train, evaluation)
         statistics = _statistics(sides, tables)
         observations = [
             *single_row_observations(tables, no_tokenizer),
             *_compared(sides, tables, shared, thresholds, pool, statistics),
+            *_tested(sides, test, tables, shared, thresholds, pool),
         ]
     findings = _findings(observations, thresholds)
-    digests = _digests(data)
+    train_digest, eval_digest, test_digest = _digests(data)
     return QualityReport(
         verdict=_worst(findings),
         findings=findings,
         statistics=statistics,
         train_rows=len(sides.train),
         eval_rows=len(sides.evaluation),
-        train_sha256=digests[0],
-        eval_sha256=digests[1],
+        test_rows=None if test is None else len(test),
+        train_sha256=train_digest,
+        eval_sha256=eval_digest,
+        test_sha256=test_digest,
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -103,7 +108,28 @@ def _compared(
     yield size
 
 
-_COMPARING = CHECKS[CHECKS.index("exact_duplicates") :]
+_TESTING = tuple(check for check in CHECKS if check.startswith("test_"))
+_COMPARING = tuple(check for check in CHECKS[CHECKS.index("exact_duplicates") :] if check not in _TESTING)
+
+
+def _tested(
+    sides: Sides,
+    test: RowTable | None,
+    tables: list[RowTable],
+    shared: SharedText,
+    thresholds: QualityThresholds,
+    pool: Processes,
+) -> Iterator[Observation]:
+    """Test rows against training rows."""
+    if test is None or not len(test) or not len(sides.train):
+        reason = "there are no test rows, or no rows to train on"
+        yield from (Observation(check, not_run=reason) for check in _TESTING)
+        return
+    compared = sides_with_test(sides, test)
+    seen = list(exact_observations(compared))
+    if _wanted(thresholds, "test_leakage_near"):
+        seen += near_observations(compared, shared.slots(sum(map(len, tables))), pool)
+    yield from (replace(one, check=f"test_{one.check}") for one in seen if f"test_{one.check}" in _TESTING)
 
 
 def _wanted(thresholds: QualityThresholds, *checks: str) -> bool:
@@ -155,7 +181,8 @@ _SUMMARIES: dict[str, Callable[..., float]] = {
 }
 
 
-def _digests(data: DataSpec) -> tuple[str, str | None]:
+def _digests(data: DataSpec) -> tuple[str, str | None, str | None]:
+    """(training, evaluation, test)."""
     with tempfile.TemporaryDirectory() as folder:
-        train = data_digest(data.train, Path(folder))
-        return train, data_digest(data.eval, Path(folder)) if data.eval else None
+        evaluation, test = (path and data_digest(path, Path(folder)) for path in (data.eval, data.test))
+        return data_digest(data.train, Path(folder)), evaluation, test

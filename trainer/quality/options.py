@@ -26,6 +26,7 @@ def add_check_data_options(parser: argparse.ArgumentParser) -> None:
         "ends when stdin does: who started it is gone",
     )
     parser.add_argument("--eval", help="evaluation rows; without, they are held out of FILE as training does")
+    parser.add_argument("--test", help="test rows, which no search looks at")
     parser.add_argument("--model", metavar="FOLDER", help="base model, whose tokenizer and chat template count")
     parser.add_argument("--format", choices=get_args(DataFormat), help="default: detected from the first row")
     parser.add_argument("--max-length", type=int, metavar="TOKENS", help="where training cuts rows (default: 512)")

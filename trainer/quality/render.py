@@ -39,6 +39,8 @@ def markdown(report: QualityReport) -> str:
     lines += ["", f"Training data: SHA-256 `{report.train_sha256}`"]
     if report.eval_sha256:
         lines += ["", f"Evaluation data: SHA-256 `{report.eval_sha256}`"]
+    if report.test_sha256:
+        lines += ["", f"Test data: SHA-256 `{report.test_sha256}`"]
     return "\n".join(lines) + "\n"
 
 
@@ -52,9 +54,10 @@ def _headline(report: QualityReport) -> str:
             ("not_run", "not run"),
         )
     ]
+    tested = "" if report.test_rows is None else f", {report.test_rows:,} to test with"
     return (
-        f"{_WORDS[report.verdict]}: {report.train_rows:,} rows to train on, {report.eval_rows:,} to evaluate with; "
-        f"checks: {', '.join(counts)}; {report.seconds:.1f} s"
+        f"{_WORDS[report.verdict]}: {report.train_rows:,} rows to train on, {report.eval_rows:,} to evaluate "
+        f"with{tested}; checks: {', '.join(counts)}; {report.seconds:.1f} s"
     )
 
 

@@ -1,9 +1,8 @@
-"""The rows that a trial trains on and those it is evaluated with, as positions: first all training rows, then all
-evaluation rows.
-"""
+"""The rows that a trial trains on and those it is judged by, as positions: first all training rows, then all others."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Sides:
-    """Training rows and evaluation rows."""
+    """Training rows, and evaluation rows or test rows, as `judged` says."""
 
     train: Side
     evaluation: Side
+    judged: Literal["evaluation", "test"] = "evaluation"
 
     def __len__(self) -> int:
         return len(self.train) + len(self.evaluation)
@@ -86,3 +86,8 @@ def sides_of(data: DataSpec, train: RowTable, evaluation: RowTable | None) -> Si
     """The split that trials see."""
     chosen = split_rows(data, len(train), None if evaluation is None else len(evaluation))
     return Sides(Side(train, np.sort(chosen[0])), Side(train if evaluation is None else evaluation, np.sort(chosen[1])))
+
+
+def sides_with_test(sides: Sides, test: RowTable) -> Sides:
+    """The training rows of `sides`, and every test row."""
+    return Sides(sides.train, Side(test, np.arange(len(test), dtype=np.int64)), "test")

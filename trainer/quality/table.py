@@ -96,7 +96,7 @@ def read_table(
     shared: SharedText,
     scratch: Path | None = None,
 ) -> RowTable:
-    """Read every row of `path`, which is `data.train` or `data.eval`, and look at each.
+    """Read every row of `path`, which is one of `data`, and look at each.
 
     Texts and token ids, about twice the size of the file, lie in `scratch` (None: the system's temporary folder) for
     as long as the table lives.

@@ -44,9 +44,9 @@ class Threshold(Frozen):
 class QualityThresholds(Frozen):
     """When each check warns or fails. Measures are shares of rows (0 to 1) unless said otherwise.
 
-    The first group looks at each row of the training and evaluation files by itself, the second at the training rows
-    together, the third at evaluation rows against training rows. Text is compared without regard to case and white
-    space.
+    The first group looks at each row of all files by itself, the second at the training rows together, the third at
+    evaluation rows against training rows, the last at test rows against training rows. Text is compared without regard
+    to case and white space.
 
     Attributes:
         unreadable_rows: rows that training cannot read. Any of them stops a trial, so any fails.
@@ -72,6 +72,8 @@ class QualityThresholds(Frozen):
         length_shift: Kolmogorov-Smirnov distance (0 to 1) of the response lengths, beyond what chance explains.
         language_shift: total variation distance (0 to 1) of the languages, beyond what chance explains.
         eval_size: the smallest relative difference of two trials' losses that the evaluation rows can resolve.
+        test_leakage_exact: test rows that are training rows too.
+        test_leakage_near: test rows with a training row at a Jaccard similarity of 0.8 or more.
     """
 
     enabled: bool = True
@@ -100,6 +102,9 @@ class QualityThresholds(Frozen):
     length_shift: Threshold = Threshold(warn=0.1)
     language_shift: Threshold = Threshold(warn=0.1, fail=0.5)
     eval_size: Threshold = Threshold(warn=0.02)
+
+    test_leakage_exact: Threshold = Threshold(warn=0, fail=0.05)
+    test_leakage_near: Threshold = Threshold(warn=0.01, fail=0.2)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -148,8 +153,9 @@ class Finding(Frozen):
 class QualityReport(Frozen):
     """`statistics` are plain numbers about the data (rows, token lengths, languages).
 
-    `train_rows` and `eval_rows` are what a trial trains on and is evaluated with, after split and limits. The digests
-    are SHA-256 of a file, or of the names and digests of a folder's shards. The verdict is the worst of the findings'.
+    `train_rows` and `eval_rows` are what a trial trains on and is evaluated with, after split and limits, `test_rows`
+    those of the test file (None: there is none). The digests are SHA-256 of a file, or of the names and digests of a
+    folder's shards. The verdict is the worst of the findings'.
     """
 
     version: Literal[1] = 1
@@ -158,6 +164,8 @@ class QualityReport(Frozen):
     statistics: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
     train_rows: int
     eval_rows: int
+    test_rows: int | None = None
     train_sha256: Sha256
     eval_sha256: Sha256 | None = None
+    test_sha256: Sha256 | None = None
     seconds: float = 0.0

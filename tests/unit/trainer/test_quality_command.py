@@ -136,6 +136,21 @@ def test_a_study_says_what_to_check(clean: str, tmp_path: Path, capsys: pytest.C
     assert QualityReport.model_validate_json(capsys.readouterr().out).eval_rows == 100
 
 
+def test_a_studys_own_thresholds_count(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study.yaml"
+    data = "data: {train: bad.jsonl, test: test.jsonl}\n"
+    write_rows(tmp_path / "test.jsonl", clean_rows(9, seed=4))
+    study.write_text(f"{data}data_checks: {{unreadable_rows: warn, eval_size: off}}\n")
+    assert run("--spec", str(study), "--json", "-") == 0
+    assert QualityReport.model_validate_json(capsys.readouterr().out).test_rows == 9
+    thresholds = tmp_path / "thresholds.yaml"
+    thresholds.write_text("unreadable_rows: fail\n")
+    assert run("--spec", str(study), "--thresholds", str(thresholds)) == 3
+    study.write_text(f"{data}data_checks: {{unreadable: off}}\n")
+    assert run("--spec", str(study)) == 4
+    assert f"error: {study}: unreadable: " in capsys.readouterr().err
+
+
 def task(train: str, **values: object) -> bytes:
     thresholds = QualityThresholds.model_validate(values)
     return (

@@ -1,5 +1,6 @@
 """Checks that compare rows: duplicates, leakage, shifts, and whether there are enough rows to evaluate with."""
 
+import hashlib
 import random
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def test_leakage_is_found_between_two_files(tmp_path: Path) -> None:
     assert "b.jsonl:10 (as a.jsonl:44)" in finding(report, "leakage_ngrams").lines
     assert "b.jsonl:12" not in lines_of(report, "leakage_ngrams")
     assert finding(report, "near_duplicates").rows == 0
+
+
+def test_test_rows_are_looked_at_too(tmp_path: Path) -> None:
+    """A search never sees them, so that what is wrong with them would be seen when all is paid for."""
+    train, held_out, test = clean_rows(80), clean_rows(30, seed=1), clean_rows(25, seed=2)
+    files = write_rows(tmp_path / "a.jsonl", train), write_rows(tmp_path / "b.jsonl", held_out)
+    clean = report_on(*files, test=write_rows(tmp_path / "t.jsonl", test))
+    assert (finding(clean, "test_leakage_near").verdict, clean.test_rows) == ("pass", 25)
+    test[3] = train[40]
+    test[5] = edited(train[41])
+    test[7] = held_out[2]
+    report = report_on(*files, test=write_rows(tmp_path / "t.jsonl", [*test, '{"instruction": 3}']))
+    assert lines_of(report, "unreadable_rows") == ["t.jsonl:26"]
+    assert finding(report, "test_leakage_exact").lines == ("t.jsonl:4 (as a.jsonl:41)",)
+    assert finding(report, "test_leakage_exact").message == "1 of 25 test rows are training rows too (4.00%)"
+    assert finding(report, "test_leakage_near").lines == ("t.jsonl:6 (as a.jsonl:42)",)
+    assert finding(report, "leakage_exact").rows == finding(report, "leakage_near").rows == 0
+    assert report.test_sha256 == hashlib.sha256((tmp_path / "t.jsonl").read_bytes()).hexdigest()
+    without = report_on(*files)
+    assert (without.test_rows, finding(without, "test_leakage_near").verdict) == (None, "not_run")
 
 
 def test_leakage_is_found_through_the_split_that_training_makes(tmp_path: Path) -> None:
