@@ -62,11 +62,11 @@ class Client:
         """The JSON at `path`."""
         return _json(self._repeated(path, query))
 
-    def pages(self, path: str) -> Iterator[Json]:
+    def pages(self, path: str, **query: str | int) -> Iterator[Json]:
         """Every item of the collection at `path`, page by page."""
         token: str | None = None
         while True:
-            page = self.get(path, **({"page_token": token} if token else {}))
+            page = self.get(path, **query, **({"page_token": token} if token else {}))
             yield from page["items"]
             token = page["next_page_token"]
             if token is None:

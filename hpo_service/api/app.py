@@ -22,9 +22,11 @@ from hpo_service.api import (
     path_checks,
     problems,
     search_spaces,
+    slices,
     studies,
     suggestion,
     trials,
+    workers,
 )
 from hpo_service.api.guard import Guard
 from hpo_service.database import session_factory
@@ -86,6 +88,8 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         data_checks,
         path_checks,
         trials,
+        slices,
+        workers,
         events,
         search_spaces,
         login,

@@ -12,9 +12,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency
-from hpo_service.api.studies import StudyName
+from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.errors import InvalidRequest
-from hpo_service.studies.history import Batch, find_study_id, next_events
+from hpo_service.studies.documents import Page
+from hpo_service.studies.execution_documents import EventDocument
+from hpo_service.studies.history import Batch, find_study_id, list_service_events, next_events
 
 router = APIRouter(tags=["events"])
 
@@ -61,6 +63,17 @@ async def stream_events(
         if batch.last:
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+@router.get("/v1/events", operation_id="list_service_events", summary="What happened to the service")
+def get_service_events(
+    session: SessionDependency,
+    project: ProjectDependency,
+    page_size: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 200,
+    page_token: PageToken = None,
+) -> Page[EventDocument]:
+    """Losses of workers, quarantines, take-overs, in order. Callers of other projects than the first see none."""
+    return list_service_events(session, project, page_size=page_size, page_token=page_token)
 
 
 def _read(sessions: sessionmaker[Session], project: int, study_id: int, after: int) -> Batch:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from hpo_service.cli import best, demo, doctor, insight, services, space, study, suggestion, trial
+from hpo_service.cli import best, demo, doctor, insight, services, slice, space, study, suggestion, trial, worker
 from hpo_service.cli.output import say
 from hpo_service.client import ApiProblem, ServiceUnreachable
 from hpo_service.errors import HpoError, InvalidSpec
@@ -30,7 +30,7 @@ app.command()(best.best)
 for view in (insight.explain, insight.importances, insight.pareto):
     study.app.command()(view)
 study.app.command()(suggestion.suggest_spec)
-for group in (study.app, trial.app, space.app, services.key_app):
+for group in (study.app, trial.app, slice.app, worker.app, space.app, services.key_app):
     app.add_typer(group)
 
 

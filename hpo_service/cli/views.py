@@ -145,14 +145,29 @@ def show_trial(trial: Json) -> None:
     )
     show_table(("parameter", "value"), list(trial["parameters"].items()))
     show_table(("examples", "loss"), [(rung["examples"], rung["loss"]) for rung in trial["losses"]])
-    columns = ("slice", "attempt", "to", "outcome", "time", "tokens/s", "MFU", "memory", "ran as", "message")
+    columns = (
+        "slice",
+        "attempt",
+        "to",
+        "worker",
+        "outcome",
+        "time",
+        "cost",
+        "tokens/s",
+        "MFU",
+        "memory",
+        "ran as",
+        "message",
+    )
     attempts = [
         (
             row["slice_id"],
             row["attempt"],
             row["until_examples"],
-            row["outcome"] or "running",
+            where(row),
+            ending(row),
             duration(row["seconds"]),
+            f"{row['cost_usd']:.2f} USD" if row["cost_usd"] else None,
             whole(row["usage"]["tokens_per_second"]),
             percent(row["usage"]["mfu"]),
             gibibytes(row["usage"]["peak_memory_bytes"]),
@@ -162,6 +177,18 @@ def show_trial(trial: Json) -> None:
         for row in trial["history"]
     ]
     stdout().print(make_table(columns, attempts))
+
+
+def where(attempt: Json) -> str | None:
+    """The worker of an attempt, with the node if there is one."""
+    worker: str | None = attempt["worker"]
+    return f"{worker} on {attempt['node']}" if worker and attempt["node"] else worker
+
+
+def ending(attempt: Json) -> str:
+    """How an attempt ended, with the cause if it was no fault of the trial."""
+    outcome = str(attempt["outcome"] or "running")
+    return f"{outcome} ({attempt['cause']})" if attempt["cause"] else outcome
 
 
 def standing(trial: Json) -> str:

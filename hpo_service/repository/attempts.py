@@ -26,6 +26,9 @@ class AttemptRow:
     until_examples: int
     slice_state: str
     outcome: str | None
+    cause: str | None
+    worker: str | None
+    node: str | None
     message: str
     started_at: datetime
     finished_at: datetime | None
@@ -101,8 +104,9 @@ def dispatched_by_trial(session: Session, project_id: int, study_id: int) -> dic
 def attempts_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[AttemptRow]:
     """Every attempt of a trial in the order in which they started."""
     query = (
-        select(Attempt, Slice.trial_number, Slice.until_examples, Slice.state)
+        select(Attempt, Slice.trial_number, Slice.until_examples, Slice.state, Worker.name, Worker.node)
         .join(Slice, _ATTEMPTS_OF_SLICES)
+        .outerjoin(Worker, Worker.id == Attempt.worker_id)
         .where(Slice.project_id == project_id, Slice.study_id == study_id, Slice.trial_number == trial_number)
         .order_by(Attempt.started_at, Attempt.slice_id, Attempt.attempt)
     )
@@ -174,7 +178,7 @@ def seconds_per_example(session: Session, project_id: int, model_path: str) -> f
     return float(row.seconds) / float(row.examples) if row.examples else None
 
 
-def _attempt(row: Row[Attempt, int, int, str]) -> AttemptRow:
+def _attempt(row: Row[Attempt, int, int, str, str, str]) -> AttemptRow:
     attempt: Attempt = row.Attempt
     return AttemptRow(
         slice_id=attempt.slice_id,
@@ -183,6 +187,9 @@ def _attempt(row: Row[Attempt, int, int, str]) -> AttemptRow:
         until_examples=row.until_examples,
         slice_state=row.state,
         outcome=attempt.outcome,
+        cause=attempt.cause,
+        worker=row.name,
+        node=row.node,
         message=attempt.message,
         started_at=attempt.started_at,
         finished_at=attempt.finished_at,

@@ -28,6 +28,13 @@ def events_after(session: Session, project_id: int, study_id: int, after: int, l
     return _read(session, _of(project_id, study_id).where(Event.id > after).order_by(Event.id).limit(limit))
 
 
+def service_events_after(session: Session, project_id: int, after: int, limit: int) -> list[EventRow]:
+    """Events of no study with an id above `after`, in order. They all belong to the first project."""
+    columns = (Event.id, Event.kind, Event.trial_number, Event.payload, Event.created_at)
+    query = select(*columns).where(Event.project_id == project_id, Event.study_id.is_(None), Event.id > after)
+    return _read(session, query.order_by(Event.id).limit(limit))
+
+
 def decisions_after(session: Session, project_id: int, study_id: int, after: int, limit: int) -> list[EventRow]:
     """Events with an id above `after` that began a slice because of a decision, in order."""
     decided = _decided(_of(project_id, study_id)).where(Event.id > after)

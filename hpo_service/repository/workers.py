@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Slice, Study, Worker
+from hpo_service.intents import IntentKind
+from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Intent, Slice, Study, Worker
 
 GONE, READY, DRAINING, QUARANTINED = "gone", "ready", "draining", "quarantined"
 
@@ -90,9 +91,11 @@ def quarantined(session: Session) -> Sequence[Worker]:
     return session.scalars(select(Worker).where(Worker.state == QUARANTINED).order_by(Worker.id)).all()
 
 
-def newest(session: Session, project_id: int, name: str, states: Collection[str]) -> Worker | None:
-    """The newest worker of this name that is in one of these states. Names come again after a restart."""
-    query = select(Worker).where(Worker.project_id == project_id, Worker.name == name, Worker.state.in_(states))
+def newest(session: Session, project_id: int, name: str, states: Collection[str] | None) -> Worker | None:
+    """The newest worker of this name, of those in one of these states (None: any). Names come again after a restart."""
+    query = select(Worker).where(Worker.project_id == project_id, Worker.name == name)
+    if states is not None:
+        query = query.where(Worker.state.in_(states))
     return session.scalars(query.order_by(Worker.id.desc()).limit(1)).one_or_none()
 
 
@@ -106,6 +109,24 @@ def newest_first(
     if before_id is not None:
         query = query.where(Worker.id < before_id)
     return session.scalars(query.order_by(Worker.id.desc()).limit(limit)).all()
+
+
+def add_intent(session: Session, project_id: int, kind: IntentKind, payload: dict[str, Any]) -> None:
+    """Ask the dispatcher to do something with a worker."""
+    session.add(Intent(project_id=project_id, kind=str(kind), payload=payload))
+    session.flush()
+
+
+def open_intent_kinds(session: Session, project_id: int) -> dict[str, list[str]]:
+    """What was asked of workers and not carried out yet, in order, by the worker's name."""
+    kinds = [str(kind) for kind in (IntentKind.WORKER_DRAIN, IntentKind.WORKER_QUARANTINE, IntentKind.WORKER_RELEASE)]
+    query = select(Intent.payload["worker"].astext, Intent.kind).where(
+        Intent.project_id == project_id, Intent.done_at.is_(None), Intent.kind.in_(kinds)
+    )
+    found: dict[str, list[str]] = {}
+    for name, kind in session.execute(query.order_by(Intent.id)):
+        found.setdefault(name, []).append(kind)
+    return found
 
 
 def running_on(session: Session, project_id: int, worker_ids: Collection[int]) -> list[Running]:

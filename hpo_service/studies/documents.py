@@ -228,7 +228,12 @@ class AttemptDocument(Document):
     slice_id: int
     attempt: int
     until_examples: int
+    worker: str | None
+    node: str | None
+    """Where that worker is or was."""
     outcome: str | None
+    cause: str | None
+    """Why it was lost or failed, where that was no fault of the trial."""
     message: str
     started_at: datetime
     finished_at: datetime | None

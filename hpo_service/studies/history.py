@@ -7,6 +7,9 @@ from sqlalchemy.orm import Session
 from hpo_service.domain import TERMINAL
 from hpo_service.repository import events, studies
 from hpo_service.repository.events import EventRow
+from hpo_service.studies.documents import Page
+from hpo_service.studies.execution_documents import EventDocument
+from hpo_service.studies.reading import read_token
 
 _BATCH = 500
 
@@ -22,6 +25,21 @@ class Batch:
 def find_study_id(session: Session, project_id: int, name: str) -> int:
     """Id of the study. Raises NotFound."""
     return studies.find(session, project_id, name).id
+
+
+def list_service_events(
+    session: Session, project_id: int, *, page_size: int, page_token: str | None
+) -> Page[EventDocument]:
+    """What happened to the service itself, in order: losses of workers, quarantines, take-overs."""
+    after = 0 if page_token is None else read_token(page_token)
+    rows = events.service_events_after(session, project_id, after, page_size + 1)
+    shown = rows[:page_size]
+    return Page[EventDocument](
+        items=[
+            EventDocument(id=row.id, kind=row.kind, payload=row.payload, created_at=row.created_at) for row in shown
+        ],
+        next_page_token=str(shown[-1].id) if len(rows) > page_size else None,
+    )
 
 
 def next_events(session: Session, project_id: int, study_id: int, after: int) -> Batch:
