@@ -56,17 +56,13 @@ def asked_for(
     return session.scalars(query.order_by(Intent.id).limit(1)).one_or_none()
 
 
-def ask(
-    session: Session, project_id: int, payload: dict[str, Any], kind: IntentKind = IntentKind.CHECK_DATA
-) -> None:
+def ask(session: Session, project_id: int, payload: dict[str, Any], kind: IntentKind = IntentKind.CHECK_DATA) -> None:
     """Ask the dispatcher for a job."""
     session.add(Intent(project_id=project_id, kind=str(kind), payload=payload))
     session.flush()
 
 
-def add(
-    session: Session, project_id: int, *, job_id: int, study_id: int | None, fingerprint: str, task: Task
-) -> Job:
+def add(session: Session, project_id: int, *, job_id: int, study_id: int | None, fingerprint: str, task: Task) -> Job:
     """Write a job that waits for its first attempt."""
     job = Job(
         id=job_id,
