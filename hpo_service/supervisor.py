@@ -69,6 +69,7 @@ class Supervisor:
             SetupError: the port, the folder or the database cannot be used; nothing is left running.
         """
         load_prices(self._settings)
+        self._settings.snapshot_store()
         if not self._home.root.exists():
             require_free_port(self._settings.host, self._settings.port)
         lock = self._stack.enter_context(self._home.locked())

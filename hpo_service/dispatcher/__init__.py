@@ -36,7 +36,7 @@ def run_dispatcher(settings: Settings) -> None:
         Dispatcher(
             session_factory(engine),
             executor,
-            snapshots=settings.snapshots_location(),
+            snapshots=settings.snapshot_store().location,
             must_see_store=True,
             patience=patience(settings),
             prices=load_prices(settings),

@@ -68,6 +68,17 @@ def test_a_setting_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, caps
     assert "HPO_PORT is '99999'" in capsys.readouterr().err
 
 
+def test_a_secret_in_the_url_of_the_snapshots_is_refused_and_not_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HPO_SNAPSHOTS", "s3://key:canary@bucket/prefix")
+    for command in ("up", "doctor"):
+        assert run(command) == 1
+        said = capsys.readouterr()
+        assert "credentials come from the environment" in " ".join((said.err + said.out).split())
+        assert "canary" not in said.err + said.out
+
+
 def test_deleting_asks_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert run("study", "delete", "first") == 1
