@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.errors import DataError
 from trainer.keys import stream_key
 from trainer.shards import TokenTable
-from trainer.spec import DataFingerprints, DataSpec
+from trainer.spec import DataFingerprints, DataSpec, Notice
 from trainer.split import permutation, split_rows
 from trainer.token_cache import TokenCache
 from trainer.tokens import Batch, collate
@@ -60,6 +60,18 @@ class TrialData:
     dropped_eval: int
     test: Examples | None = None
 
+    def left_out(self) -> Notice | None:
+        """Tells of rows that nothing is learned from or judged by, since their responses were cut away."""
+        if not self.dropped_train and not self.dropped_eval:
+            return None
+        eval_rows = len(self.evaluation) + self.dropped_eval
+        message = (
+            f"{self.dropped_train} of {self.train_rows} training rows and {self.dropped_eval} of {eval_rows} "
+            "evaluation rows are left out: no token of their response is left within max_length, or what the model takes"
+        )
+        values = {"train_rows": float(self.dropped_train), "eval_rows": float(self.dropped_eval)}
+        return Notice(kind="rows_left_out", values=values, message=message)
+
     def judged(self, part: Judged) -> Examples:
         """The examples of a part; `test` must be there."""
         if part == "evaluation":
@@ -92,14 +104,14 @@ class DataCache:
             UserError: the model's tokenizer cannot encode data of this format.
             TokenCacheError: the folder of tokenized data cannot be used.
         """
-        train_fingerprint, source = self._table(spec.train, spec, max_length)
-        eval_fingerprint, held_out = (None, source) if spec.eval is None else self._table(spec.eval, spec, max_length)
-        test_fingerprint, tested = (None, None) if spec.test is None else self._table(spec.test, spec, max_length)
+        fingerprints = self._fingerprints(spec)
+        source = self._table(spec.train, spec, max_length)
+        held_out = source if spec.eval is None else self._table(spec.eval, spec, max_length)
         train_rows, eval_rows = split_rows(spec, len(source), None if spec.eval is None else len(held_out))
         pack_tokens = max_length if spec.packing else None
         train = _learnable(source, train_rows, pack_tokens)
         evaluation = _learnable(held_out, eval_rows, pack_tokens)
-        test = None if tested is None else _learnable(tested, np.arange(len(tested), dtype=np.int64), pack_tokens)
+        test = None if spec.test is None else self._whole(spec.test, spec, max_length, pack_tokens)
         for name, path, examples in (
             ("train on", spec.train, train),
             ("evaluate", spec.eval or spec.train, evaluation),
@@ -108,18 +120,27 @@ class DataCache:
             if examples is not None and not len(examples):
                 raise DataError(f"{path}: nothing is left to {name} at max_length {max_length}")
         dropped = len(train_rows) - len(train), len(eval_rows) - len(evaluation)
-        fingerprints = DataFingerprints(train=train_fingerprint, eval=eval_fingerprint, test=test_fingerprint)
+        require_same_data(spec, fingerprints, self._fingerprints(spec))
         return TrialData(train, evaluation, fingerprints, len(train_rows), *dropped, test)
 
-    def _table(self, path: str, spec: DataSpec, max_length: int) -> tuple[str, TokenTable]:
-        """(fingerprint, table)."""
+    def _fingerprints(self, spec: DataSpec) -> DataFingerprints:
+        digest = self._cache.data_digest
+        return DataFingerprints(
+            train=digest(spec.train), eval=spec.eval and digest(spec.eval), test=spec.test and digest(spec.test)
+        )
+
+    def _whole(self, path: str, spec: DataSpec, max_length: int, pack_tokens: int | None) -> Examples:
+        table = self._table(path, spec, max_length)
+        return _learnable(table, np.arange(len(table), dtype=np.int64), pack_tokens)
+
+    def _table(self, path: str, spec: DataSpec, max_length: int) -> TokenTable:
         fingerprint = self._cache.fingerprint(path, spec, max_length, self._tokenizer)
         if fingerprint not in self._tables:
             table = self._cache.table(path, spec, max_length, self._tokenizer)
             if self._cache.fingerprint(path, spec, max_length, self._tokenizer) != fingerprint:
                 raise DataError(f"{path} changed while it was read; start again once it is complete")
             self._tables[fingerprint] = table
-        return fingerprint, self._tables[fingerprint]
+        return self._tables[fingerprint]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 from trainer.errors import UserError
 
 CONFIG = "config.json"
+#: the longest row, as most architectures call it, and as the GPT-2 family does
+_POSITIONS = ("max_position_embeddings", "n_positions")
 _WITH_CODE = (CONFIG, "tokenizer_config.json")
 #: where it lies in a model folder, transformers loads this adapter, and its base instead of the folder's weights
 _ADAPTER = "adapter_config.json"
@@ -46,6 +48,13 @@ def check_model_files(folder: Path) -> dict[str, Any]:
             "its base, or move it out of the folder"
         )
     return read_json(folder / CONFIG)
+
+
+def max_positions(folder: Path) -> int | None:
+    """Longest row that a model was built for, by its configuration; None if that does not say. Raises UserError."""
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    positions = next((config[name] for name in _POSITIONS if name in config), None)
+    return positions if isinstance(positions, int) and positions > 0 else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

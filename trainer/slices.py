@@ -129,6 +129,9 @@ class SliceRun:
             self._require_known_data(trial)
             self._residents.enter(trial)
             self._resumed_from_examples = trial.examples_seen
+            left_out = trial.left_out()
+            if left_out is not None and not trial.examples_seen:
+                self._notices.append(left_out)
         reach(Failpoint.TRIAL_ADMITTED)
         self._report(trial)
         yield

@@ -42,6 +42,9 @@ class MarkedTrial:
         """Of the spec."""
         return self.spec.digest()
 
+    def left_out(self) -> None:
+        """No file of the data is looked at."""
+
     @property
     def data_fingerprints(self) -> DataFingerprints:
         """Of nothing."""

@@ -10,7 +10,7 @@ from trainer.data import Judged
 from trainer.divergence import DivergenceWatch
 from trainer.evaluate import BatchWork, Evaluation
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import DataFingerprints, TrialSpec
+from trainer.spec import DataFingerprints, Notice, TrialSpec
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class AdmittedTrial(Protocol):
     @property
     def data_fingerprints(self) -> DataFingerprints:
         """What its data are."""
+
+    def left_out(self) -> Notice | None:
+        """Tells of rows of its data that are left out; None if none are."""
 
     @property
     def examples_seen(self) -> int:

@@ -28,7 +28,7 @@ from trainer.optimizer import (
 from trainer.rows import total_examples
 from trainer.schedule import learning_rate, total_steps
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import DataFingerprints, TrialSpec
+from trainer.spec import DataFingerprints, Notice, TrialSpec
 from trainer.token_cache import TokenCache
 from trainer.tokens import Batch
 
@@ -58,6 +58,10 @@ class ResidentTrial:
     def data_fingerprints(self) -> DataFingerprints:
         """What its data are."""
         return self.data.fingerprints
+
+    def left_out(self) -> Notice | None:
+        """Tells of rows of its data that are left out."""
+        return self.data.left_out()
 
     @property
     def recent_loss(self) -> float | None:

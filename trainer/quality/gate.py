@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.fingerprint import data_digest
+from trainer.model_files import max_positions
 from trainer.quality.comparisons import exact_observations, near_observations
 from trainer.quality.distributions import eval_size, language_shift, length_shift
 from trainer.quality.observation import Observation
@@ -45,6 +46,7 @@ def check_data(
     started = time.monotonic()
     no_tokenizer = _why_no_tokenizer(model)
     tokenizer_path = None if no_tokenizer else model
+    data, limit = _cut_as_training_does(data, tokenizer_path)
     with Processes(processes) as pool:
         shared = SharedText()
         train = read_table(data.train, data, tokenizer_path, pool, shared, scratch)
@@ -54,7 +56,7 @@ def check_data(
         sides = sides_of(data, train, evaluation)
         statistics = _statistics(sides, tables)
         observations = [
-            *single_row_observations(tables, no_tokenizer),
+            *single_row_observations(tables, no_tokenizer, limit),
             *_compared(sides, tables, shared, thresholds, pool, statistics),
             *_tested(sides, test, tables, shared, thresholds, pool),
         ]
@@ -72,6 +74,14 @@ def check_data(
         test_sha256=test_digest,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _cut_as_training_does(data: DataSpec, model: str | None) -> tuple[DataSpec, str]:
+    """(data with the length at which training cuts rows, what sets it)."""
+    positions = None if model is None else max_positions(Path(model))
+    if positions is None or positions >= data.max_length:
+        return data, "max_length"
+    return data.model_copy(update={"max_length": positions}), f"the {positions:,} tokens that the model takes"
 
 
 def _why_no_tokenizer(model: str | None) -> str | None:

@@ -13,8 +13,8 @@ from trainer.quality.table import RowTable
 _WHAT = {
     "empty_responses": "rows have an empty response",
     "tiny_responses": f"rows have a response of fewer than {TINY_CHARACTERS} characters",
-    "truncated_rows": "rows are longer than max_length",
-    "truncated_responses": "rows have no token of the response left at max_length; training leaves them out",
+    "truncated_rows": "rows are longer than {limit}",
+    "truncated_responses": "rows have no token of the response left within {limit}; training leaves them out",
     "mojibake": "rows look as if they were decoded with the wrong encoding",
     "control_characters": "rows hold control characters or U+FFFD",
     "refusals": "rows have a response that refuses or speaks as an AI model",
@@ -25,8 +25,8 @@ _WHAT = {
 }
 
 
-def single_row_observations(tables: list[RowTable], no_tokenizer: str | None) -> Iterator[Observation]:
-    """What was found in the rows of all files. `no_tokenizer` says why there is none."""
+def single_row_observations(tables: list[RowTable], no_tokenizer: str | None, limit: str) -> Iterator[Observation]:
+    """What was found in the rows of all files. `no_tokenizer` says why there is none, `limit` where rows are cut."""
     yield _unreadable(tables)
     total = sum(map(len, tables))
     kinds = sum((table.kinds for table in tables), Counter[str]())
@@ -39,7 +39,7 @@ def single_row_observations(tables: list[RowTable], no_tokenizer: str | None) ->
         listed = [
             f"{kind.partition('/')[2]}: {rows:,}" for kind, rows in sorted(kinds.items()) if kind.startswith(check)
         ]
-        what = _WHAT[check] + (f" ({', '.join(listed)})" if listed else "")
+        what = _WHAT[check].format(limit=limit) + (f" ({', '.join(listed)})" if listed else "")
         yield of_rows(check, sum(map(len, found)), total, labels, what)
 
 

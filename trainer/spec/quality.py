@@ -52,8 +52,8 @@ class QualityThresholds(Frozen):
         unreadable_rows: rows that training cannot read. Any of them stops a trial, so any fails.
         empty_responses: nothing to learn.
         tiny_responses: fewer than three characters that are not white space.
-        truncated_rows: longer than `max_length` tokens.
-        truncated_responses: no token of the response is left at `max_length`; training leaves these rows out.
+        truncated_rows: longer than `max_length` tokens, or than the model takes.
+        truncated_responses: no token of the response is left within that; training leaves these rows out.
         mojibake: text decoded with the wrong encoding (`Ã©` for `é`), by ftfy's heuristic.
         control_characters: control characters other than tab and line ends, or U+FFFD.
         refusals: responses that refuse or speak as an AI model.

@@ -115,7 +115,15 @@ def _share(part: float, whole: float | None) -> float | None:
 class Notice(Frozen):
     """Something worth an event: what it is, the step at which it was seen, the values behind it, a sentence."""
 
-    kind: Literal["divergence", "loss_spike", "oom_halved", "memory_growth", "memory_prediction", "device_health"]
+    kind: Literal[
+        "divergence",
+        "loss_spike",
+        "oom_halved",
+        "memory_growth",
+        "memory_prediction",
+        "device_health",
+        "rows_left_out",
+    ]
     step: int | None = None
     values: dict[str, float] = Field(default_factory=dict)
     message: str = ""

@@ -92,6 +92,11 @@ def test_rows_without_a_response_left_are_dropped_and_counted(
     everything = cache.load(make_spec(train=str(path), learn="all").data, 8)
     assert (len(everything.train), everything.dropped_train) == (6, 0)
     assert everything.train.batch([0, 1], CPU).response_tokens == 14
+    told = data.left_out()
+    assert told is not None
+    assert told.values == {"train_rows": 2, "eval_rows": 0}
+    assert told.message.startswith("2 of 6 training rows and 0 of ")
+    assert everything.left_out() is None
 
 
 def test_a_split_holds_out_other_rows(

@@ -1,6 +1,7 @@
 """Checks of single rows: each planted defect is found at its line, and nothing else is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,19 @@ def test_rows_are_measured_with_the_tokenizer(tmp_path: Path, base_folder: Path)
     assert lines_of(report, "truncated_rows") == ["a.jsonl:5", "a.jsonl:9"]
     assert lines_of(report, "truncated_responses") == ["a.jsonl:9"]
     assert report.statistics["train_tokens_max"] > 256 >= report.statistics["train_tokens_p50"]
+
+
+def test_rows_are_cut_at_the_models_own_limit_too(tmp_path: Path, base_folder: Path) -> None:
+    rows = clean_rows(30, words=4)
+    rows[4]["output"] = "long " * 300
+    path, model = write_rows(tmp_path / "a.jsonl", rows), Path(shutil.copytree(base_folder, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 256}))
+    report = report_on(path, model=model, max_length=4096)
+    assert lines_of(report, "truncated_rows") == ["a.jsonl:5"]
+    assert "rows are longer than the 256 tokens that the model takes" in finding(report, "truncated_rows").message
+    short = finding(report_on(path, model=model, max_length=200), "truncated_rows")
+    assert "rows are longer than max_length" in short.message
 
 
 def test_truncation_agrees_with_training(tmp_path: Path, base_folder: Path) -> None:

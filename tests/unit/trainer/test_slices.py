@@ -1,5 +1,6 @@
 """How an attempt ends when something goes wrong."""
 
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -114,3 +115,17 @@ def test_rows_that_are_put_back_are_the_old_ones(run: Run, make_spec: MakeSpec, 
     rows.write_text(content)
     second = run(spec, until_examples=74, snapshots=(first.snapshot,), data_fingerprints=first.data_fingerprints)
     assert (second.resumed_from_examples, second.eval_loss) == (16, whole.eval_loss)
+
+
+def test_rows_that_are_left_out_are_told_of_once(run: Run, make_spec: MakeSpec, tmp_path: Path) -> None:
+    rows = [{"instruction": "a", "output": "b"}] * 40 + [{"instruction": "tree " * 200, "output": "b"}] * 2
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = make_spec(train=str(path), max_length=64)
+    first = run(spec)
+    assert [notice.values for notice in first.notices if notice.kind == "rows_left_out"] == [
+        {"train_rows": 2.0, "eval_rows": 0.0}
+    ]
+    assert first.snapshot is not None
+    second = run(spec, until_examples=32, snapshots=(first.snapshot,))
+    assert (second.resumed_from_examples, second.notices) == (16, ())

@@ -27,7 +27,7 @@ from trainer.ranks import Ranks
 from trainer.rows import total_examples
 from trainer.schedule import learning_rate, total_steps
 from trainer.snapshot import Snapshot, TrialState
-from trainer.spec import DataFingerprints, TrialSpec, ZeroSettings
+from trainer.spec import DataFingerprints, Notice, TrialSpec, ZeroSettings
 from trainer.token_cache import TokenCache
 
 
@@ -51,6 +51,10 @@ class ZeroTrial:
     def data_fingerprints(self) -> DataFingerprints:
         """What its data are."""
         return self.data.fingerprints
+
+    def left_out(self) -> Notice | None:
+        """Tells of rows of its data that are left out."""
+        return self.data.left_out()
 
     @property
     def recent_loss(self) -> float | None:
