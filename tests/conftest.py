@@ -81,7 +81,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The owner's URL of a fresh, prepared database; dropped afterwards with whoever is still connected."""
-    with _database(postgres, "TEMPLATE base STRATEGY file_copy") as url:
+    with fresh_database(postgres) as url:
         yield url
 
 
@@ -116,6 +116,13 @@ def _fast_parent() -> Path:
     """Copying a template database takes 20 ms in memory and 400 ms on a disk."""
     roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > _MEMORY_NEEDED_BYTES
     return MEMORY if roomy else DISK
+
+
+@contextmanager
+def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A prepared database of its own; the owner's URL."""
+    with _database(postgres, "TEMPLATE base STRATEGY file_copy") as url:
+        yield url
 
 
 @contextmanager
