@@ -9,7 +9,10 @@ Ours runs through `hpo up` until one of its evaluations is as good, or until it 
 - `speedup_worker_time`: the recipe's whole bill in seconds ÷ ours until its loss is matched, from the POST of the study
   on a service whose worker is ready; geometric mean over the seeds. `..._cold` counts the start of the service too;
 - `speedup_examples`: the same in training examples;
-- `matched`: in how many seeds the loss was matched; the speed-ups are null unless it was in all;
+- `matched`: in how many seeds the loss was matched; these speed-ups are null unless it was in all;
+- `speedup_of_means`: the recipe's mean bill in seconds ÷ the time at which the mean over the seeds of our best loss so
+  far is as low as the mean of its best final losses (as `benchmarks.search` counts; ours stops at each seed's match, so
+  this is a lower bound); `..._examples` in examples; null if it never is;
 - `recipe_reached`: the share of its bill after which the recipe itself first saw that loss, mean over the seeds;
 - `sides`: what each side measured, by seed.
 
@@ -26,7 +29,7 @@ from dataclasses import asdict
 from math import exp, log
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.search_live.ours import Until, run_ours
 from benchmarks.search_live.recipe import run_recipe
@@ -90,9 +93,22 @@ def summary(pairs: list[tuple[Side, Side]]) -> dict[str, Any]:
         "speedup_worker_time_cold": _geometric_mean(cold) if everywhere else None,
         "speedup_examples": _geometric_mean(examples) if everywhere else None,
         "speedup_worker_time_by_seed": [round(each, 3) for each in warm],
+        "speedup_of_means": _of_means(pairs, "seconds"),
+        "speedup_of_means_examples": _of_means(pairs, "examples"),
         "matched": f"{len(warm)} of {len(pairs)}",
         "recipe_reached": round(fmean(shares), 3),
     }
+
+
+def _of_means(pairs: list[tuple[Side, Side]], unit: Literal["seconds", "examples"]) -> float | None:
+    """The recipe's mean bill over ours when our mean best loss is its mean best final loss."""
+    target = fmean(recipe.best_loss for recipe, _ in pairs if recipe.best_loss is not None)
+    bill = fmean(getattr(recipe, unit) for recipe, _ in pairs)
+    for spent in sorted({getattr(point, unit) for _, ours in pairs for point in ours.curve}):
+        seen = [[point.loss for point in ours.curve if getattr(point, unit) <= spent] for _, ours in pairs]
+        if all(seen) and fmean(map(min, seen)) <= target:
+            return round(bill / spent, 3)
+    return None
 
 
 def _geometric_mean(ratios: list[float]) -> float:

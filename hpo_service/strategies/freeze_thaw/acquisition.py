@@ -61,7 +61,7 @@ def _quadratic(features: Array) -> Array:
 class MemoryLimit:
     """Which configurations need more memory than the least that ran out of it, by the trainer's predicted peaks."""
 
-    def __init__(self, features: Array, peaks_bytes: Array, failed: Array) -> None:
+    def __init__(self, features: Array, peaks_bytes: Array, failed: NDArray[np.bool_]) -> None:
         """`peaks_bytes` [n] of trials at `features` [n, features]; `failed` [n] is true where memory ran out."""
         self._peak = CostModel(features, peaks_bytes)
         self._limit = float(np.min(self._peak.relative(features[failed]), initial=np.inf))

@@ -52,3 +52,11 @@ def test_sides_are_kept(tmp_path: Path) -> None:
 def test_the_geometric_mean_over_seeds() -> None:
     faster = replace(OURS, curve=(Point(seconds=5, examples=50, loss=0.9),))
     assert summary([(RECIPE, OURS), (RECIPE, faster)])["speedup_worker_time"] == pytest.approx(10)
+
+
+def test_the_match_of_the_means() -> None:
+    slower = replace(OURS, curve=(Point(seconds=30, examples=500, loss=1.5), Point(seconds=50, examples=500, loss=1.1)))
+    found = summary([(RECIPE, OURS), (RECIPE, slower)])
+    assert (found["speedup_of_means"], found["speedup_of_means_examples"]) == (2, 2)
+    never = replace(OURS, curve=OURS.curve[:1])
+    assert summary([(RECIPE, OURS), (RECIPE, never)])["speedup_of_means"] is None
