@@ -12,17 +12,19 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parents[1]
 TOKEN = "0123456789abcdef" * 4
 #: what the cluster of the tests calls a device
 RESOURCE = "slot"
-#: a node is given up after about four seconds of silence
+#: a node is given up after about six seconds of silence
 _TUNED = {
     "health_check_initial_delay_ms": 1000,
     "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 1000,
-    "health_check_failure_threshold": 3,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 5,
 }
-_START_SECONDS = 90.0
+_COMMON = ("--include-log-monitor=false", "--num-cpus=0", "--num-gpus=0", "--object-store-memory=80000000")
+_START_SECONDS = 120.0
 
 
 class RayNode:
@@ -35,13 +37,26 @@ class RayNode:
         self.log = self.home / "start.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-name={name}", *arguments],
-                env={**os.environ, **environment(), "HOME": str(self.home), "OMP_NUM_THREADS": "1"},
+                [
+                    sys.executable,
+                    "-m",
+                    "ray.scripts.scripts",
+                    "start",
+                    "--block",
+                    *_COMMON,
+                    f"--node-name={name}",
+                    *arguments,
+                ],
+                env={**os.environ, **environment(), "HOME": str(self.home), "PYTHONPATH": str(ROOT)},
                 cwd=self.home,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def has_started(self) -> bool:
+        """Whether it is part of the cluster."""
+        return "Ray runtime started" in self.log.read_text(errors="replace")
 
     def parts(self, name: str) -> list[psutil.Process]:
         """Its processes of that name: raylet, gcs_server."""
@@ -73,10 +88,13 @@ class RayCluster:
         self.folder = folder
         self.port = _free_port()
         self.nodes: dict[str, RayNode] = {}
-        self.start_head()
-        for count in devices:
-            self.add_node(count)
-        self.wait_for(lambda: len(self.nodes) <= self._joined(), "all nodes to join")
+        try:
+            self.start_head()
+            for count in devices:
+                self.add_node(count)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def address(self) -> str:
@@ -94,12 +112,13 @@ class RayCluster:
         ]
         name = f"head{sum(node.startswith('head') for node in self.nodes)}"
         self.nodes[name] = RayNode(name, self.folder, [*arguments, *_size(0)])
-        self.wait_for(self._answers, "the head to answer")
+        self.wait_for(self.nodes[name].has_started, "the head to start")
 
     def add_node(self, devices: int) -> RayNode:
         """One more node with so many devices."""
         name = f"node{len(self.nodes)}"
         self.nodes[name] = RayNode(name, self.folder, [f"--address={self.address}", *_size(devices)])
+        self.wait_for(self.nodes[name].has_started, f"{name} to join")
         return self.nodes[name]
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
@@ -115,13 +134,6 @@ class RayCluster:
         for node in self.nodes.values():
             node.kill()
 
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def _joined(self) -> int:
-        return sum("started" in node.log.read_text(errors="replace") for node in self.nodes.values())
-
 
 def environment() -> dict[str, str]:
     """What every process of the cluster and every driver needs."""
@@ -129,13 +141,13 @@ def environment() -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "120",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     }
 
 
 def _size(devices: int) -> list[str]:
-    resources = json.dumps({RESOURCE: devices}) if devices else "{}"
-    return ["--num-cpus=2", "--num-gpus=0", f"--resources={resources}", "--object-store-memory=80000000"]
+    return [f"--resources={json.dumps({RESOURCE: devices} if devices else {})}"]
 
 
 def _free_port() -> int:
