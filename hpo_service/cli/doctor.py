@@ -12,7 +12,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo_service.cli.connection import service_url
-from hpo_service.cli.node_checks import ask_workers, described
+from hpo_service.cli.node_checks import check_nodes
 from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 from hpo_service.cli.services import load_settings
 from hpo_service.client import ApiProblem, Client, ServiceUnreachable
@@ -111,13 +111,15 @@ def _snapshots(settings: Settings) -> Finding:
 
 def _nodes() -> list[Finding]:
     """What every worker of a running service sees from its node."""
-    findings = []
-    for check in ask_workers():
-        good, detail = described(check)
-        node = (check["report"] or {}).get("node", "?")
-        remedy = f"Mount it on node {node}, under the same path; or keep snapshots in an object store."
-        findings.append(_finding(f"paths of {check['worker']} on {node}", good, detail, remedy))
-    return findings
+    return [
+        _finding(
+            f"node {check.node}, {check.worker}",
+            check.ok,
+            check.detail,
+            f"Mount what is missing on node {check.node} under the same path, or keep snapshots in an object store.",
+        )
+        for check in check_nodes()
+    ]
 
 
 def _port(settings: Settings) -> Finding:

@@ -103,7 +103,8 @@ def settle_ended(session: Session, context: Context, studies: Studies, registere
         if worker_id is not None:
             workers.end(session, worker_id, gone.reason)
         held = context.fleet.lost_with(gone.worker, tokens)
-        _tell_end(session, {owner[token[0]].id: owner[token[0]] for token in held if token[0] in owner}, gone)
+        if worker_id is not None or gone.cause is not Cause.WORKER_ENDED:
+            _tell_end(session, {owner[token[0]].id: owner[token[0]] for token in held if token[0] in owner}, gone)
         slices, held_jobs = (
             [token for token in held if (token[0] in context.jobs) is is_job] for is_job in (False, True)
         )

@@ -17,7 +17,9 @@ from hpo_service.dispatcher.tidying import Tidying
 from tests.object_store import served_s3
 from trainer import failpoints
 from trainer.errors import SnapshotError
+from trainer.ranks import Ranks
 from trainer.snapshot import SnapshotStore, TrialState
+from trainer.snapshot_together import find_marker_together
 from trainer.spec import DataFingerprints, SnapshotRef, Usage
 from trainer.stores import Store, open_store
 from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
@@ -311,11 +313,13 @@ def test_a_leader_knows_the_markers_of_those_before(rig: Rig, tmp_path: Path) ->
         read_marker(rig.store)
     first = leave_marker(rig.store, 1)
     assert read_marker(rig.store) == first
+    assert find_marker_together(rig.store, Ranks()) == (first.id, "")
     second = leave_marker(rig.store, 2)
     assert second.id != first.id
     assert read_marker(rig.store).known() == {first.id, second.id}
-    with pytest.raises(SnapshotError):
-        read_marker(FolderStore(tmp_path / "elsewhere"))
+    found, problem = find_marker_together(FolderStore(tmp_path / "elsewhere"), Ranks())
+    assert found == ""
+    assert "marker.json cannot be read" in problem
     rig.store.put("marker.json", b"{}")
     with pytest.raises(SnapshotError, match="cannot be understood"):
         read_marker(rig.store)

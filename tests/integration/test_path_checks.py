@@ -8,6 +8,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.cli import node_checks
+from hpo_service.cli.node_checks import NodeCheck
+from hpo_service.client import Client
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import Work
 from hpo_service.executors.fake import FakeExecutor
@@ -61,9 +64,9 @@ def client(engine: Engine, sessions: Sessions, root: Path) -> TestClient:
     return client
 
 
-def start(sessions: Sessions, root: Path, workers: int) -> tuple[Dispatcher, Nodes]:
+def start(sessions: Sessions, root: Path, workers: int, *, refused: bool = False) -> tuple[Dispatcher, Nodes]:
     nodes = Nodes(workers)
-    dispatcher = Dispatcher(sessions, nodes, snapshots=root / "home" / "snapshots")
+    dispatcher = Dispatcher(sessions, nodes, snapshots=root / "home" / "snapshots", must_see_store=refused)
     for _ in range(3):
         dispatcher.turn()
     return dispatcher, nodes
@@ -121,3 +124,37 @@ def test_checks_of_others_are_not_found(client: TestClient, sessions: Sessions, 
     other = serving.make_key(sessions, serving.make_project(sessions, "other"))
     answer = client.get(f"/v1/path-checks/{check['job']}", headers=serving.bearer(other))
     assert answer.status_code == 404
+
+
+@pytest.fixture
+def doctor(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[Dispatcher], list[NodeCheck]]:
+    """What `hpo doctor` finds out about nodes while a dispatcher is at work."""
+
+    def check(dispatcher: Dispatcher) -> list[NodeCheck]:
+        api = Client("http://testserver", None)
+        api._http = client
+        monkeypatch.setattr(node_checks, "connect", lambda: api)
+        monkeypatch.setattr(node_checks.time, "sleep", lambda _: dispatcher.turn())
+        return node_checks.check_nodes()
+
+    return check
+
+
+def test_the_doctor_names_what_a_node_does_not_see(
+    sessions: Sessions, root: Path, doctor: Callable[[Dispatcher], list[NodeCheck]]
+) -> None:
+    dispatcher, nodes = start(sessions, root, workers=2)
+    nodes.views[nodes.workers()[1]] = not_mounted
+    sees, blind = sorted(doctor(dispatcher), key=lambda check: check.worker)
+    assert (sees.ok, blind.ok) == (True, False)
+    assert "sees the snapshot store and all paths" in sees.detail
+    assert f"{root}-not-mounted: No such file or directory" in blind.detail
+
+
+def test_the_doctor_names_a_node_that_was_refused(
+    sessions: Sessions, root: Path, doctor: Callable[[Dispatcher], list[NodeCheck]]
+) -> None:
+    dispatcher, _ = start(sessions, root, workers=1, refused=True)
+    (check,) = doctor(dispatcher)
+    assert (check.node, check.ok) == ("fake", False)
+    assert "does not see the snapshot store" in check.detail

@@ -37,6 +37,7 @@ def test_a_worker_that_sees_another_store_gets_nothing(sessions: sessionmaker[Se
     assert "mount it there or use an object store" in refusal.payload["message"]
     with sessions() as session:
         assert not session.scalars(select(Worker)).all()
+        assert "worker.ended" not in session.scalars(select(Event.kind)).all()
     fake.read_marker = lambda: read_marker(shared).id
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
 
