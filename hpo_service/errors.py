@@ -100,6 +100,12 @@ class SetupError(HpoError):
     code = "setup"
 
 
+class ClusterLost(HpoError):
+    """The cluster of the workers does not answer any more; the dispatcher must end and be started again."""
+
+    code = "cluster_lost"
+
+
 class LeaseLost(HpoError):
     """Another dispatcher is the leader; this one must drop its memory and stand by."""
 

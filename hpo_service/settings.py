@@ -1,7 +1,7 @@
 """One frozen object with everything configurable from outside, built once at start and passed down."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -35,9 +35,21 @@ class Settings(BaseSettings):
     """So many trials of a study, the best, keep their adapters; what can still be resumed stays in any case."""
     snapshot_max_bytes: Annotated[int, Field(ge=1)] | None = None
     """Where all snapshots together are more, the oldest ended studies keep their best trial's only."""
+    executor: Literal["local", "ray"] = "local"
+    """Who runs the workers: this machine, or the Ray cluster at RAY_ADDRESS."""
+    ray_address: Annotated[str | None, Field(validation_alias="RAY_ADDRESS")] = None
+    """HOST:PORT of the cluster's head; the dispatcher's machine is a node of that cluster."""
+    ray_resource: Annotated[str, Field(min_length=1)] = "GPU"
+    """What the cluster calls a device; on machines without GPUs `CPU`, or a resource of its own."""
+    ray_max_devices: Annotated[int, Field(ge=0)] = 0
+    """The most devices to ask the cluster for, also such as its autoscaler would have to add; 0: those it has."""
+    ray_idle_seconds: Annotated[float, Field(ge=1)] = 300.0
+    """A worker of the cluster that nobody needs gives its devices back after so long."""
+    ray_orphan_seconds: Annotated[int, Field(ge=30)] = 900
+    """A worker of the cluster that no dispatcher speaks to stops after so long, with snapshots."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     threads_per_worker: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads of each local worker; 0: the machine's cores divided by `workers`."""
+    """CPU threads of each worker; 0: the machine's cores divided by `workers`, and 1 on a cluster."""
     slots_per_worker: Annotated[int, Field(ge=1, le=64)] = 1
     """Slices that one worker runs at the same time, ticked in turn."""
     rank_timeout_seconds: Annotated[float, Field(ge=10, le=86400)] = 600.0

@@ -104,10 +104,12 @@ class Cluster:
         ray.shutdown()
 
     def survey(self) -> Survey:
-        """What devices there are now."""
+        """What devices there are now. Raises ConnectionError where this process belongs to a cluster that is gone."""
         by_node = {
             node["NodeID"]: int(node["Resources"].get(self._resource, 0)) for node in ray.nodes() if node["Alive"]
         }
+        if ray.get_runtime_context().get_node_id() not in by_node:
+            raise ConnectionError("this machine is no living node of it")
         return Survey(by_node=by_node, free=int(ray.available_resources().get(self._resource, 0)))
 
     def create(self, worker: str, ranks: int, orphan_seconds: int) -> list[Host]:

@@ -12,6 +12,7 @@ from functools import partial
 from types import MappingProxyType
 
 from hpo_service.domain import Cause
+from hpo_service.errors import ClusterLost
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -39,6 +40,8 @@ _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
+#: Ray ends a process whose head has been gone for 60 seconds, in the middle of anything.
+_LOST_SECONDS = 30.0
 #: as many ranks as a spec may ask for: more devices may join a cluster at any time
 _ANY_GROUP = 1024
 
@@ -256,6 +259,11 @@ class RayExecutor:
         """Start the workers that are missing, let those go that are not needed."""
         if time.monotonic() - self._adjusted_at < _ADJUST_SECONDS or self._keeper.survey is None:
             return
+        if self._keeper.silent_seconds > _LOST_SECONDS:
+            raise ClusterLost(
+                f"the Ray cluster has not answered for {_LOST_SECONDS:g} s: this dispatcher ends. Started again, it "
+                "waits for the cluster; what ran there goes on from its last snapshots."
+            )
         self._adjusted_at = now = time.monotonic()
         staying = [worker for worker in self._workers.values() if worker.let_go is None]
         for worker in staying:
@@ -270,17 +278,19 @@ class RayExecutor:
         )
         for worker in staying:
             worker.leaving = worker.name in steps.let_go
-        for name in steps.let_go:
-            worker = self._workers[name]
-            if not worker.placed:
-                worker.is_over = True
-                del self._workers[name]
-                self._remove(worker)
-            elif worker.idle:
-                worker.end(f"worker {name} is not wanted any more")
-        if now >= self._start_at:
-            for ranks in steps.start:
-                self._spawn(ranks)
+            if worker.leaving:
+                self._let_go(worker)
+        for ranks in steps.start if now >= self._start_at else ():
+            self._spawn(ranks)
+
+    def _let_go(self, worker: RemoteWorker) -> None:
+        """End it if it is idle; one that still waits for devices needs them no more."""
+        if not worker.placed:
+            worker.is_over = True
+            del self._workers[worker.name]
+            self._remove(worker)
+        elif worker.idle:
+            worker.end(f"worker {worker.name} is not wanted any more")
 
     def _devices(self) -> int:
         """How many devices our workers may have in all."""

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from hpo_service.executors.ray.cluster import Cluster, Survey
@@ -23,9 +24,17 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="ray-keeper", daemon=True)
         #: the newest, None before the first
         self.survey: Survey | None = None
+        self._answered_at = time.monotonic()
+        self._silent = False
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the cluster has not answered."""
+        return time.monotonic() - self._answered_at
 
     def start(self) -> None:
         """Begin."""
+        self._answered_at = time.monotonic()
         self._thread.start()
 
     def do(self, task: Task) -> None:
@@ -40,7 +49,7 @@ class Keeper:
 
     def _run(self) -> None:
         while True:
-            self._guarded(self._look)
+            self._look()
             try:
                 task = self._tasks.get(timeout=_SURVEY_SECONDS)
                 while task is not None:
@@ -51,7 +60,14 @@ class Keeper:
                 continue
 
     def _look(self) -> None:
-        self.survey = self._cluster.survey()
+        try:
+            self.survey = self._cluster.survey()
+        except Exception as error:
+            if not self._silent:
+                log.warning("the cluster does not answer: %s", error)
+            self._silent = True
+            return
+        self._answered_at, self._silent = time.monotonic(), False
 
     def _guarded(self, task: Task) -> None:
         try:
