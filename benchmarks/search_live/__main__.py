@@ -107,7 +107,7 @@ def _of_means(pairs: list[tuple[Side, Side]], unit: Literal["seconds", "examples
     for spent in sorted({getattr(point, unit) for _, ours in pairs for point in ours.curve}):
         seen = [[point.loss for point in ours.curve if getattr(point, unit) <= spent] for _, ours in pairs]
         if all(seen) and fmean(map(min, seen)) <= target:
-            return round(bill / spent, 3)
+            return round(float(bill / spent), 3)
     return None
 
 
