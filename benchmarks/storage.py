@@ -32,10 +32,12 @@ from sqlalchemy import Engine
 
 from hpo_service.database import make_engine, optuna_url, prepare, session_factory
 from hpo_service.dispatcher.memory import RUNNING, LiveSlice, LiveStudy
-from hpo_service.dispatcher.placing import accept, propose
+from hpo_service.dispatcher.placing import accept, note_decision_number
+from hpo_service.dispatcher.proposing import propose
 from hpo_service.domain import Spent, StudyState
 from hpo_service.embedded_postgres import EmbeddedPostgres
 from hpo_service.optuna_storage import StudyStorage
+from hpo_service.repository import placements
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.tables import DEFAULT_PROJECT_ID, Study
 
@@ -149,7 +151,9 @@ class Ours:
         proposal = propose(live.strategy, live.space, live.resolved, live.view())
         start = time.perf_counter()
         with self.sessions.begin() as session:
-            piece = accept(session, live, proposal)
+            piece, row = accept(session, live, proposal, *placements.slice_ids(session, 1))
+            note_decision_number(session, live)
+            placements.add(session, [row], [])
             session.flush()
             live.storage.flush(session.connection())
         self.accepting.append(1000 * (time.perf_counter() - start))

@@ -13,6 +13,8 @@ from hpo_service.strategies.base import Advance, Finished, Start
 
 log = logging.getLogger(__name__)
 
+#: slices that are begun in one transaction: it must end long before the lease does
+_MOST_A_TURN = 64
 _ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
 
 
@@ -88,7 +90,7 @@ def _slots(context: Context, studies: list[LiveStudy]) -> dict[int, int]:
         free = context.executor.free_slots(True, ranks)
         if free:
             group = [study for study in studies if study.resolved.training.ranks == ranks]
-            found |= sharing.allot([_want(context, study, now) for study in group], free)
+            found |= sharing.allot([_want(context, study, now) for study in group], min(free, _MOST_A_TURN))
     return found
 
 

@@ -16,7 +16,7 @@ from hpo_service.dispatcher.settling import settle
 from hpo_service.domain import Cause
 from hpo_service.executors.base import Token, WorkerGone
 from hpo_service.intents import EventKind, IntentKind
-from hpo_service.repository import dispatch, workers
+from hpo_service.repository import attempt_ends, dispatch, workers
 from hpo_service.tables import DEFAULT_PROJECT_ID, Intent
 from trainer.spec import Progress, SliceResult
 
@@ -157,7 +157,7 @@ def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:
 def _note_checkpoint(session: Session, study: LiveStudy, progress: Progress) -> None:
     assert progress.checkpoint is not None
     known = dispatch.slice_snapshots(session, progress.slice_id)
-    dispatch.set_snapshots(session, progress.slice_id, [progress.checkpoint.model_dump(), *known])
+    attempt_ends.set_snapshots(session, progress.slice_id, [progress.checkpoint.model_dump(), *known])
     payload = {
         "slice_id": progress.slice_id,
         "attempt": progress.attempt,

@@ -108,7 +108,7 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal, slice_id: int
 
 def note_decision_number(session: Session, study: LiveStudy) -> None:
     """Write how many decisions were accepted."""
-    dispatch.update_study(session, study.id, decision_number=study.decision_number)
+    dispatch.set_decision_number(session, study.id, study.decision_number)
 
 
 def begin(

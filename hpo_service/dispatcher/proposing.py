@@ -8,10 +8,11 @@ from typing import Any
 from hpo_service.samplers import propose_assignment
 from hpo_service.search_space import Assignment, SearchSpace
 from hpo_service.spec import ResolvedStudy
+from hpo_service.spec.sampling import TPE_TRIALS, used_sampler
 from hpo_service.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialView
 from hpo_service.strategies.scalarization import Scalarization
 
-#: no further step is begun once those before it took so long: the first one waits for the last
+#: of this thread's own time: no further step is begun after it, because the first one waits for the last
 _PATIENCE_SECONDS = 0.03
 
 
@@ -29,9 +30,9 @@ def propose_some(
     strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView, most: int
 ) -> list[Proposal]:
     """One to `most` steps, each from the view in which those before it are accepted. Pure but for their number."""
-    begun = time.monotonic()
+    begun = time.thread_time()
     found = [propose(strategy, space, resolved, view)]
-    while len(found) < most and time.monotonic() < begun + _PATIENCE_SECONDS:
+    while len(found) < most and time.thread_time() < begun + _PATIENCE_SECONDS:
         if not isinstance(found[-1].step, Advance | Start):
             break
         view = accepted(resolved, view, found[-1])
@@ -49,7 +50,11 @@ def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, vie
         return Proposal(decision_number=view.decision_number, step=step, assignment=step.assignment)
     fixed: Mapping[str, Any] = {} if step.trial_number is None else view.trials[step.trial_number].sampled
     seen = view if together is None else together.curves()
-    assignment, resampled = propose_assignment(space, seen, resolved.search.sampler, fixed)
+    sampler = resolved.search.sampler
+    assignment, resampled = propose_assignment(space, seen, sampler, fixed)
+    used = used_sampler(sampler, len(view.trials))
+    if used != sampler:
+        step = replace(step, reason=f"{step.reason}; from trial {TPE_TRIALS} on it is {used} that proposes")
     return Proposal(decision_number=view.decision_number, step=step, assignment=assignment, resampled=resampled)
 
 

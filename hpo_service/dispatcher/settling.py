@@ -12,7 +12,7 @@ from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd
 from hpo_service.intents import EventKind
 from hpo_service.prices import Prices
-from hpo_service.repository import dispatch
+from hpo_service.repository import attempt_ends, dispatch
 from trainer.spec import Outcome, SliceResult, is_device_fault
 
 log = logging.getLogger(__name__)
@@ -129,10 +129,10 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
     assert result.eval_loss is not None
     assert result.snapshot is not None
     loss, trial_id = result.eval_loss, piece.optuna_trial_id
-    dispatch.set_snapshots(session, piece.id, [result.snapshot.model_dump()])
+    attempt_ends.set_snapshots(session, piece.id, [result.snapshot.model_dump()])
     study.storage.set_trial_intermediate_value(trial_id, piece.until_examples, loss)
     if result.fold_losses:
-        dispatch.set_fold_losses(session, piece.id, result.fold_losses)
+        attempt_ends.set_fold_losses(session, piece.id, result.fold_losses)
         study.fold_losses.setdefault(piece.trial_number, {})[piece.until_examples] = result.fold_losses
     measures = {
         "flops_per_example": result.flops_per_example,
@@ -184,7 +184,7 @@ def _interrupted(
     study.storage.set_trial_user_attr(piece.optuna_trial_id, "hpo_state", PAUSED)
     if result.snapshot is not None:
         known = dispatch.slice_snapshots(session, piece.id)
-        dispatch.set_snapshots(session, piece.id, [result.snapshot.model_dump(), *known])
+        attempt_ends.set_snapshots(session, piece.id, [result.snapshot.model_dump(), *known])
     if retried:
         payload = {
             "slice_id": piece.id,

@@ -9,9 +9,12 @@ from sqlalchemy.orm import Session
 
 from hpo_service.domain import TERMINAL, Cause, Spent, StudyState
 from hpo_service.intents import EventKind
+from hpo_service.repository import attempt_ends
 from hpo_service.repository.failures import counted
-from hpo_service.tables import Attempt, Event, Intent, Slice, Study
+from hpo_service.tables import Event, Intent, Slice, Study
 from trainer.spec import SliceResult
+
+_SET_DECISION_NUMBER = text("UPDATE hpo.studies SET decision_number = :number WHERE id = :study")
 
 
 def live_studies(session: Session) -> Sequence[Study]:
@@ -78,6 +81,11 @@ def set_state(session: Session, study_id: int, state: StudyState, message: str) 
     return started_at
 
 
+def set_decision_number(session: Session, study_id: int, decision_number: int) -> None:
+    """Write how many decisions of a study were accepted."""
+    session.execute(_SET_DECISION_NUMBER, {"study": study_id, "number": decision_number})
+
+
 def update_study(session: Session, study_id: int, **values: object) -> None:
     """Change columns of a study."""
     session.execute(update(Study).where(Study.id == study_id).values(**values))
@@ -113,45 +121,13 @@ def set_current_attempt(session: Session, slice_id: int, attempt: int) -> None:
 
 def end_attempt(session: Session, result: SliceResult, cost_usd: float, *, state: str, cause: Cause | None) -> bool:
     """Compare-and-set on `(slice, attempt)`: close both, or change nothing and answer False if the attempt is stale."""
-    closed = session.execute(
-        update(Slice)
-        .where(Slice.id == result.slice_id, Slice.attempt == result.attempt, Slice.state == "running")
-        .values(
-            state=state,
-            finished_at=None if state == "waiting" else func.clock_timestamp(),
-            **counted(Slice.failures, Slice.failures_by_cause, cause),
-        )
-        .returning(Slice.id)
-    ).scalar_one_or_none()
-    if closed is None:
+    if not attempt_ends.close_slice(session, result, state):
         return False
-    session.execute(
-        update(Attempt)
-        .where(Attempt.slice_id == result.slice_id, Attempt.attempt == result.attempt)
-        .values(
-            outcome=str(result.outcome),
-            cause=cause,
-            message=result.message,
-            finished_at=func.clock_timestamp(),
-            cost_usd=cost_usd,
-            device=result.device,
-            attention=result.attention,
-            micro_batch=result.micro_batch,
-            predicted_memory_bytes=result.predicted_memory_bytes,
-            **result.usage.model_dump(),
-        )
-    )
+    if cause is not None:
+        counts = counted(Slice.failures, Slice.failures_by_cause, cause)
+        session.execute(update(Slice).where(Slice.id == result.slice_id).values(**counts))
+    attempt_ends.close_attempt(session, result, cost_usd, cause)
     return True
-
-
-def set_snapshots(session: Session, slice_id: int, snapshots: list[dict[str, Any]]) -> None:
-    """Replace what is known of a slice's snapshots, newest first."""
-    session.execute(update(Slice).where(Slice.id == slice_id).values(snapshots=snapshots))
-
-
-def set_fold_losses(session: Session, slice_id: int, fold_losses: Sequence[float]) -> None:
-    """Keep the mean evaluation loss of every fold at the rung that the slice reached."""
-    session.execute(update(Slice).where(Slice.id == slice_id).values(fold_losses=list(fold_losses)))
 
 
 def set_progress(session: Session, token: tuple[int, int], progress: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The next assignment: the first point of a sampler that can be trained and is new."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import chain, islice
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from hpo_service.samplers.sources import Seeds, drawn, points
 from hpo_service.search_space import Assignment, Infeasible, SearchSpace, Suggest
 from hpo_service.spec import SamplerName
+from hpo_service.spec.sampling import used_sampler
 from hpo_service.strategies.base import StudyView
 
 MAX_ASKS = 50
@@ -30,15 +31,14 @@ def propose_assignment(
     """
     digest = sha256(f"{view.seed}:{view.decision_number}".encode()).digest()
     seeds = Seeds(study=view.seed, proposal=int.from_bytes(digest[:4], "big"))
-    asks, patience = _effort(sampler)
+    asks, patience = _effort(used_sampler(sampler, len(view.trials)))
     suggests = chain(islice(points(sampler, space, view, seeds), asks), islice(drawn(space, digest), MAX_DRAWS))
-    tried = set() if fixed else {_key(trial.parameters) for trial in view.trials if trial.parameters}
     repeated: Assignment | None = None
     obstacle = ""
     for count, candidate in enumerate(_candidates(space, suggests, fixed)):
         if isinstance(candidate, str):
             obstacle = candidate
-        elif _key(candidate.parameters.model_dump()) not in tried:
+        elif fixed or not _is_tried(view, candidate.parameters.model_dump()):
             return candidate, count
         else:
             repeated = repeated or candidate
@@ -77,5 +77,5 @@ def _feasible(space: SearchSpace, fixed: Mapping[str, Any], suggest: Suggest) ->
     return space.feasible(assignment) or assignment
 
 
-def _key(parameters: Mapping[str, Any]) -> Hashable:
-    return tuple(sorted(parameters.items()))
+def _is_tried(view: StudyView, parameters: Mapping[str, Any]) -> bool:
+    return any(trial.parameters == parameters for trial in view.trials)

@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -18,6 +19,7 @@ from hpo_service.samplers.expectations import expected_ends
 from hpo_service.samplers.observations import study_by_ends, study_by_rungs
 from hpo_service.search_space import SearchSpace, Suggest
 from hpo_service.spec import SamplerName
+from hpo_service.spec.sampling import used_sampler
 from hpo_service.strategies.base import StudyView
 
 STARTUP_TRIALS = 8
@@ -43,7 +45,7 @@ class Seeds:
 def points(name: SamplerName, space: SearchSpace, view: StudyView, seeds: Seeds) -> Iterator[Suggest]:
     """Points as functions that answer a value for each name; the caller takes what it needs to find a good one."""
     seed = seeds.proposal
-    match name:
+    match used_sampler(name, len(view.trials)):
         case "tpe":
             tpe = TPESampler(
                 seed=seed,
@@ -63,6 +65,15 @@ def points(name: SamplerName, space: SearchSpace, view: StudyView, seeds: Seeds)
             return evolved(space, view, seed)
         case "qmc":
             return _sobol(space, view, seeds.study)
+
+
+@lru_cache(maxsize=16)
+def _sobol_block(dimensions: int, seed: int, index: int) -> list[list[float]]:
+    engine = qmc.Sobol(dimensions, seed=seed)
+    if index:
+        engine.fast_forward(index * _SOBOL_BLOCK)
+    points: list[list[float]] = engine.random(_SOBOL_BLOCK).tolist()
+    return points
 
 
 def drawn(space: SearchSpace, seed: bytes) -> Iterator[Suggest]:
@@ -118,16 +129,12 @@ def _sobol(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest]:
     Unlike Optuna's sampler, which keeps its place in the study, it covers conditional parameters too. Points that were
     skipped for an earlier trial are met again and are known by then.
     """
-    engine = qmc.Sobol(len(space.dimensions), seed=seed)
     begun = sum(not trial.baseline for trial in view.trials if trial.standing != "waiting")
-    skip = begun % _SOBOL_BLOCK
-    if begun > skip:
-        engine.fast_forward(begun - skip)
-    while True:
-        for point in engine.random(_SOBOL_BLOCK)[skip:].tolist():
+    first, skip = divmod(begun, _SOBOL_BLOCK)
+    for index in count(first):
+        for point in _sobol_block(len(space.dimensions), seed, index)[skip if index == first else 0 :]:
             shares = dict(zip(space.dimensions, point, strict=True))
             yield partial(_at, space, shares)
-        skip = 0
 
 
 def _at(space: SearchSpace, shares: dict[str, float], name: str, _distribution: BaseDistribution) -> Any:  # noqa: ANN401

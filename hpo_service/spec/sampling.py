@@ -5,10 +5,19 @@ from importlib.util import find_spec
 
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.search_space import Categories, SearchSpace
-from hpo_service.spec.study import SearchSettings
+from hpo_service.spec.study import SamplerName, SearchSettings
 
 #: a Gaussian process is told of no more trials
 _MOST_MODELLED = 300
+
+
+#: with more trials, proposals of tpe take longer than most slices, and there is little that it does not know already
+TPE_TRIALS = 2000
+
+
+def used_sampler(name: SamplerName, trials: int) -> SamplerName:
+    """The sampler that the next trial of a study with so many trials comes from."""
+    return "qmc" if name == "tpe" and trials >= TPE_TRIALS else name
 
 
 def require_sampler(search: SearchSettings) -> None:
@@ -35,6 +44,11 @@ def sampler_advice(search: SearchSettings, space: SearchSpace, max_trials: int) 
         yield (
             f"sampler {search.sampler} does not learn {kinds}: {', '.join(drawn)} will be drawn at random; "
             "tpe and strategy freeze_thaw learn them."
+        )
+    if search.sampler == "tpe" and max_trials > TPE_TRIALS:
+        yield (
+            f"sampler tpe proposes the first {TPE_TRIALS} trials of {max_trials}; the others come from qmc, evenly "
+            "over the space."
         )
     if search.sampler == "gp" and max_trials > _MOST_MODELLED:
         yield (
