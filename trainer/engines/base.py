@@ -135,9 +135,9 @@ class Engine(Protocol[Trial]):
         """Copy the trial's state to the host, with the evaluation that was made of exactly this state."""
 
     def halve(self, trial: Trial) -> bool:
-        """After memory ran out: go on with half the micro-batch and the same effective batch; False if that was done.
+        """After memory ran out: go on with half the micro-batch and the same effective batch.
 
-        The trial is at the step boundary before.
+        The trial is at the step boundary before. False if that was done already, or if the engine cannot.
         """
 
     def evict(self, trial: Trial) -> None:

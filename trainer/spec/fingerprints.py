@@ -5,7 +5,7 @@ from trainer.spec.trial import DataSpec
 
 
 class DataFingerprints(Frozen):
-    """SHA-256 of all that decides the tokens of each file or folder of rows: content, format, tokenizer, length."""
+    """SHA-256 of the content of each file or folder of rows, wherever it lies; `eval` None where `train` is split."""
 
     train: Sha256
     eval: Sha256 | None = None
@@ -21,9 +21,9 @@ class DataFingerprints(Frozen):
         for path, known, now in parts:
             if known != now:
                 return (
-                    f"{path} has changed since training on it began, or how the model's tokenizer encodes it "
-                    f"(fingerprint {_short(known)} then, {_short(now)} now), and losses on different rows cannot be "
-                    "compared: put the old rows back, or begin anew with a clone of the study or another --output-dir"
+                    f"{path} has changed since training on it began (SHA-256 {_short(known)} then, {_short(now)} now), "
+                    "and losses on different rows cannot be compared: put the old rows back, or begin anew with a "
+                    "clone of the study or another --output-dir"
                 )
         return None
 
