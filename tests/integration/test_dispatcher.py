@@ -126,7 +126,7 @@ def test_a_slice_that_kills_its_workers_fails_its_trial_only(sessions: Sessions,
     study_id = post_study(sessions)
     dispatcher, fake = make(sessions)
     fake.hold = True
-    for attempt in (1, 2, 3):
+    for attempt in (1, 2):
         turn_until(dispatcher, partial(submitted, fake, attempt))
         fake.kill(fake.workers()[0])
     fake.hold = False
