@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.database import make_engine, prepare, session_factory
 from hpo_service.embedded_postgres import DASHBOARD, SUPERUSER, EmbeddedPostgres
+from tests import ray_cluster
 
 # Ends the server and removes its folder when the test process is gone, however it went.
 _GUARDIAN = """
@@ -39,6 +40,8 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("HPO_", "PG")) and name != "HPO_PG_BIN":
             del os.environ[name]
+    # Read once, when the library is imported.
+    os.environ.update(ray_cluster.environment())
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""What every executor promises, whatever it runs on. The local one runs the real worker on the real small model."""
+"""What every executor promises, whatever it runs on. The real ones run the real worker on the real small model."""
 
 import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Protocol
@@ -15,6 +15,10 @@ from hpo_service.domain import Cause
 from hpo_service.executors.base import Executor, ExecutorEvent, Wanted, WorkerGone, WorkerReady
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
+from hpo_service.executors.ray.cluster import Cluster
+from hpo_service.executors.ray.config import RayWorkers
+from hpo_service.executors.ray.executor import RayExecutor
+from tests.ray_cluster import RESOURCE, RayCluster
 from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
 from trainer.spec import Outcome, QualityReport
 
@@ -26,6 +30,8 @@ class Rig(Protocol):
 
     def kill(self, worker: str) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class FakeRig:
     """Slices are held until the test lets them go, as a slice of the real worker takes its time."""
@@ -36,6 +42,9 @@ class FakeRig:
 
     def kill(self, worker: str) -> None:
         self.fake.kill(worker)
+
+    def close(self) -> None:
+        self.fake.close()
 
 
 class LocalRig:
@@ -51,6 +60,28 @@ class LocalRig:
     def kill(self, worker: str) -> None:
         os.kill(self.local.pids()[worker], signal.SIGKILL)
 
+    def close(self) -> None:
+        self.local.close()
+
+
+class RayRig:
+    """Two real workers on two nodes of a real cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = RayCluster(folder / "cluster", [1, 1])
+        library = Cluster(self.cluster.address, RESOURCE)
+        library.connect()
+        config = RayWorkers(snapshots=folder / "snapshots", threads=1, resource=RESOURCE, max_devices=2)
+        self.ray = RayExecutor(config, library)
+        self.executor: Executor = self.ray
+
+    def kill(self, worker: str) -> None:
+        os.kill(self.ray.pids()[worker], signal.SIGKILL)
+
+    def close(self) -> None:
+        self.ray.close()
+        self.cluster.close()
+
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -59,16 +90,19 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="module", params=["fake", "local"])
+@pytest.fixture(scope="module", params=["fake", "local", "ray"])
 def rig(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
-    rig: Rig = FakeRig() if request.param == "fake" else LocalRig(folder)
+    make: dict[str, Callable[[], Rig]] = {
+        "fake": FakeRig, "local": lambda: LocalRig(folder), "ray": lambda: RayRig(folder)
+    }  # fmt: skip
+    rig = make[request.param]()
     rig.executor.start()
     rig.executor.demand([Wanted(slices=2)])
     ready = [event for event in wait_ready(rig.executor, 2) if isinstance(event, WorkerReady)]
     assert all(event.node and len(event.places) == 1 for event in ready)
     assert len({place for event in ready for place in event.places}) == 2
     yield rig
-    rig.executor.close()
+    rig.close()
 
 
 @pytest.fixture(autouse=True)

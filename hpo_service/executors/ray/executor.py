@@ -156,9 +156,9 @@ class RayExecutor:
 
     def poll(self, timeout_seconds: float) -> Sequence[ExecutorEvent]:
         deadline = time.monotonic() + timeout_seconds
-        self._work_off(0.0)
-        while not self._events and (left := deadline - time.monotonic()) > 0 and self._work_off(left):
-            pass
+        waiting = self._work_off(0.0)
+        while waiting and not self._events and (left := deadline - time.monotonic()) > 0:
+            waiting = self._work_off(left)
         with self._lock:
             events, self._events = self._events, []
             return events
@@ -170,6 +170,10 @@ class RayExecutor:
         """Leave the workers to the next dispatcher."""
         self._keeper.close(_CLOSE_SECONDS)
         self._cluster.disconnect()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the warm workers by name, each on its own node."""
+        return {worker.name: worker.pid for worker in self._workers.values() if worker.ready}
 
     def retire_all(self) -> None:
         """End every worker and wait for it: for whoever takes the service down for good."""
@@ -203,7 +207,7 @@ class RayExecutor:
         """Make an event of a worker's message."""
         match message:
             case Ready():
-                worker.ready = True
+                worker.ready, worker.pid = True, message.pid
                 ready = WorkerReady(worker=worker.name, ready=message, node=worker.node, places=worker.places)
                 self._events.append(ready)
             case Progress():
@@ -233,7 +237,7 @@ class RayExecutor:
             self._wait_before_restart(time.monotonic() - worker.started_at)
 
     def _work_off(self, wait_seconds: float) -> bool:
-        """Do what was posted, and what is due; waits for the first of it. False if woken for nothing."""
+        """Do what was posted, and what is due; waits for the first of it. False if `wake` was called."""
         now = time.monotonic()
         if self._timers:
             wait_seconds = min(wait_seconds, max(0.0, self._timers[0][0] - now))

@@ -51,6 +51,7 @@ class RemoteWorker:
         self.name = name
         self.ranks = ranks
         self.ready = False
+        self.pid = 0
         #: takes nothing more and ends once it is idle
         self.draining = False
         #: takes nothing more as long as others need its devices more
