@@ -15,6 +15,7 @@ from trainer.check_paths import add_check_paths_options, check_paths
 from trainer.environment import PROCESS_ENVIRONMENT
 from trainer.errors import TrainerError
 from trainer.export.arguments import DELIVERY
+from trainer.option_types import positive
 from trainer.quality.options import add_check_data_options
 from trainer.token_options import add_token_options
 
@@ -61,7 +62,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument("--resume", choices=["auto"], help="go on from the newest intact snapshot in the output folder")
     run.add_argument("--prices", type=Path, help="what devices cost (YAML or CSV), for the cost of the run")
     run.add_argument(
-        "--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="CPU threads; ranks share them"
+        "--threads", type=positive, default=len(os.sched_getaffinity(0)), help="CPU threads; ranks share them"
     )
     add_token_options(run)
     add_check_data_options(verbs.add_parser("check-data", help="say what is wrong with data, and whether it matters"))
@@ -69,12 +70,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     for verb, delivery in DELIVERY.items():
         delivery.add_arguments(verbs.add_parser(verb, help=delivery.help))
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class TrialData:
         eval_rows = len(self.evaluation) + self.dropped_eval
         message = (
             f"{self.dropped_train} of {self.train_rows} training rows and {self.dropped_eval} of {eval_rows} "
-            "evaluation rows are left out: no token of their response is left within max_length, or what the model takes"
+            "evaluation rows are left out: nothing of their response is left within max_length, or what the model takes"
         )
         values = {"train_rows": float(self.dropped_train), "eval_rows": float(self.dropped_eval)}
         return Notice(kind="rows_left_out", values=values, message=message)

@@ -23,7 +23,7 @@ _MARGIN_BYTES = {"cuda": 64 * _MEBIBYTE, "cpu": 256 * _MEBIBYTE}
 
 
 class LeakWatch:
-    """Takes the memory that is left after each eviction and each slice, without what is known to be in use.
+    """Takes the memory that is in use after each slice, without what is known to be needed.
 
     Growth is a leak when in the last ten readings the lowest of the second five lies above the lowest of the first
     five by more than the margin, and the lowest of each pair above that of the pair before: one slice that needed
@@ -53,7 +53,7 @@ class LeakWatch:
             return None
         values = {"before_bytes": float(self._readings[0]), "after_bytes": float(left), "growth_bytes": float(growth)}
         message = (
-            f"memory grew by {growth / _MEBIBYTE:.0f} MiB over {_WINDOW} slices and evictions, more than "
+            f"memory grew by {growth / _MEBIBYTE:.0f} MiB over {_WINDOW} slices, more than "
             f"{self._margin_bytes / _MEBIBYTE:.0f} MiB; the worker is replaced"
         )
         return Notice(kind="memory_growth", values=values, message=message)

@@ -116,7 +116,7 @@ class BaseModel:
 
     @torch.no_grad()
     def check_packing(self) -> None:
-        """Try it, once, with no adapter active: an example's logits must not depend on what lies before it.
+        """Try it, once: an example's logits must not depend on what lies before it, whatever adapter is active.
 
         Raises:
             UserError: in this architecture packed examples would see each other.

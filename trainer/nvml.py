@@ -71,14 +71,6 @@ class HealthWatch:
         return tuple(notices)
 
 
-def all_uuids() -> tuple[str, ...]:
-    """UUIDs of all GPUs of this machine in the driver's order; none without a driver."""
-    if not _initialized():
-        return ()
-    count = pynvml.nvmlDeviceGetCount()
-    return tuple(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count))
-
-
 class _Gpu:
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"

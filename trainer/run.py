@@ -27,6 +27,7 @@ from trainer.stores.folder import FolderStore
 from trainer.stores.verifying import open_files
 from trainer.summary import summarize
 from trainer.token_cache import TokenCache
+from trainer.written_files import first_problem, found_path
 
 _SNAPSHOTS = "snapshots"
 
@@ -85,28 +86,16 @@ def read_trial_file(path: Path) -> TrialSpec:
     except (YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        raise RunError(f"{path}: {_first_problem(error)}") from error
+        raise RunError(f"{path}: {first_problem(error)}") from error
     data = trial.data.model_copy(
         update={
-            "train": _found(trial.data.train, path.parent),
-            "eval": trial.data.eval and _found(trial.data.eval, path.parent),
-            "test": trial.data.test and _found(trial.data.test, path.parent),
+            "train": found_path(trial.data.train, path.parent),
+            "eval": trial.data.eval and found_path(trial.data.eval, path.parent),
+            "test": trial.data.test and found_path(trial.data.test, path.parent),
         }
     )
-    model = trial.model.model_copy(update={"path": _found(trial.model.path, path.parent)})
+    model = trial.model.model_copy(update={"path": found_path(trial.model.path, path.parent)})
     return trial.model_copy(update={"data": data, "model": model})
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = error.errors()
-    where = ".".join(str(part) for part in problems[0]["loc"]) or "the file"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {problems[0]['msg']}{more}"
-
-
-def _found(name: str, folder: Path) -> str:
-    beside = folder / name
-    return str(beside) if not Path(name).exists() and beside.exists() else name
 
 
 def _with_overrides(trial: TrialSpec, options: argparse.Namespace) -> TrialSpec:

@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from trainer.option_types import positive
+
 
 def default_cache_dir() -> Path:
     """`hpo/tokens` in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
@@ -20,13 +22,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tokenize-processes",
-        type=_positive,
+        type=positive,
         default=len(os.sched_getaffinity(0)),
         help="processes that tokenize a large data set together",
     )
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number

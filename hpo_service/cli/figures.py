@@ -15,6 +15,7 @@ def efficiency(usage: Json) -> Json:
     fields = {
         "tokens": f"{usage['tokens']} ({whole(usage['tokens_per_second'])} a second)" if usage["tokens"] else None,
         "MFU, HFU": f"{percent(usage['mfu'])}, {percent(usage['hfu'])}" if usage["mfu"] is not None else None,
+        "busy": percent(usage["busy"]),
         "energy": f"{joules / 3.6e6:.3g} kWh" if joules else None,
         "time went to": shares,
         "peak memory": gibibytes(usage["peak_memory_bytes"]),

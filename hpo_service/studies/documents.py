@@ -46,6 +46,8 @@ class UsageDocument(Document):
     """Model FLOPs of training per peak of the devices; null if the peak of any is unknown."""
     hfu: float | None
     """As `mfu`, with what activation checkpointing computes again."""
+    busy: float | None
+    """Share of the time in which a model was computed, to train or to evaluate; null if no time passed."""
     energy_joules: float | None
     """null if any attempt could not read a counter."""
     peak_memory_bytes: int

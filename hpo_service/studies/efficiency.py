@@ -12,6 +12,7 @@ def usage_document(sums: UsageSums) -> UsageDocument:
         tokens_per_second=sums.tokens_per_second(),
         mfu=sums.mfu(),
         hfu=sums.hfu(),
+        busy=sums.compute_share(),
         energy_joules=sums.energy_joules,
         peak_memory_bytes=sums.peak_memory_bytes,
         load_seconds=sums.load_seconds,

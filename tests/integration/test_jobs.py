@@ -293,6 +293,7 @@ def test_usage_and_notices_are_kept(sessions: Sessions) -> None:
     assert (attempt.devices, attempt.device, attempt.attention, attempt.micro_batch) == (2, "gpu", "sdpa", 4)
     assert (attempt.predicted_memory_bytes, attempt.cost_usd, attempt.seconds) == (1 << 30, 8.0, 4.0)
     assert (attempt.usage.tokens_per_second, attempt.usage.mfu, attempt.usage.hfu) == (25.0, 0.25, 0.5)
+    assert attempt.usage.busy == 0.75
     rungs = len(shown.history)
     assert (study.spent.seconds, study.spent.usd) == (8.0 * rungs, 8.0 * rungs)
     for usage in (shown.usage, study.usage):

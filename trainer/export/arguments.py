@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.option_types import positive
+
 TYPES = ("f16", "q8_0", "q4_k_m", "q5_k_m", "gptq-w4a16", "awq-w4a16")
 _UNITS = {"MB": 10**6, "GB": 10**9}
 
@@ -38,7 +40,7 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to make; must not exist")
     parser.add_argument("--eval-data", required=True, help="rows to compare perplexity on, before and after")
     parser.add_argument("--calibration", help="training rows for gptq-w4a16 and awq-w4a16")
-    parser.add_argument("--calibration-rows", type=_positive, default=256, help="at most so many rows (256)")
+    parser.add_argument("--calibration-rows", type=positive, default=256, help="at most so many rows (256)")
     parser.add_argument("--tools-dir", type=Path, help="where converter and environments are kept")
     _add_judging(parser)
 
@@ -52,21 +54,15 @@ def parse_size(text: str) -> int:
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--eval-rows", type=_positive, default=128, help="at most so many rows (128)")
-    parser.add_argument("--max-length", type=_positive, default=512, help="tokens at which rows are cut (512)")
+    parser.add_argument("--eval-rows", type=positive, default=128, help="at most so many rows (128)")
+    parser.add_argument("--max-length", type=positive, default=512, help="tokens at which rows are cut (512)")
     parser.add_argument(
         "--compute-dtype",
         choices=["float32", "bfloat16"],
         default="float32",
         help="what models are judged in; float32 needs 4 bytes of memory a parameter, bfloat16 2",
     )
-    parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="CPU threads")
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="CPU threads")
 
 
 #: the verbs that deliver a model; each is a function of that name in its module

@@ -15,6 +15,7 @@ from trainer.errors import TrainerError, UserError
 from trainer.quality import render
 from trainer.quality.gate import check_data
 from trainer.spec import CheckData, DataSpec, Outcome, QualityReport, QualityThresholds
+from trainer.written_files import first_problem, found_path
 
 #: COULD_NOT_RUN is what Python itself ends with after an error that nothing caught: it says nothing about the data.
 PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED, REFUSED = 0, 1, 2, 3, 4
@@ -64,7 +65,7 @@ def _run_task(source: str, processes: int, scratch: Path) -> int:
     try:
         task = CheckData.model_validate_json(text)
     except ValidationError as error:
-        raise _UsageError(f"the task is no CheckData: {_first_problem(error)}") from error
+        raise _UsageError(f"the task is no CheckData: {first_problem(error)}") from error
     report = check_data(task.data, task.model, task.thresholds, processes, scratch)
     sys.stderr.write(render.terminal(report))
     sys.stdout.write(report.model_dump_json() + "\n")
@@ -97,7 +98,7 @@ def _asked(options: argparse.Namespace) -> tuple[DataSpec, str | None, QualityTh
     try:
         spec = DataSpec.model_validate({name: value for name, value in data.items() if name in DataSpec.model_fields})
     except ValidationError as error:
-        raise _UsageError(_first_problem(error)) from error
+        raise _UsageError(first_problem(error)) from error
     return spec, model, _thresholds(options.thresholds, study.get("data_checks"), options.spec)
 
 
@@ -107,12 +108,7 @@ def _described(study: dict[str, Any], section: str, file: Path | None) -> dict[s
     if file is None or not isinstance(values, dict):
         return {}
     paths = {name: values[name] for name in ("train", "eval", "test", "path") if isinstance(values.get(name), str)}
-    return {**values, **{name: _found(path, file.parent) for name, path in paths.items()}}
-
-
-def _found(name: str, folder: Path) -> str:
-    beside = folder / name
-    return str(beside) if not Path(name).exists() and beside.exists() else name
+    return {**values, **{name: found_path(path, file.parent) for name, path in paths.items()}}
 
 
 def _thresholds(path: Path | None, of_study: object, study: Path | None) -> QualityThresholds:
@@ -120,7 +116,7 @@ def _thresholds(path: Path | None, of_study: object, study: Path | None) -> Qual
     try:
         return QualityThresholds.model_validate(_mapping(path) if path else of_study or {})
     except ValidationError as error:
-        raise UserError(f"{path or study}: {_first_problem(error)}") from error
+        raise UserError(f"{path or study}: {first_problem(error)}") from error
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -131,12 +127,6 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no mapping of names to values")
     return content
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
 
 
 def _write(report: QualityReport, options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from trainer.option_types import positive
 from trainer.spec import DataFormat
 from trainer.token_options import default_cache_dir
 
@@ -42,10 +43,4 @@ def add_check_data_options(parser: argparse.ArgumentParser) -> None:
         help="where texts lie while they are compared, about twice the size of the data (default: %(default)s)",
     )
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
-    parser.add_argument("--processes", type=_positive, default=processes, help=f"default: {processes}")
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    parser.add_argument("--processes", type=positive, default=processes, help=f"default: {processes}")

@@ -84,14 +84,15 @@ def test_a_data_check_is_one_line() -> None:
 
 def test_what_is_not_known_of_the_speed_is_left_out() -> None:
     usage: dict[str, Any] = {f"{phase}_seconds": 0.0 for phase in ("load", "data", "train", "evaluate", "snapshot")}
-    usage |= {"tokens": 0, "tokens_per_second": None, "mfu": None, "hfu": None, "energy_joules": None}
+    usage |= {"tokens": 0, "tokens_per_second": None, "mfu": None, "hfu": None, "busy": None, "energy_joules": None}
     usage |= {"peak_memory_bytes": 0}
     assert efficiency(usage) == {}
     usage |= {"train_seconds": 9.0, "data_seconds": 1.0, "tokens": 100, "tokens_per_second": 10.0}
-    usage |= {"mfu": 0.25, "hfu": 0.3, "energy_joules": 3.6e6, "peak_memory_bytes": 3 << 29}
+    usage |= {"mfu": 0.25, "hfu": 0.3, "busy": 0.9, "energy_joules": 3.6e6, "peak_memory_bytes": 3 << 29}
     assert efficiency(usage) == {
         "tokens": "100 (10 a second)",
         "MFU, HFU": "25.0%, 30.0%",
+        "busy": "90.0%",
         "energy": "1 kWh",
         "time went to": "0% load, 10% data, 90% train, 0% evaluate, 0% snapshot",
         "peak memory": "1.50 GiB",
