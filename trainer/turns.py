@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import NoReturn
 from pydantic import BaseModel
 
 from trainer.devices import device_name, software_versions
-from trainer.errors import BaseChangedError
+from trainer.errors import BaseChangedError, UserError
 from trainer.failpoints import Failpoint, reach
 from trainer.group import OUT_OF_MEMORY, RANK_LOST, WorkerGroup
 from trainer.jobs import JobRuns
@@ -165,22 +166,16 @@ def serve(
     `snapshots` is the location of the snapshot store.
     """
     ranks = residents.ranks
-    store = open_store(snapshots)
+    try:
+        store = open_store(snapshots)
+    except UserError as error:
+        _wait_for_the_end(residents, send, str(error))
     turns = Turns(residents, SnapshotStore(store), send)
     if group is not None:
         group.abandoned = turns.abandoned
-    marker, problem = find_marker_together(store, ranks)
+    ready = _ready(residents, *find_marker_together(store, ranks))
     reach(Failpoint.READY_BEFORE_SEND)
-    send(
-        Ready(
-            pid=os.getpid(),
-            device=device_name(residents.device),
-            ranks=ranks.size,
-            software=software_versions(),
-            marker=marker,
-            marker_problem=problem,
-        )
-    )
+    send(ready)
     while True:
         try:
             for command in _heard(turns, ranks, commands):
@@ -197,6 +192,24 @@ def serve(
         if turns.retired and ranks.leads:
             _log.warning("memory grows from slice to slice; the worker ends, to be replaced")
             os._exit(RECYCLE)
+
+
+def _ready(residents: Residents, marker: str, problem: str) -> Ready:
+    return Ready(
+        pid=os.getpid(),
+        device=device_name(residents.device),
+        ranks=residents.ranks.size,
+        software=software_versions(),
+        marker=marker,
+        marker_problem=problem,
+    )
+
+
+def _wait_for_the_end(residents: Residents, send: Callable[[BaseModel], None], problem: str) -> NoReturn:
+    """Without a store nothing can be done; whoever started the worker reads why, and ends it."""
+    send(_ready(residents, "", problem))
+    while True:
+        time.sleep(_SIGN_OF_LIFE_SECONDS)
 
 
 def _heard(turns: Turns, ranks: Ranks, commands: SimpleQueue[WorkerCommand]) -> list[WorkerCommand]:

@@ -40,8 +40,8 @@ class Nodes(FakeExecutor):
     def _look(self, job: Job) -> JobResult:
         assert isinstance(job.task, CheckPaths)
         assert job.task.worker == self.holders[job.token]
-        view = self.views.get(job.task.worker, lambda task: task)
-        report = look(view(job.task)).model_dump(mode="json")
+        view = self.views.get(job.task.worker)
+        report = look(view(job.task) if view else job.task).model_dump(mode="json")
         return JobResult(job_id=job.job_id, attempt=job.attempt, outcome=Outcome.DONE, report=report)
 
 
@@ -132,9 +132,9 @@ def doctor(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[Dis
 
     def check(dispatcher: Dispatcher) -> list[NodeCheck]:
         api = Client("http://testserver", None)
-        api._http = client
+        monkeypatch.setattr(api, "_http", client)
         monkeypatch.setattr(node_checks, "connect", lambda: api)
-        monkeypatch.setattr(node_checks.time, "sleep", lambda _: dispatcher.turn())
+        monkeypatch.setattr("hpo_service.cli.node_checks.time.sleep", lambda _: dispatcher.turn())
         return node_checks.check_nodes()
 
     return check

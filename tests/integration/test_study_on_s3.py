@@ -14,9 +14,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import local_workers
 from hpo_service.dispatcher.loop import Dispatcher
-from hpo_service.executors.local import LocalExecutor
+from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.settings import Settings
 from hpo_service.tables import Attempt, Event, Slice
 from tests import serving
@@ -50,9 +49,7 @@ def storage() -> Iterator[ObjectStorage]:
 
 @pytest.fixture
 def settings(tmp_path: Path, storage: ObjectStorage) -> Settings:
-    return Settings(
-        home=tmp_path / "home", roots=(EXAMPLES.resolve(),), snapshots=storage.url, workers=1, threads_per_worker=1
-    )
+    return Settings(home=tmp_path / "home", roots=(EXAMPLES.resolve(),), snapshots=storage.url)
 
 
 @pytest.fixture
@@ -64,7 +61,12 @@ def client(engine: Engine, sessions: sessionmaker[Session], settings: Settings) 
 
 @pytest.fixture
 def executor(settings: Settings) -> LocalExecutor:
-    return LocalExecutor(local_workers(settings))
+    home = settings.home_path()
+    return LocalExecutor(
+        LocalWorkers(
+            snapshots=settings.snapshots_location(), tokens=home / "tokens", logs=home / "logs", count=1, threads=1
+        )
+    )
 
 
 @pytest.fixture

@@ -1,15 +1,22 @@
 """Where a snapshot store may be, and what a worker needs to reach it."""
 
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+import torch
+from pydantic import BaseModel
 
 from hpo_service.errors import SetupError
 from hpo_service.executors.worker_process import worker_environment
 from hpo_service.settings import Settings
+from trainer import turns
 from trainer.errors import UserError
+from trainer.residents import Residents
+from trainer.spec import Ready
 from trainer.stores import open_store
 from trainer.stores.location import credential_prefixes, parse_location
+from trainer.token_cache import TokenCache
 
 
 def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +70,29 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("trainer.stores.import_module", fails)
     with pytest.raises(UserError, match=r"pip install 'hpo-service\[object-store\]'"):
         open_store("s3://bucket")
+
+
+def test_a_worker_without_the_library_says_so_and_waits_for_its_end(
+    token_cache: TokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(Exception):
+        pass
+
+    def fails(_: str) -> None:
+        raise ImportError("Install s3fs to access S3", name="s3fs")
+
+    def end(_: float) -> None:
+        raise Ended
+
+    monkeypatch.setattr("trainer.stores.import_module", fails)
+    monkeypatch.setattr("trainer.turns.time.sleep", end)
+    said: list[BaseModel] = []
+    with pytest.raises(Ended):
+        turns.serve("s3://bucket", Residents(torch.device("cpu"), 1, token_cache), SimpleQueue(), said.append)
+    (ready,) = said
+    assert isinstance(ready, Ready)
+    assert ready.marker == ""
+    assert "hpo-service[object-store]" in ready.marker_problem
 
 
 def test_only_the_workers_of_an_object_store_get_its_credentials() -> None:
