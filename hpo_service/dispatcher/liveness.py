@@ -48,7 +48,8 @@ class Liveness:
     """Hears what the executor reports and remembers the last sign of life of every worker and every slice.
 
     The slices of a worker take turns, so one that waits says nothing while its neighbours do: a worker stands still if
-    none of its slices says anything, for longer than any of them may take for a turn.
+    none of its slices says anything, for longer than any of them may take for a turn. Where several workers hold work
+    and nobody at all says anything, the network or a disk that they share is to blame: all have the limit of a start.
     """
 
     def __init__(self, patience: Patience = Patience(), clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,10 +102,15 @@ class Liveness:
         now = self._now()
         held = slices.keys() | set(busy)
         self._heard_at = {worker: at for worker, at in self._heard_at.items() if worker in held}
+        for worker in held:
+            self._heard_at.setdefault(worker, now)
+        all_quiet = len(held) > 1 and now - max(self._heard_at.values()) > self._patience.floor_seconds
         found = []
         for worker in sorted(held):
-            quiet_seconds = now - self._heard_at.setdefault(worker, now)
+            quiet_seconds = now - self._heard_at[worker]
             limit_seconds, doing = self._limit(slices.get(worker, ()))
+            if all_quiet:
+                limit_seconds = max(limit_seconds, self._patience.start_seconds)
             if quiet_seconds > limit_seconds:
                 self._heard_at[worker] = now
                 reason = (

@@ -72,14 +72,11 @@ def carry_out(context: Context, orders: Iterable[Order]) -> None:
             context.executor.include(order.places)
             context.faults.forgive(order.places)
             continue
-        context.executor.drain(order.worker)
         if order.kind == "exclude":
             context.executor.exclude(order.places)
         if order.broken:
             context.executor.kill(order.worker, order.reason, Cause.GPU_FAULT)
-        for token in context.fleet.held_by(order.worker):
-            if token[0] not in context.jobs:
-                context.executor.stop(token)
+        _drain(context, order.worker)
 
 
 def tell_again(context: Context) -> None:
@@ -87,6 +84,21 @@ def tell_again(context: Context) -> None:
     with context.sessions() as session:
         places = [place for worker in workers.quarantined(session) for place in worker.places]
     context.executor.exclude(places)
+
+
+def drain_again(context: Context) -> None:
+    """Workers of an earlier dispatcher that live on and were to end still are."""
+    with context.sessions() as session:
+        ending = workers.ending(session, context.fleet.worker_ids.values())
+    for worker in ending:
+        _drain(context, worker)
+
+
+def _drain(context: Context, worker: str) -> None:
+    context.executor.drain(worker)
+    for token in context.fleet.held_by(worker):
+        if token[0] not in context.jobs:
+            context.executor.stop(token)
 
 
 def _fulfil(session: Session, context: Context, studies: Iterable[LiveStudy], intent: Intent) -> list[Order]:

@@ -66,6 +66,8 @@ def _adopt(context: Context, held: Mapping[str, Sequence[Token]], kept: Kept) ->
     context.fleet.worker_ids |= kept.workers
     for token, worker in kept.attempts.items():
         context.fleet.assign(token, worker)
+    if kept.workers:
+        quarantine.drain_again(context)
     for token in {token for tokens in held.values() for token in tokens} - set(kept.attempts):
         context.executor.stop(token)
 

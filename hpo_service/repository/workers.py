@@ -91,6 +91,12 @@ def quarantined(session: Session) -> Sequence[Worker]:
     return session.scalars(select(Worker).where(Worker.state == QUARANTINED).order_by(Worker.id)).all()
 
 
+def ending(session: Session, worker_ids: Collection[int]) -> Sequence[str]:
+    """Names of those of these workers that get nothing more."""
+    query = select(Worker.name).where(Worker.id.in_(worker_ids), Worker.state.in_([DRAINING, QUARANTINED]))
+    return session.scalars(query).all()
+
+
 def newest(session: Session, project_id: int, name: str, states: Collection[str] | None) -> Worker | None:
     """The newest worker of this name, of those in one of these states (None: any). Names come again after a restart."""
     query = select(Worker).where(Worker.project_id == project_id, Worker.name == name)

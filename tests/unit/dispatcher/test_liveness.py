@@ -125,14 +125,23 @@ def test_workers_are_judged_apart(watch: Watch) -> None:
 
 
 def test_time_in_which_this_process_stood_still_does_not_count(watch: Watch) -> None:
-    watch.slices = {"w": [A], "v": [B]}
     watch.say(A)
-    watch.say(B, worker="v")
     watch.passes(5)
     watch.seconds += 3600
     assert watch.look() == []
     watch.passes(2)
     assert watch.until_found() == pytest.approx(1, abs=1)
+
+
+def test_where_nobody_says_anything_no_worker_is_to_blame_at_first(watch: Watch) -> None:
+    watch.slices = {"w": [A], "v": [B]}
+    watch.say(A)
+    watch.say(B, worker="v")
+    watch.passes(90)
+    watch.say(B, worker="v")
+    assert watch.until_found() < 1
+    assert [still.worker for still in watch.found] == ["w"]
+    assert watch.until_found() == pytest.approx(100, abs=1)
 
 
 def test_an_idle_worker_is_not_judged_and_begins_anew(watch: Watch) -> None:
