@@ -82,8 +82,10 @@ def spent_by_study(session: Session, project_id: int, study_ids: Sequence[int]) 
     }
 
 
-def dispatched_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, Dispatched]:
-    """What was dispatched for each trial, by trial number."""
+def dispatched_by_trial(
+    session: Session, project_id: int, study_id: int, trial_numbers: Sequence[int]
+) -> dict[int, Dispatched]:
+    """What was dispatched for each of these trials, by trial number."""
     query = (
         select(
             Slice.trial_number,
@@ -92,7 +94,7 @@ def dispatched_by_trial(session: Session, project_id: int, study_id: int) -> dic
             total(Attempt.cost_usd).label("usd"),
         )
         .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
-        .where(Slice.project_id == project_id, Slice.study_id == study_id)
+        .where(Slice.project_id == project_id, Slice.study_id == study_id, Slice.trial_number.in_(trial_numbers))
         .group_by(Slice.trial_number)
     )
     return {
@@ -128,10 +130,15 @@ def attempts_with_causes(session: Session, slice_id: int, causes: Collection[str
     ]
 
 
-def progress_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, dict[str, Any]]:
-    """The last sign of life of every trial with a running slice: its rung and what the worker reported."""
+def progress_by_trial(
+    session: Session, project_id: int, study_id: int, trial_numbers: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """The last sign of life of those of the trials with a running slice: its rung and what the worker reported."""
     query = select(Slice.trial_number, Slice.until_examples, Slice.progress).where(
-        Slice.project_id == project_id, Slice.study_id == study_id, Slice.state == "running"
+        Slice.project_id == project_id,
+        Slice.study_id == study_id,
+        Slice.trial_number.in_(trial_numbers),
+        Slice.state == "running",
     )
     return {row.trial_number: {"until_examples": row.until_examples, **row.progress} for row in session.execute(query)}
 

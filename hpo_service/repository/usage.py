@@ -39,10 +39,13 @@ def usage_by_study(session: Session, project_id: int, study_ids: Sequence[int]) 
     return {row["group"]: _read(row) for row in map(dict, session.execute(query).mappings())}
 
 
-def usage_by_trial(session: Session, project_id: int, study_id: int) -> dict[int, UsageSums]:
-    """What each trial of a study consumed, by trial number; trials without attempts are left out."""
+def usage_by_trial(
+    session: Session, project_id: int, study_id: int, trial_numbers: Sequence[int]
+) -> dict[int, UsageSums]:
+    """What each of these trials consumed, by trial number; trials without attempts are left out."""
     query = select(Slice.trial_number.label("group"), *_sums()).join(Attempt, _OF_SLICE)
-    query = query.where(Slice.project_id == project_id, Slice.study_id == study_id).group_by(Slice.trial_number)
+    query = query.where(Slice.project_id == project_id, Slice.study_id == study_id)
+    query = query.where(Slice.trial_number.in_(trial_numbers)).group_by(Slice.trial_number)
     return {row["group"]: _read(row) for row in map(dict, session.execute(query).mappings())}
 
 

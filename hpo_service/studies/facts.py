@@ -31,7 +31,7 @@ _STATES: dict[optuna.trial.TrialState, TrialState] = {
     optuna.trial.TrialState.PRUNED: "PRUNED",
     optuna.trial.TrialState.FAIL: "FAIL",
 }
-_COUNTERS = {"WAITING": "waiting", "RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+COUNTERS = {"WAITING": "waiting", "RUNNING": "running", "COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StudyFacts:
     @cached_property
     def counts(self) -> TrialCounts:
         """Trials by standing."""
-        return TrialCounts(**Counter("paused" if trial.paused else _COUNTERS[trial.state] for trial in self.trials))
+        return TrialCounts(**Counter("paused" if trial.paused else COUNTERS[trial.state] for trial in self.trials))
 
     @cached_property
     def best(self) -> BestDocument | None:

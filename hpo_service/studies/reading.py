@@ -19,16 +19,26 @@ from hpo_service.studies.confirmations import (
     finalists,
     read_confirmation,
 )
-from hpo_service.studies.documents import OutlookDocument, Page, SpentDocument, StudyDocument, StudySummary
+from hpo_service.studies.documents import (
+    OutlookDocument,
+    Page,
+    SavingsDocument,
+    SpentDocument,
+    StudyDocument,
+    StudySummary,
+    TrialCounts,
+)
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import StudyFacts, read_facts
 from hpo_service.studies.importances import study_edges
+from hpo_service.studies.summaries import Summary, read_summaries
 from hpo_service.studies.warm_start import past_documents
 from hpo_service.tables import Intent, Study
 from trainer.spec import UsageSums
 
 _NOTHING = Spent()
 _UNUSED = UsageSums()
+_EMPTY = Summary(counts=TrialCounts(), best=None, savings=SavingsDocument(examples=0, share=0.0))
 
 
 def list_studies(session: Session, project_id: int, *, page_size: int, page_token: str | None) -> Page[StudySummary]:
@@ -40,13 +50,13 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
     spent = attempts.spent_by_study(session, project_id, ids)
     consumed = usage.usage_by_study(session, project_id, ids)
     pending = studies.open_intent_kinds(session, project_id, ids)
-    confirmed = confirmed_by_study(session, project_id, ids)
+    summaries = read_summaries(session, shown, confirmed_by_study(session, project_id, ids))
     return Page[StudySummary](
         items=[
             StudySummary(
                 **_summary(
                     study,
-                    read_facts(session, study, confirmed.get(study.id, ())),
+                    summaries.get(study.id, _EMPTY),
                     spent.get(study.id, _NOTHING),
                     consumed.get(study.id, _UNUSED),
                     pending.get(study.id, []),
@@ -111,7 +121,9 @@ def read_token(page_token: str) -> int:
     return int(page_token)
 
 
-def _summary(study: Study, facts: StudyFacts, spent: Spent, consumed: UsageSums, pending: list[str]) -> dict[str, Any]:
+def _summary(
+    study: Study, facts: StudyFacts | Summary, spent: Spent, consumed: UsageSums, pending: list[str]
+) -> dict[str, Any]:
     return {
         "name": study.name,
         "state": study.state,

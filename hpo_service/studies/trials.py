@@ -27,11 +27,12 @@ def list_trials(
     study = studies.find(session, project_id, name)
     after = None if page_token is None else read_token(page_token)
     rows = _rows(session, study, after_number=after, limit=page_size + 1)
-    dispatched = attempts.dispatched_by_trial(session, project_id, study.id)
-    consumed = usage.usage_by_trial(session, project_id, study.id)
-    progress = attempts.progress_by_trial(session, project_id, study.id)
-    space = SearchSpace.from_json(study.resolved["space"])
     shown = rows[:page_size]
+    numbers = [trial.number for trial in shown]
+    dispatched = attempts.dispatched_by_trial(session, project_id, study.id, numbers)
+    consumed = usage.usage_by_trial(session, project_id, study.id, numbers)
+    progress = attempts.progress_by_trial(session, project_id, study.id, numbers)
+    space = SearchSpace.from_json(study.resolved["space"])
     return Page[TrialSummary](
         items=[
             TrialSummary(
@@ -59,7 +60,7 @@ def show_trial(session: Session, project_id: int, name: str, number: int) -> Tri
         usd=sum(row.usd for row in history),
     )
     consumed = sum_usage(row.usage for row in history)
-    progress = attempts.progress_by_trial(session, project_id, study.id).get(number)
+    progress = attempts.progress_by_trial(session, project_id, study.id, [number]).get(number)
     return TrialDocument(
         **_summary(trial, dispatched, consumed, progress, SearchSpace.from_json(study.resolved["space"])),
         history=[_attempt(row) for row in history],

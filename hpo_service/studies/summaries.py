@@ -1,0 +1,48 @@
+"""What a list says of each study, however many trials it has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from hpo_service.best import Confirmed
+from hpo_service.repository import optuna_reads
+from hpo_service.repository.optuna_sums import TrialSums, trial_sums
+from hpo_service.studies.documents import BestDocument, SavingsDocument, TrialCounts
+from hpo_service.studies.facts import COUNTERS, StudyFacts, TrialFacts
+from hpo_service.tables import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The same as `StudyFacts` says, without the trials."""
+
+    counts: TrialCounts
+    best: BestDocument | None
+    savings: SavingsDocument
+
+
+def read_summaries(
+    session: Session, studies: Sequence[Study], confirmed: Mapping[int, Sequence[Confirmed]]
+) -> dict[int, Summary]:
+    """By study. `confirmed` are finalists by study."""
+    open_ids = {study.id: study.optuna_study_id for study in studies if study.optuna_study_id is not None}
+    sums = trial_sums(session.connection(), list(open_ids.values()))
+    return {
+        study_id: _summary(session, optuna_id, sums[optuna_id], confirmed.get(study_id, ()))
+        for study_id, optuna_id in open_ids.items()
+    }
+
+
+def _summary(session: Session, optuna_study_id: int, sums: TrialSums, confirmed: Sequence[Confirmed]) -> Summary:
+    numbers = sums.leaders | {one.trial_number for one in confirmed}
+    rows = optuna_reads.read_trials_called(session.connection(), optuna_study_id, numbers) if numbers else []
+    counts: dict[str, int] = {}
+    for (state, paused), trials in sums.counts.items():
+        standing = "paused" if state == "RUNNING" and paused else COUNTERS[state]
+        counts[standing] = counts.get(standing, 0) + trials
+    return Summary(
+        counts=TrialCounts(**counts),
+        best=StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed).best,
+        savings=SavingsDocument(examples=sums.saved, share=sums.saved / sums.planned if sums.planned else 0.0),
+    )
