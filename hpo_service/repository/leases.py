@@ -16,7 +16,7 @@ _ACQUIRE = text(
        SET holder = excluded.holder,
            epoch = held.epoch + CASE WHEN held.holder = excluded.holder THEN 0 ELSE 1 END,
            expires_at = excluded.expires_at
-     WHERE held.holder = excluded.holder OR held.expires_at < clock_timestamp()
+     WHERE held.holder = excluded.holder OR (held.expires_at < clock_timestamp() AND NOT :only_own)
     RETURNING epoch
     """
 )
@@ -32,13 +32,17 @@ _RELEASE = text(
 )
 
 
-def acquire(session: Session, holder: str) -> int | None:
-    """Take or renew the dispatcher's lease; its epoch, or None while another holder's lease is valid."""
+def acquire(session: Session, holder: str, *, only_own: bool = False) -> int | None:
+    """Take or renew the dispatcher's lease; its epoch, or None while another holder's lease is valid.
+
+    `only_own`: the lease of another is left alone, even if it has expired.
+    """
     values = {
         "name": DISPATCHER_LEASE,
         "project": DEFAULT_PROJECT_ID,
         "holder": holder,
         "seconds": LEASE_SECONDS,
+        "only_own": only_own,
     }
     epoch = session.execute(_ACQUIRE, values).scalar_one_or_none()
     return None if epoch is None else int(epoch)
