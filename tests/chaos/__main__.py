@@ -133,10 +133,7 @@ def _judge(stack: Stack, tiny_llama: bool) -> list[str]:
     acknowledged = {(entry["created"], datetime.fromisoformat(entry["at"])) for entry in history if "created" in entry}
     wrong += [f"I5: study {name} of {at} was acknowledged and is not there" for name, at in acknowledged - there]
     wrong += [f"I5: study {name} of {at} is there and nobody heard of it" for name, at in there - acknowledged]
-    for number in range(2):
-        status = stack.processes[f"user-{number}"].status()
-        wrong += [] if status == 0 else [f"I14: user {number} ended with {status}"]
-    return wrong
+    return wrong + [f"I14: {user.name} ended with {user.status()}" for user in stack.users() if user.status() != 0]
 
 
 def _look(stack: Stack, *, settled: bool) -> list[str]:

@@ -32,6 +32,7 @@ from tests.chaos.proxy import Mode, Proxy
 ROOT = Path(__file__).parents[2]
 WORKERS = 4
 _HALVES = 2
+_USERS = 3
 End = Callable[[], None]
 """What makes a fault end."""
 _RESTART_SECONDS = 0.3
@@ -80,14 +81,14 @@ class Stack:
                 url=url,
                 folder=str(self.folder),
                 workers=WORKERS,
-                step_seconds=None if self._tiny_llama else 0.01,
+                step_seconds=None if self._tiny_llama else 0.35,
                 repeats=self._seed,
                 skew_seconds=600 if FAKETIME and self._seed % 2 else 0,
             )
         for name in self._starts:
             self._begin(name)
         urls = [f"http://127.0.0.1:{port}" for port in self._ports]
-        for number in range(_HALVES):
+        for number in range(_USERS):
             user = client(urls, self.key, self.history, 1000 * self._seed + number, seconds)
             self.processes[f"user-{number}"] = fork(f"user-{number}", user, self.logs / f"user-{number}.log", {})
 
@@ -102,9 +103,13 @@ class Stack:
             elif self.processes[name].status() is not None:
                 self._due[name] = now + _RESTART_SECONDS
 
+    def users(self) -> list[Forked]:
+        """Processes of the users."""
+        return [self.processes[f"user-{number}"] for number in range(_USERS)]
+
     def users_work(self) -> bool:
         """Whether a user has not finished."""
-        return any(self.processes[f"user-{number}"].status() is None for number in range(_HALVES))
+        return any(user.status() is None for user in self.users())
 
     def begin(self, kind: Kind, pick: float) -> End:
         """Let it happen; what makes it end. Where there is no victim nothing happens."""
