@@ -71,7 +71,7 @@ class _Run:
 
     def objective(self, trial: optuna.Trial) -> float:
         loss = float("nan")
-        for evaluation, loss in enumerate(self._losses(_parameters(trial)), start=1):
+        for evaluation, loss in enumerate(self._losses(sampled(trial)), start=1):
             self.examples += self._work.rows // self._work.evaluations
             self.curve.append(Point(seconds=self.elapsed(), examples=self.examples, loss=loss))
             trial.report(loss, evaluation)
@@ -109,7 +109,8 @@ class _Run:
                 process.kill()
 
 
-def _parameters(trial: optuna.Trial) -> Parameters:
+def sampled(trial: optuna.Trial) -> Parameters:
+    """The space of both sides, asked for one by one."""
     return Parameters(
         learning_rate=trial.suggest_float("learning_rate", *LEARNING_RATE, log=True),
         lora_r=trial.suggest_categorical("lora_r", LORA_R),

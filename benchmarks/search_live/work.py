@@ -72,26 +72,84 @@ class Side:
         return first_at_most(self.curve, loss)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The recipe's whole bill over what ours took to match a loss: seconds, with the service's start, examples."""
+
+    worker_time: float
+    worker_time_cold: float
+    examples: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Both sides with one seed; `judged` is the loss of the recipe's best configuration under our trainer."""
+
+    recipe: Side
+    ours: Side
+    judged: float
+
+    @property
+    def recipe_loss(self) -> float:
+        """The recipe's best final loss."""
+        assert self.recipe.best_loss is not None
+        return self.recipe.best_loss
+
+    @property
+    def recipe_reached(self) -> float:
+        """The share of its bill after which the recipe saw its best loss."""
+        reached = self.recipe.reached(self.recipe_loss)
+        assert reached is not None
+        return reached.seconds / self.recipe.seconds
+
+    def matched(self, loss: float) -> Match | None:
+        """When ours was as good; None if it never was."""
+        reached = self.ours.reached(loss)
+        if reached is None:
+            return None
+        return Match(
+            worker_time=self.recipe.seconds / reached.seconds,
+            worker_time_cold=self.recipe.seconds / (reached.seconds + self.ours.start_seconds),
+            examples=self.recipe.examples / reached.examples,
+        )
+
+
 def first_at_most(curve: Sequence[Point], loss: float) -> Point | None:
     """The first point of a curve with that loss or a lower one."""
     return next((point for point in curve if point.loss <= loss), None)
 
 
 class Cells:
-    """Finished sides, one JSON line each, so that an interrupted run goes on."""
+    """What was measured, one JSON line each, so that an interrupted run goes on."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def find(self, key: str) -> Side | None:
         """The side that was measured under this key."""
+        found = self._find(key, "side")
+        return None if found is None else Side.from_json(found)
+
+    def find_loss(self, key: str) -> float | None:
+        """The loss that was measured under this key."""
+        found = self._find(key, "loss")
+        return None if found is None else float(found)
+
+    def add(self, key: str, side: Side) -> None:
+        """Keep a side."""
+        self._append({"key": key, "side": asdict(side)})
+
+    def add_loss(self, key: str, loss: float) -> None:
+        """Keep a loss."""
+        self._append({"key": key, "loss": loss})
+
+    def _find(self, key: str, what: str) -> Any:  # noqa: ANN401
         if not self._path.is_file():
             return None
         lines = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
-        return next((Side.from_json(line["side"]) for line in lines if line["key"] == key), None)
+        return next((line[what] for line in lines if line["key"] == key), None)
 
-    def add(self, key: str, side: Side) -> None:
-        """Keep it."""
+    def _append(self, line: dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"key": key, "side": asdict(side)}) + "\n")
+            lines.write(json.dumps(line) + "\n")

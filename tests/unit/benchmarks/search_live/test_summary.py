@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.search_live.__main__ import summary
-from benchmarks.search_live.work import Cells, Point, Side
+from benchmarks.search_live.work import Cells, Pair, Point, Side
 
 RECIPE = Side(
     curve=(Point(seconds=10, examples=100, loss=2.0), Point(seconds=60, examples=600, loss=1.0)),
@@ -26,18 +26,24 @@ OURS = replace(
 )
 
 
+def pair(ours: Side, judged: float = 1.5) -> Pair:
+    return Pair(recipe=RECIPE, ours=ours, judged=judged)
+
+
 def test_the_whole_bill_is_compared_with_the_moment_of_the_match() -> None:
-    found = summary([(RECIPE, OURS)])
+    found = summary([pair(OURS)])
     assert (found["speedup_worker_time"], found["speedup_worker_time_cold"], found["speedup_examples"]) == (5, 4, 4)
     assert (found["matched"], found["recipe_reached"]) == ("1 of 1", 0.6)
 
 
 def test_a_seed_that_did_not_match_makes_the_speed_up_unknown() -> None:
     late = replace(OURS, curve=OURS.curve[:1])
-    found = summary([(RECIPE, OURS), (RECIPE, late)])
+    found = summary([pair(OURS), pair(late)])
     assert found["speedup_worker_time"] is None
     assert found["matched"] == "1 of 2"
-    assert found["speedup_worker_time_by_seed"] == [5]
+    assert found["speedup_worker_time_by_seed"] == [5, None]
+    assert found["speedup_worker_time_judged"] == 20  # the first evaluation is as good as the judged configuration
+    assert found["matched_judged"] == "2 of 2"
 
 
 def test_sides_are_kept(tmp_path: Path) -> None:
@@ -47,16 +53,18 @@ def test_sides_are_kept(tmp_path: Path) -> None:
     cells.add("b", OURS)
     assert Cells(tmp_path / "out" / "cells.jsonl").find("b") == OURS
     assert cells.find("a") == RECIPE
+    cells.add_loss("c", 1.25)
+    assert (cells.find_loss("c"), cells.find_loss("d")) == (1.25, None)
 
 
 def test_the_geometric_mean_over_seeds() -> None:
     faster = replace(OURS, curve=(Point(seconds=5, examples=50, loss=0.9),))
-    assert summary([(RECIPE, OURS), (RECIPE, faster)])["speedup_worker_time"] == pytest.approx(10)
+    assert summary([pair(OURS), pair(faster)])["speedup_worker_time"] == pytest.approx(10)
 
 
 def test_the_match_of_the_means() -> None:
     slower = replace(OURS, curve=(Point(seconds=30, examples=500, loss=1.5), Point(seconds=50, examples=500, loss=1.1)))
-    found = summary([(RECIPE, OURS), (RECIPE, slower)])
+    found = summary([pair(OURS), pair(slower)])
     assert (found["speedup_of_means"], found["speedup_of_means_examples"]) == (2, 2)
     never = replace(OURS, curve=OURS.curve[:1])
-    assert summary([(RECIPE, OURS), (RECIPE, never)])["speedup_of_means"] is None
+    assert summary([pair(OURS), pair(never)])["speedup_of_means"] is None
