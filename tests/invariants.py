@@ -261,7 +261,8 @@ INVARIANTS = (
 
 def broken(session: Session, *, settled: bool = False) -> list[str]:
     """What breaks an invariant, a sentence each, in one consistent picture of the database."""
-    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    if not session.in_transaction():
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     found = []
     for invariant in INVARIANTS:
         if settled or not invariant.settled:
