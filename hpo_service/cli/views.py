@@ -4,6 +4,7 @@ from typing import Any
 
 from hpo_service.cli.confirmation import bill_of, confirmed_words, expected_bill, sentence_of, show_candidates
 from hpo_service.cli.figures import check_sentence, efficiency, gibibytes, percent, ran_as, whole
+from hpo_service.cli.forecast import forecast_sentence
 from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
 
 Json = dict[str, Any]
@@ -36,6 +37,7 @@ def show_study(study: Json) -> None:
             "trials": ", ".join(f"{count} {name}" for name, count in study["trials"].items() if count) or "none yet",
             "budget": f"{study['max_trials']} trials",
             "spent": spent(study),
+            "forecast": forecast_sentence(study),
             **efficiency(study["usage"]),
             "saved": saved(study),
             "best": best_sentence(study["best"]),

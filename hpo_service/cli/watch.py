@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hpo_service.cli.confirmation import sentence_of
 from hpo_service.cli.follow import Follower, following, patient_pages, patient_study
+from hpo_service.cli.forecast import forecast_sentence
 from hpo_service.cli.output import make_table, say, text
 from hpo_service.cli.views import (
     TRIAL_COLUMNS,
@@ -98,6 +99,7 @@ def _screen(study: Json, trials: list[Json], height: int) -> Group:
         "best": best_sentence(study["best"]),
         **({"confirmation": sentence_of(study)} if study["confirmation"] else {}),
         "spent": spent(study),
+        **({"forecast": forecast_sentence(study)} if study["forecast"] else {}),
         "saved": saved(study),
     }
     for label, value in rows.items():

@@ -90,7 +90,9 @@ def _slots(context: Context, studies: list[LiveStudy]) -> dict[int, int]:
         free = context.executor.free_slots(True, ranks)
         if free:
             group = [study for study in studies if study.resolved.training.ranks == ranks]
-            found |= sharing.allot([_want(context, study, now) for study in group], min(free, _MOST_A_TURN))
+            queued = free - context.executor.free_slots(False, ranks)
+            wants = [_want(context, study, now) for study in group]
+            found |= sharing.allot(wants, min(free, _MOST_A_TURN + queued), queued)
     return found
 
 
@@ -99,8 +101,6 @@ def _want(context: Context, study: LiveStudy, now: float) -> sharing.Want:
     most = study.resolved.budget.max_parallel - len(running)
     waiting = len(study.slices) - len(running)
     most = min(most, waiting if study.idle else waiting + context.proposals.expected(study.id))
-    if study.deterministic:
-        most = min(most, context.executor.free_slots(False, study.resolved.training.ranks))
     elapsed = sum(now - piece.begun_at for piece in running) * study.resolved.training.ranks
     return sharing.Want(
         study_id=study.id,
@@ -109,6 +109,7 @@ def _want(context: Context, study: LiveStudy, now: float) -> sharing.Want:
         used_seconds=context.usages.lately(study.id, study.spent.seconds, now) + elapsed,
         running=len(running),
         slice_seconds=reserving.mean_slice_seconds(study),
+        prefetch=not study.deterministic,
     )
 
 

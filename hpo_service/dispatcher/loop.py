@@ -8,7 +8,7 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import capping, filling, hearing, quarantine, taking_over, watching
+from hpo_service.dispatcher import capping, filling, forecasting, hearing, quarantine, taking_over, watching
 from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.leader import Leadership
@@ -135,6 +135,7 @@ class Dispatcher:
             asked = hearing.fulfil_intents(session, context, studies) if intents else hearing.Asked()
             ended = hearing.settle_ended(session, context, studies, registered)
             hearing.note_progress(session, studies, context.inbox)
+            forecasting.write_due(session, context, studies)
         self._proof.end_refused(context.executor, context.inbox.ready)
         context.fleet.worker_ids |= registered
         context.fleet.forget(ended.tokens, context.inbox.gone)

@@ -78,6 +78,7 @@ class LiveStudy:
     slices: dict[int, LiveSlice] = field(default_factory=dict)
     noted: tuple[object, ...] = ()  #: what the note in optuna-dashboard was last written for
     noted_at: float = float("-inf")  #: when the best was last looked for, by this process's clock
+    forecast_at: float = float("-inf")  #: when its forecast was last written, by this process's clock
     idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
     heard: bool = False  #: something became known since its proposals were last told that they are outdated
     _roster: Roster | None = None

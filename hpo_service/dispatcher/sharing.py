@@ -21,10 +21,11 @@ class Want:
     used_seconds: float = 0.0
     running: int = 0
     slice_seconds: float = 0.0
+    prefetch: bool = True  #: whether its slices may be queued behind others
 
 
-def allot(wants: Sequence[Want], slots: int) -> dict[int, int]:
-    """How many of the free slots each study gets.
+def allot(wants: Sequence[Want], slots: int, queued: int = 0) -> dict[int, int]:
+    """How many of the free slots each study gets. The last `queued` of them are behind running slices.
 
     A lower priority gets what the higher ones leave: its slices give way at their next rung, with nothing lost. Equal
     ones get their slots one by one, always the one that will have used least.
@@ -34,6 +35,8 @@ def allot(wants: Sequence[Want], slots: int) -> dict[int, int]:
     heapq.heapify(queue)
     while queue and slots > 0:
         _, want = heapq.heappop(queue)
+        if slots <= queued and not want.prefetch:
+            continue
         given[want.study_id] += 1
         slots -= 1
         if given[want.study_id] < want.most:

@@ -43,7 +43,7 @@ def estimate(resolved: ResolvedStudy) -> Estimate:
     totals = [total_examples(resolved.train_rows, probe.parameters.epochs) for probe in space.probes]
     mean_total = max(1, round(fmean(totals)))
     rungs = (*(rung for rung in resolved.ladder if rung < mean_total), mean_total)
-    counts = _trials_at(resolved, len(rungs))
+    counts = expected_trials(resolved, len(rungs))
     examples = sum(count * (end - start) for count, start, end in zip(counts, (0, *rungs), rungs, strict=False))
     cap = resolved.budget.max_examples
     expected = round(examples if cap is None else min(examples, cap))
@@ -95,7 +95,7 @@ def _confirmation_runs(resolved: ResolvedStudy, bill_examples: int, mean_total: 
     return min(max(affordable, 1 + baseline), candidates * settings.seeds)
 
 
-def _trials_at(resolved: ResolvedStudy, rungs: int) -> list[float]:
+def expected_trials(resolved: ResolvedStudy, rungs: int) -> list[float]:
     """How many trials are expected to be trained up to each rung; the baseline always goes to the end."""
     baseline = int(resolved.baseline is not None)
     searched = resolved.budget.max_trials - baseline

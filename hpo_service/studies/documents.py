@@ -9,6 +9,7 @@ from hpo_service.domain import StudyState
 from hpo_service.studies.confirmation_documents import ConfirmationDocument, ConfirmedDocument
 from hpo_service.studies.document_base import Document as Document
 from hpo_service.studies.document_base import SpentDocument as SpentDocument
+from hpo_service.studies.forecasts import ForecastDocument
 
 Item = TypeVar("Item")
 TrialState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
@@ -180,6 +181,8 @@ class StudyDocument(StudySummary):
     """Ranges that the best trials would leave, with the command that widens them."""
     outlook: OutlookDocument | None
     """What more compute would be expected to buy; null where the search does not say."""
+    forecast: ForecastDocument | None = None
+    """What it will have cost in the end, and when that will be; null before anything is measured and unless it runs."""
     confirmation: ConfirmationDocument | None
     """The race of the best trials and the baseline; null before the search has ended, and without `confirm`."""
     etag: str

@@ -30,6 +30,7 @@ from hpo_service.studies.documents import (
 )
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import StudyFacts, read_facts
+from hpo_service.studies.forecasts import forecast_document
 from hpo_service.studies.importances import study_edges
 from hpo_service.studies.summaries import Summary, read_summaries
 from hpo_service.studies.warm_start import past_documents
@@ -87,6 +88,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
         past=past_documents(study.resolved.get("past", []), study.memory),
         edges=study_edges(study, facts.trials),
         outlook=_outlook(session, study, spent),
+        forecast=forecast_document(study),
         confirmation=confirmation_document(session, confirmation),
         etag=etag(effective_resolved(study, intents)),
     )

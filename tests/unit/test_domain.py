@@ -7,6 +7,7 @@ import pytest
 from hpo_service.domain import (
     TERMINAL,
     Limits,
+    Need,
     Spent,
     StudyState,
     cost_usd,
@@ -14,6 +15,7 @@ from hpo_service.domain import (
     ladder,
     require_transition,
     trial_ladder,
+    unaffordable,
 )
 from hpo_service.errors import Conflict
 
@@ -72,3 +74,29 @@ def test_what_is_left_may_be_spent() -> None:
 
 def test_money_is_worker_hours() -> None:
     assert cost_usd(1800, 8, 2.5) == 10.0
+
+
+RESERVED = Need(examples=200, seconds=600.0, usd=1.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "need", "reason"),
+    [
+        (Limits(max_trials=9, max_examples=1000), Need(examples=301), "takes 301 examples, and 300 of 1000 are left"),
+        (Limits(max_trials=9, max_gpu_hours=1.0), Need(seconds=1201.0), "GPU-hours, and 0.3333 of 1 are left"),
+        (Limits(max_trials=9, max_cost_usd=5.0), Need(usd=2.1), "takes 2.1 USD, and 2 of 5 are left"),
+        (Limits(max_trials=9, deadline=NOW + timedelta(minutes=5)), Need(), "takes 10 minutes, and the study ends"),
+        (Limits(max_trials=9, max_wall_hours=1.1), Need(), "takes 10 minutes, and the study ends"),
+        (Limits(max_trials=9, max_wall_hours=0.9), Need(), "budget.max_wall_hours (0.9) are over"),
+    ],
+)
+def test_a_slice_is_weighed_with_those_that_run(limits: Limits, need: Need, reason: str) -> None:
+    spent, begun = Spent(examples=500, seconds=1800.0, usd=2.0), NOW - timedelta(hours=1)
+    refusal = unaffordable(limits, spent, RESERVED, need, wall_seconds=600.0, now=NOW, started_at=begun)
+    assert reason in (refusal or "")
+
+
+def test_what_fits_exactly_is_not_refused() -> None:
+    limits = Limits(max_trials=9, max_examples=1000, max_gpu_hours=1.0, max_cost_usd=5.0, max_wall_hours=2.0)
+    spent, need = Spent(examples=500, seconds=1800.0, usd=2.0), Need(examples=300, seconds=1200.0, usd=2.0)
+    assert unaffordable(limits, spent, RESERVED, need, wall_seconds=60.0, now=NOW, started_at=NOW) is None
