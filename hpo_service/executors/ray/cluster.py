@@ -1,6 +1,7 @@
 """The cluster: its devices, and the actors that are made and found there. Calls may block while it does not answer."""
 
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -90,7 +91,8 @@ class Cluster:
         self._resource = resource
 
     def connect(self) -> None:
-        """Join as a driver. Raises ConnectionError or another error of Ray's if the cluster does not answer."""
+        """Join as a driver, on the main thread. Raises an error of Ray's if the cluster does not answer."""
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(
             address=self._address,
             namespace=NAMESPACE,
@@ -98,6 +100,8 @@ class Cluster:
             configure_logging=False,
             include_dashboard=False,
         )
+        # Ray's own ends the process at once.
+        signal.signal(signal.SIGTERM, on_sigterm)
 
     def disconnect(self) -> None:
         """Leave; the workers stay."""
