@@ -10,7 +10,9 @@ from tempfile import mkdtemp
 import psutil
 import pytest
 
-from hpo_service.executors.base import WorkerGone
+from hpo_service.dispatcher.liveness import Liveness, Patience, Standstill
+from hpo_service.domain import Cause
+from hpo_service.executors.base import WorkerGone, WorkerReady
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.executors.worker_process import worker_environment
 from tests.slices import a_slice, ended, submit, wait_for, wait_ready
@@ -87,5 +89,47 @@ def test_a_worker_that_leaks_is_replaced_at_once_and_is_no_crash(folder: Path) -
             assert "a fresh one replaces it" in gone.reason
             assert time.monotonic() - before < 5
         assert not executor._deaths
+    finally:
+        executor.close()
+
+
+STUCK_GROUP = """
+import os, signal, subprocess, sys
+from trainer.spec import Progress, Ready, worker_command
+other = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+print(Ready(pid=other.pid, device="d", software={}).model_dump_json(), flush=True)
+for line in sys.stdin:
+    command = worker_command.validate_json(line)
+    numbers = dict(examples_seen=8, step=1, train_loss=None, tokens_per_second=1.0, memory_bytes=1)
+    print(Progress(slice_id=command.slice.slice_id, attempt=1, **numbers).model_dump_json(), flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_worker_that_is_stopped_is_missed_and_killed_with_its_other_ranks(folder: Path) -> None:
+    """Nothing in it can say so: its signs of life are missed. A job or a rank of it must not outlive it."""
+    config = LocalWorkers(
+        snapshots=folder, tokens=folder, logs=folder, count=1, threads=1, command=(sys.executable, "-c", STUCK_GROUP)
+    )
+    executor, liveness = LocalExecutor(config), Liveness(Patience(floor_seconds=1.0))
+    executor.start()
+    try:
+        (ready,) = wait_ready(executor, 1)
+        assert isinstance(ready, WorkerReady)
+        processes = [psutil.Process(pid) for pid in (executor.pids()[ready.worker], ready.ready.pid)]
+        work = a_slice()
+        submit(executor, work)
+        found: list[Standstill] = []
+        while not found:
+            liveness.hear(executor.poll(0.1))
+            found = liveness.look({ready.worker: [work.token]}, ())
+        assert "training slice" in found[0].reason
+        executor.kill(ready.worker, found[0].reason, Cause.NO_PROGRESS)
+        seen = wait_for(executor, lambda seen: any(isinstance(event, WorkerGone) for event in seen))
+        assert [(event.reason, event.cause) for event in seen if isinstance(event, WorkerGone)] == [
+            (found[0].reason, Cause.NO_PROGRESS)
+        ]
+        assert not psutil.wait_procs(processes, timeout=5)[1]
+        wait_ready(executor, 1)
     finally:
         executor.close()
