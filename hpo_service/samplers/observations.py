@@ -23,6 +23,7 @@ from hpo_service.search_space import SearchSpace
 from hpo_service.strategies.base import StudyView, TrialView
 
 _NAME = "view"
+_MEMO = "by_rungs"
 _NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -36,14 +37,63 @@ class _Observation(FrozenTrial):
         return copy(self)
 
 
+class _Shelf(InMemoryStorage):
+    """Takes many trials at once, and as they are: making each anew was most of the time of a proposal."""
+
+    def put(self, study_id: int, observations: Iterable[FrozenTrial]) -> None:
+        """Into a study without trials."""
+        numbered = [_numbered(one, number) for number, one in enumerate(observations)]
+        self._studies[study_id].trials = numbered
+        self._trial_id_to_study_id_and_number = {number: (study_id, number) for number in range(len(numbered))}
+        self._max_trial_id = len(numbered) - 1
+
+
+def _numbered(observation: FrozenTrial, number: int) -> FrozenTrial:
+    if observation.number == number:
+        return observation
+    moved = copy(observation)
+    moved.number = moved._trial_id = number
+    return moved
+
+
 def study_by_rungs(space: SearchSpace, view: StudyView, sampler: BaseSampler) -> optuna.Study:
     """A throw-away study in memory with every trial that says something, in the distributions of today's space.
 
     A trial that runs out of memory or diverges is shown as pruned without a value, which ranks last.
     """
+    storage = _Shelf()
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], _NAME)
+    storage.put(study_id, observations_by_rungs(space, view))
+    return optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
+
+
+def observations_by_rungs(space: SearchSpace, view: StudyView) -> list[FrozenTrial]:
+    """What `study_by_rungs` shows of the trials, in their order. Nobody may change them."""
     distributions = space.distributions()
-    found = (_by_rungs(view, trial, distributions) for trial in view.trials)
-    return _study(filter(None, found), sampler)
+    found = [_remembered(space, view, trial, distributions) for trial in view.trials]
+    return [one for one in found if one is not None]
+
+
+def common_dimensions(observations: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """The parameters that all finished ones have, by name: what Optuna works out by looking at every pair."""
+    finished = [one for one in observations if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    if not finished:
+        return {}
+    names = set(finished[0].distributions).intersection(*(one.distributions for one in finished))
+    return {name: finished[0].distributions[name] for name in sorted(names)}
+
+
+def _remembered(
+    space: SearchSpace, view: StudyView, trial: TrialView, distributions: dict[str, BaseDistribution]
+) -> FrozenTrial | None:
+    """The same view of a trial is shown the same as long as the space does not change."""
+    if trial.baseline:
+        return _by_rungs(view, trial, distributions)
+    known = trial.memo.get(_MEMO)
+    if known is None or known[0] is not space:
+        known = trial.memo[_MEMO] = (space, _by_rungs(view, trial, distributions))
+    observation: FrozenTrial | None = known[1]
+    return observation
 
 
 def study_by_ends(

@@ -11,12 +11,18 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import Trial, TrialState
 from scipy.stats import qmc
 
 from hpo_service.samplers.evolution import evolved
 from hpo_service.samplers.expectations import expected_ends
-from hpo_service.samplers.observations import study_by_ends, study_by_rungs
+from hpo_service.samplers.observations import (
+    common_dimensions,
+    observations_by_rungs,
+    study_by_ends,
+    study_by_rungs,
+)
 from hpo_service.search_space import SearchSpace, Suggest
 from hpo_service.spec import SamplerName
 from hpo_service.spec.sampling import used_sampler
@@ -47,14 +53,7 @@ def points(name: SamplerName, space: SearchSpace, view: StudyView, seeds: Seeds)
     seed = seeds.proposal
     match used_sampler(name, len(view.trials)):
         case "tpe":
-            tpe = TPESampler(
-                seed=seed,
-                n_startup_trials=STARTUP_TRIALS,
-                multivariate=True,
-                group=space.conditional,
-                constant_liar=True,
-            )
-            return _asked(study_by_rungs(space, view, tpe))
+            return _asked(study_by_rungs(space, view, _tpe(space, view, seed)))
         case "random":
             return _asked(study_by_rungs(space, view, RandomSampler(seed=seed)))
         case "gp":
@@ -65,6 +64,26 @@ def points(name: SamplerName, space: SearchSpace, view: StudyView, seeds: Seeds)
             return evolved(space, view, seed)
         case "qmc":
             return _sobol(space, view, seeds.study)
+
+
+class _Dimensions(IntersectionSearchSpace):
+    """Answers what is known already."""
+
+    def __init__(self, found: dict[str, BaseDistribution]) -> None:
+        super().__init__(include_pruned=True)
+        self._found = found
+
+    def calculate(self, study: optuna.Study, use_cache: bool = False) -> dict[str, BaseDistribution]:
+        return dict(self._found)
+
+
+def _tpe(space: SearchSpace, view: StudyView, seed: int) -> TPESampler:
+    sampler = TPESampler(
+        seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=space.conditional, constant_liar=True
+    )
+    if not space.conditional:
+        sampler._search_space = _Dimensions(common_dimensions(observations_by_rungs(space, view)))
+    return sampler
 
 
 @lru_cache(maxsize=16)

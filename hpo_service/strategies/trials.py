@@ -48,6 +48,8 @@ class TrialView:
     memory_bytes: int | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
     run: Run | None = None
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What readers worked out from this view alone, which never changes; not for decisions to depend on."""
 
     @property
     def rung(self) -> int:
