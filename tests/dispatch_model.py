@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -253,5 +252,5 @@ class DispatchRules(RuleBasedStateMachine):
     def replace_dispatcher(self) -> None:
         """The service gets another dispatcher."""
 
-    def ask(self, verb: str, **payload: Any) -> None:
+    def ask(self, verb: str) -> None:
         """The service is asked for something."""

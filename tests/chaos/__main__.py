@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from hpo_service.database import make_engine, prepare
 from hpo_service.embedded_postgres import SUPERUSER, EmbeddedPostgres
 from hpo_service.errors import HpoError
+from tests.chaos.client import HISTORY
 from tests.chaos.faults import Fault, Kind, schedule
 from tests.chaos.parts import FAKETIME, rung_loss
 from tests.chaos.stack import Stack, left_over
@@ -60,8 +61,9 @@ def _run(server: EmbeddedPostgres, seed: int, seconds: float, tiny_llama: bool) 
     stack = Stack(folder, server, database, seed=seed, tiny_llama=tiny_llama)
     began = time.monotonic()
     try:
-        stack.start(seconds)
+        stack.start()
         wrong = _disturb(stack, faults, seconds)
+        stack.rest()
         wrong += _settle(stack) + _judge(stack, tiny_llama)
         wrong += stack.stop() + [f"I14: {process} is left over" for process in left_over(folder)]
     finally:
@@ -127,7 +129,7 @@ def _judge(stack: Stack, tiny_llama: bool) -> list[str]:
         wrong += bad_snapshots(session, stack.folder / "snapshots", stack.damaged)
         wrong += spilled(session, (stack.key, stack.password), stack.logs.glob("*.log"))
         rows = session.execute(text("SELECT name, created_at FROM hpo.studies WHERE parent_study_id IS NULL")).all()
-    history = [json.loads(line) for line in stack.history.read_text().splitlines()]
+    history = [json.loads(line) for line in (stack.folder / HISTORY).read_text().splitlines()]
     wrong += [entry["wrong"] for entry in history if "wrong" in entry]
     there = {(row.name, row.created_at) for row in rows}
     acknowledged = {(entry["created"], datetime.fromisoformat(entry["at"])) for entry in history if "created" in entry}

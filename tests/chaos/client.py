@@ -12,6 +12,8 @@ import httpx
 
 from tests.chaos.parts import EFFECTIVE_BATCH, ROWS
 
+HISTORY = "history.jsonl"
+OVER = "over"
 _PATIENCE_SECONDS = 60.0
 _ENDED = ("completed", "failed", "cancelled")
 _STRATEGIES = ("asha", "median", "none", "hyperband", "freeze_thaw")
@@ -29,12 +31,11 @@ class User:
         self._number = 0
         self._prefix = f"u{seed % 1000}"
 
-    def work(self, seconds: float) -> None:
-        """Post one study after the other and steer some."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+    def work(self, over: Path) -> None:
+        """Post one study after the other and steer some, until there is a file `over`."""
+        while not over.exists():
             name = self._post()
-            until = min(deadline, time.monotonic() + self._source.uniform(1.0, 6.0))
+            until = time.monotonic() + self._source.uniform(1.0, 6.0)
             while time.monotonic() < until and self._state(name) not in _ENDED:
                 time.sleep(self._source.uniform(0.1, 0.6))
                 if self._source.random() < 0.3:
@@ -136,6 +137,6 @@ def study(name: str, source: random.Random) -> Json:
     return spec
 
 
-def client(urls: Sequence[str], key: str, history: Path, seed: int, seconds: float) -> Callable[[], None]:
+def client(urls: Sequence[str], key: str, folder: Path, seed: int) -> Callable[[], None]:
     """What the process of a user does."""
-    return lambda: User(urls, key, history, seed).work(seconds)
+    return lambda: User(urls, key, folder / HISTORY, seed).work(folder / OVER)

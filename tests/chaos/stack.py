@@ -23,7 +23,7 @@ from hpo_service.embedded_postgres.place import find_place
 from hpo_service.embedded_postgres.server import postmaster_pid
 from hpo_service.settings import Settings
 from hpo_service.tables import DEFAULT_PROJECT_ID
-from tests.chaos.client import client
+from tests.chaos.client import OVER, client
 from tests.chaos.faults import Kind
 from tests.chaos.parts import FAKETIME, ChaosDispatcher, serve
 from tests.chaos.processes import Forked, fork
@@ -37,6 +37,7 @@ End = Callable[[], None]
 """What makes a fault end."""
 _RESTART_SECONDS = 0.3
 _STOP_SECONDS = 40.0
+_START_SECONDS = 90.0
 
 
 class Stack:
@@ -46,7 +47,6 @@ class Stack:
         self.folder = folder
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
-        self.history = folder / "history.jsonl"
         self.damaged: dict[str, str] = {}
         self._server = server
         self._seed = seed
@@ -71,8 +71,8 @@ class Stack:
         self._due: dict[str, float] = {}
         self.processes: dict[str, Forked] = {}
 
-    def start(self, seconds: float) -> None:
-        """Start everything; users work for `seconds`."""
+    def start(self) -> None:
+        """Start everything; returns when slices run, however slow the machine is."""
         self.processes["proxy"] = fork("proxy", self._proxy.process(), self.logs / "proxy.log", {})
         for half, (url, port) in enumerate(zip(self._urls, self._ports, strict=True)):
             settings = Settings(home=self.folder, port=port, roots=(ROOT,), database_url=SecretStr(url))
@@ -89,8 +89,23 @@ class Stack:
             self._begin(name)
         urls = [f"http://127.0.0.1:{port}" for port in self._ports]
         for number in range(_USERS):
-            user = client(urls, self.key, self.history, 1000 * self._seed + number, seconds)
+            user = client(urls, self.key, self.folder, 1000 * self._seed + number)
             self.processes[f"user-{number}"] = fork(f"user-{number}", user, self.logs / f"user-{number}.log", {})
+        self._wait_for_work()
+
+    def _wait_for_work(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            with self.sessions() as session:
+                if session.execute(text("SELECT count(*) FROM hpo.attempts")).scalar_one() >= _USERS:
+                    return
+            self.tick()
+            time.sleep(_RESTART_SECONDS)
+        raise TimeoutError(f"no slice ran after {_START_SECONDS:g} s; see {self.logs}")
+
+    def rest(self) -> None:
+        """Users begin nothing more."""
+        (self.folder / OVER).touch()
 
     def tick(self) -> None:
         """Start again what has died."""
@@ -113,7 +128,7 @@ class Stack:
 
     def begin(self, kind: Kind, pick: float) -> End:
         """Let it happen; what makes it end. Where there is no victim nothing happens."""
-        return {
+        beginnings: dict[Kind, Callable[[], End]] = {
             Kind.KILL_WORKER: lambda: _kill(self._worker(pick)),
             Kind.STOP_WORKER: lambda: _stop(self._worker(pick)),
             Kind.KILL_LEADER: lambda: _kill(self._pid(self._leader())),
@@ -130,7 +145,8 @@ class Stack:
             Kind.CUT_ROUTE: lambda: self._divert(int(pick * _HALVES), "cut"),
             Kind.FILL_DISK: self._fill_disk,
             Kind.DAMAGE_SNAPSHOT: lambda: self._damage(pick),
-        }[kind]()
+        }
+        return beginnings[kind]()
 
     def workers(self) -> list[psutil.Process]:
         """Living worker processes, by pid."""
@@ -162,9 +178,9 @@ class Stack:
         """End all that is left."""
         for process in self.processes.values():
             process.kill()
-        for process in left_over(self.folder):
+        for orphan in left_over(self.folder):
             with suppress(psutil.NoSuchProcess):
-                process.kill()
+                orphan.kill()
         self.engine.dispose()
 
     def _begin(self, name: str) -> None:

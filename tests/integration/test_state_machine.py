@@ -221,8 +221,8 @@ def _turn_for_ever(dispatcher: Dispatcher) -> None:
 
 
 def test_the_dispatcher_does_what_the_model_says(postgres: EmbeddedPostgres) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: ServiceRules(postgres),
+    run_state_machine_as_test(
+        lambda: ServiceRules(postgres),  # type: ignore[arg-type]
         settings=settings(
             max_examples=10,
             stateful_step_count=20,
