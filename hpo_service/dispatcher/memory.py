@@ -168,6 +168,7 @@ class LiveStudy:
             running_to=running_to,
             cost_per_example=self._cost_per_example(trial.user_attrs),
             fold_losses=dict(self.fold_losses.get(trial.number, {})),
+            memory_bytes=trial.user_attrs.get("predicted_memory_bytes"),
             measures=measured(trial.user_attrs),
             run=_run(trial),
         )

@@ -142,6 +142,7 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
     for name, measure in measures.items():
         if measure is not None:
             study.storage.set_trial_user_attr(trial_id, name, measure)
+    _note_memory(study, piece, result)
     payload = {"examples": piece.until_examples, "loss": loss, "seconds": result.usage.total_seconds()}
     _event(session, study, EventKind.TRIAL_REPORTED, payload, piece.trial_number)
     if result.finished:
@@ -158,10 +159,17 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
     _event(session, study, kind, {"reason": judgement.reason, "loss": loss}, piece.trial_number)
 
 
+def _note_memory(study: LiveStudy, piece: LiveSlice, result: SliceResult) -> None:
+    if result.predicted_memory_bytes is not None:
+        attr = ("predicted_memory_bytes", result.predicted_memory_bytes)
+        study.storage.set_trial_user_attr(piece.optuna_trial_id, *attr)
+
+
 def _failed(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceResult) -> None:
     trial_id = piece.optuna_trial_id
     for name, value in (("outcome", str(result.outcome)), ("message", result.message), ("hpo_state", "ended")):
         study.storage.set_trial_user_attr(trial_id, name, value)
+    _note_memory(study, piece, result)
     study.storage.set_trial_state_values(trial_id, TrialState.FAIL)
     payload = {"outcome": str(result.outcome), "message": result.message}
     _event(session, study, EventKind.TRIAL_FAILED, payload, piece.trial_number)
