@@ -14,8 +14,9 @@ from transformers import LlamaForCausalLM
 from trainer.adapter_start import start_of
 from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.errors import SnapshotError, UserError
-from trainer.snapshot import ADAPTER, ADAPTER_CONFIG, Snapshot, SnapshotStore
+from trainer.snapshot import Snapshot, SnapshotStore
 from trainer.spec import TrialSpec, Usage
+from trainer.stores.base import ADAPTER, ADAPTER_CONFIG
 from trainer.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]

@@ -14,8 +14,9 @@ from transformers import GraniteConfig, GraniteForCausalLM, LlamaForCausalLM
 from tests.plain_peft import labels_of
 from trainer.engines.resident import ResidentEngine
 from trainer.model import BaseModel
-from trainer.snapshot import ADAPTER, SnapshotStore
+from trainer.snapshot import SnapshotStore
 from trainer.spec import ModelSpec, TrialSpec, Usage
+from trainer.stores.base import ADAPTER
 from trainer.stores.folder import FolderStore
 from trainer.tokens import Batch
 
