@@ -14,6 +14,9 @@ DRIVER = "postgresql+psycopg2"
 OPTUNA_SCHEMA = "optuna"
 _BARE_SCHEMES = ("postgresql", "postgres")
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+#: what was sent and is not acknowledged for so long ends the connection; without it a network that swallows packets
+#: blocks for a quarter of an hour
+_UNACKNOWLEDGED = {"tcp_user_timeout": 15_000}
 
 
 def normalize_url(url: str) -> str:
@@ -60,7 +63,7 @@ def make_engine(
     parsed = _parsed(url)
     options = " ".join([*(f"-c{name}={value}" for name, value in settings.items()), _options(parsed)])
     target = parsed.update_query_dict({"options": options.strip()})
-    connect_args = {"application_name": application_name, "connect_timeout": 10, **_KEEPALIVES}
+    connect_args = {"application_name": application_name, "connect_timeout": 10, **_KEEPALIVES, **_UNACKNOWLEDGED}
     if pool_size == 0:
         return create_engine(target, connect_args=connect_args, hide_parameters=True, poolclass=NullPool)
     return create_engine(

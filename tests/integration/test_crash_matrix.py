@@ -29,14 +29,10 @@ _OF_THE_API = (Commit.CREATE, Commit.STEER)
 _LATER = {
     "settle.before_commit": 5,
     "settle.after_commit": 4,
-    "accept.after_commit": 3,
     "submit.after": 4,
     "message.before_delivery": 6,
-    "command.before_send": 3,
     "snapshot.before_rename": 4,
-    "snapshot.after_rename": 5,
     "result.before_send": 3,
-    "progress.after_send": 3,
 }
 _CASES = [
     *(name for name in FAILPOINTS if not name.startswith(_OF_THE_API)),

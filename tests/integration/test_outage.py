@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import select, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.database import make_engine, prepare, session_factory
@@ -18,6 +20,7 @@ from hpo_service.repository.leases import LEASE_SECONDS
 from hpo_service.tables import Attempt
 from tests.chaos.parts import ChaosDispatcher, rung_loss
 from tests.chaos.processes import fork
+from tests.chaos.proxy import Proxy
 from tests.dispatching import state_of
 from tests.integration.test_crash_matrix import post
 from tests.invariants import broken, wrong_losses
@@ -70,3 +73,21 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {_SECONDS:g} s for {what}"
         time.sleep(0.1)
+
+
+def test_a_network_that_swallows_packets_does_not_block_for_long(postgres: EmbeddedPostgres, database_url: str) -> None:
+    """The kernel is told when to give up; only a connection by TCP has such a limit."""
+    place = find_place(postgres.home)
+    assert place is not None
+    proxy = Proxy(str(place.socket_folder / ".s.PGSQL.5432"), 1)
+    process = fork("proxy", proxy.process(), Path("/dev/null"), {})
+    url = make_url(database_url).set(host="127.0.0.1", port=proxy.ports[0], query={})
+    engine = make_engine(url.render_as_string(hide_password=False), application_name="test", pool_size=0)
+    try:
+        with engine.connect() as connection:
+            descriptor = connection.connection.dbapi_connection.fileno()  # type: ignore[union-attr]
+            with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as seen:
+                limit_milliseconds = seen.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert 0 < limit_milliseconds <= 20_000
+    finally:
+        process.kill()
