@@ -5,6 +5,7 @@ for the first 2,000 trials and qmc after them, every result and every decision c
 
 - `turnaround_p95_ms`: from a slice's end until the next one is submitted in its place, commits included.
 - `results_per_s`, `asks_per_s`: results that were taken and trials that were begun, over the time measured.
+- `cpu_ms_per_result`: processor time of this process, which a busy machine does not change.
 - `rss_mb`: the largest resident size of this process, which holds the dispatcher and the simulated workers.
 - `open_s`: until another dispatcher has read the study. `list_p95_ms`: pages of studies, trials, decisions by the API.
 - `ask_ratio_vs_rdb`: one ask and one report by Optuna's RDBStorage on the same PostgreSQL with as many running trials,
@@ -40,7 +41,7 @@ NAME = "scale"
 RUNGS = 10
 EXAMPLES_A_RUNG = 100
 RESULTS_PER_SECOND = 100.0
-_LONGEST_SECONDS = 900.0
+_LONGEST_SECONDS = 1800.0
 
 
 @dataclass(kw_only=True)
@@ -48,20 +49,21 @@ class Measured:
     """What the run showed. `turnarounds_seconds` after the first fill."""
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     results: int = 0
     asks: int = 0
     turnarounds_seconds: list[float] = field(default_factory=list)
     turns_seconds: list[float] = field(default_factory=list)
 
 
-def study_spec(strategy: str, trials: int, running: int) -> tuple[dict[str, Any], ResolvedStudy]:
+def study_spec(strategy: str, sampler: str, trials: int, running: int) -> tuple[dict[str, Any], ResolvedStudy]:
     """Ten rungs, whatever the strategy would choose."""
     document: dict[str, Any] = {
         "metadata": {"name": NAME},
         "model": {"path": "model"},
         "data": {"train": "train.jsonl", "eval": "eval.jsonl"},
         "space": SPACE,
-        "search": {"strategy": strategy, "warm_start": "off", "reduction_factor": 2},
+        "search": {"strategy": strategy, "sampler": sampler, "warm_start": "off", "reduction_factor": 2},
         "budget": {"max_trials": trials, "max_parallel": running},
         "data_checks": {"enabled": False},
     }
@@ -87,12 +89,12 @@ def post(sessions: sessionmaker[Session], document: dict[str, Any], resolved: Re
         return study.id
 
 
-def drive(sessions: sessionmaker[Session], running: int, trials: int, folder: Path) -> Measured:
+def drive(sessions: sessionmaker[Session], running: int, trials: int, rate: float, folder: Path) -> Measured:
     """Turn the loop until all trials have begun. Measured once as many slices run as may."""
-    executor = TimedExecutor(running, running / RESULTS_PER_SECOND, RUNGS * EXAMPLES_A_RUNG)
+    executor = TimedExecutor(running, running / rate, RUNGS * EXAMPLES_A_RUNG)
     dispatcher = Dispatcher(sessions, executor, snapshots=folder)
     measured, begun, counted_from = Measured(), time.monotonic(), 0
-    measuring_since: float | None = None
+    measuring_since, used_before = None, 0.0
     said = begun
     while time.monotonic() < begun + _LONGEST_SECONDS:
         turned = time.monotonic()
@@ -103,7 +105,7 @@ def drive(sessions: sessionmaker[Session], running: int, trials: int, folder: Pa
         if measuring_since is None:
             if executor.running() >= 0.98 * running:
                 executor.forget_turnarounds()
-                measuring_since, counted_from = now, known
+                measuring_since, counted_from, used_before = now, known, time.process_time()
         else:
             measured.turns_seconds.append(now - turned)
             if known >= trials:
@@ -113,6 +115,7 @@ def drive(sessions: sessionmaker[Session], running: int, trials: int, folder: Pa
             _say(f"{now - begun:.0f} s: {known} trials, {executor.running()} running, {_figures(executor, measured)}")
     assert measuring_since is not None, "the slots were never full"
     measured.seconds = time.monotonic() - measuring_since
+    measured.cpu_seconds = time.process_time() - used_before
     measured.results, measured.asks = executor.ended, known - counted_from
     measured.turnarounds_seconds = executor.turnarounds_seconds
     dispatcher.context.proposals.close()
@@ -150,14 +153,15 @@ def open_seconds(sessions: sessionmaker[Session]) -> float:
 def measure(engine: Engine, url: str, arguments: argparse.Namespace) -> dict[str, float]:
     """All figures, in the order in which they are cheapest to get."""
     sessions = session_factory(engine)
-    document, resolved = study_spec(arguments.strategy, arguments.trials, arguments.running)
+    document, resolved = study_spec(arguments.strategy, arguments.sampler, arguments.trials, arguments.running)
     post(sessions, document, resolved)
     with TemporaryDirectory(prefix="hpo-bench-") as folder:
-        measured = drive(sessions, arguments.running, arguments.trials, Path(folder))
+        measured = drive(sessions, arguments.running, arguments.trials, arguments.rate, Path(folder))
     found = {
         "turnaround_p95_ms": 1000 * p95(measured.turnarounds_seconds),
         "results_per_s": measured.results / measured.seconds,
         "asks_per_s": measured.asks / measured.seconds,
+        "cpu_ms_per_result": 1000 * measured.cpu_seconds / max(1, measured.results),
         "rss_mb": rss_mb(),
         "open_s": open_seconds(sessions),
         "list_p95_ms": list_p95_ms(engine, NAME),
@@ -180,6 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--running", type=int, default=1000, help="slices that run at the same time")
     parser.add_argument("--trials", type=int, default=10_000, help="trials of the study")
+    parser.add_argument("--rate", type=float, default=RESULTS_PER_SECOND, help="slices that end in a second")
+    parser.add_argument("--sampler", default="tpe", choices=("tpe", "random"))
     parser.add_argument("--strategy", default="asha", choices=("asha", "freeze_thaw"))
     parser.add_argument("--no-rdb", action="store_true", help="leave out Optuna's RDBStorage, which takes a minute")
     arguments = parser.parse_args()
