@@ -6,9 +6,9 @@ from trainer.spec.usage import Notice
 #: Reasons for a lower clock that mean heat, a failing power supply or a fault; power capping and idling are normal.
 ALARMING_THROTTLING = frozenset({"hw_slowdown", "hw_thermal_slowdown", "hw_power_brake", "sw_thermal_slowdown"})
 
-#: XIDs that a program can cause by itself: an illegal access, an endless kernel, what is cleaned up after another.
-#: All others mean the device, its memory or its link.
-PROGRAM_XIDS = frozenset({13, 31, 43, 45})
+#: XIDs that a program can cause by itself (an illegal access, an endless kernel, what is cleaned up after another), and
+#: 63: a memory row or page was replaced, which is how the device mends itself. All others mean that it is broken.
+HARMLESS_XIDS = frozenset({13, 31, 43, 45, 63})
 
 _COUNTERS = {
     "ecc_uncorrected_volatile": "uncorrected memory errors since the driver was loaded",
@@ -22,6 +22,7 @@ _FLAGS = {
     "retirement_pending": "pages wait for a reset to be retired",
     "lost": "the driver has lost it",
 }
+_FAULTS = frozenset({"ecc_uncorrected_volatile", "ecc_uncorrected_aggregate", *_FLAGS, "fault_xid"})
 
 
 class DeviceHealth(Frozen):
@@ -75,7 +76,7 @@ def worsened(before: DeviceHealth | None, now: DeviceHealth) -> Notice | None:
             sentences.append(words)
     if now.xids:
         values |= {"xid": float(now.xids[-1]), "xids": float(len(now.xids))}
-        faults = [xid for xid in now.xids if xid not in PROGRAM_XIDS]
+        faults = [xid for xid in now.xids if xid not in HARMLESS_XIDS]
         values |= {"fault_xid": float(faults[-1])} if faults else {}
         sentences.append(f"XID {', '.join(map(str, now.xids))}")
     if now.too_hot and not (before and before.too_hot):
@@ -92,9 +93,9 @@ def worsened(before: DeviceHealth | None, now: DeviceHealth) -> Notice | None:
 def is_device_fault(notice: Notice) -> bool:
     """Whether the notice says that the device is broken: its memory, its link, or a reset that it needs.
 
-    Heat and low clocks are no fault, and an XID that a program caused is none.
+    Heat and low clocks are no fault, rows and pages that were replaced are none, and an XID that a program caused.
     """
-    return notice.kind == "device_health" and not {*_COUNTERS, *_FLAGS, "fault_xid"}.isdisjoint(notice.values)
+    return notice.kind == "device_health" and not _FAULTS.isdisjoint(notice.values)
 
 
 def _alarming(health: DeviceHealth) -> frozenset[str]:

@@ -43,7 +43,7 @@ def broken(worker: str, *slice_ids: int) -> list[ExecutorEvent]:
     ("now", "faulty"),
     [
         (SICK, True),
-        (HEALTHY.model_copy(update={"remapped_rows": 1}), True),
+        (HEALTHY.model_copy(update={"remapped_rows": 1}), False),
         (HEALTHY.model_copy(update={"remapping_failed": True}), True),
         (HEALTHY.model_copy(update={"lost": True}), True),
         (HEALTHY.model_copy(update={"xids": (79,)}), True),

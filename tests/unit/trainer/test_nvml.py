@@ -169,7 +169,10 @@ def test_what_gets_worse_is_told_once(child: Child) -> None:
     assert first["message"].startswith(f"NVIDIA A100-SXM4-40GB {FIRST}: 1 uncorrected memory errors")
     assert second["values"] == {"xid": 63, "xids": 1}
     assert SECOND in second["message"]
-    assert [notice["values"] for notice in looks[4]] == [{"temperature_celsius": 91}, {"xid": 94, "xids": 2}]
+    assert [notice["values"] for notice in looks[4]] == [
+        {"temperature_celsius": 91},
+        {"xid": 94, "xids": 2, "fault_xid": 94},
+    ]
     assert [notice["values"] for notice in looks[5]] == [{"lost": 1}]
 
 
