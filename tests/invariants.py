@@ -173,10 +173,13 @@ INVARIANTS = (
     ),
     Invariant(
         id="I6",
-        sentence="a study has no more trials than its budget allows",
+        sentence="a study has no more trials than its budget allows, or allowed before it was lowered",
         query=f"""
         SELECT s.id, count(*) FROM {_TRIALS} GROUP BY s.id
-        HAVING count(*) > (s.resolved -> 'budget' ->> 'max_trials')::int""",
+        HAVING count(*) > greatest((s.resolved -> 'budget' ->> 'max_trials')::int,
+                                   (s.spec -> 'budget' ->> 'max_trials')::int,
+               (SELECT max((e.payload -> 'budget' ->> 'max_trials')::int) FROM hpo.events e
+                 WHERE e.study_id = s.id AND e.kind = 'study.changed'))""",
     ),
     Invariant(
         id="I6",

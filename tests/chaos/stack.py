@@ -37,7 +37,7 @@ End = Callable[[], None]
 """What makes a fault end."""
 _RESTART_SECONDS = 0.3
 _STOP_SECONDS = 40.0
-_START_SECONDS = 90.0
+_START_SECONDS = 240.0
 
 
 class Stack:

@@ -33,7 +33,12 @@ DAMAGE = [
     ("I4", "told once", f"UPDATE optuna.trial_intermediate_values SET intermediate_value = 1 WHERE {_ONE_LOSS}"),
     ("I4", "rise from rung to rung", "UPDATE hpo.slices SET until_examples = -until_examples"),
     ("I5", "asked for once", "INSERT INTO hpo.intents (project_id, study_id, kind) VALUES (1, 1, 'create')"),
-    ("I6", "no more trials", "UPDATE hpo.studies SET resolved = jsonb_set(resolved, '{budget,max_trials}', '1')"),
+    (
+        "I6",
+        "no more trials",
+        "UPDATE hpo.studies SET spec = '{}'; "
+        "UPDATE hpo.studies SET resolved = jsonb_set(resolved, '{budget,max_trials}', '1')",
+    ),
     ("I6", "at no moment", "UPDATE hpo.studies SET resolved = jsonb_set(resolved, '{budget,max_parallel}', '0')"),
     ("I7", "finite value", "UPDATE optuna.trial_values SET value = value + 1"),
     ("I8", "one snapshot", "UPDATE hpo.slices SET snapshots = '[]'"),
