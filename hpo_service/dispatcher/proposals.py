@@ -1,5 +1,6 @@
 """Proposals in progress, computed off the loop: a thread a study, so that no study waits for another."""
 
+import sys
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -8,12 +9,15 @@ from hpo_service.dispatcher.proposing import Proposal, propose_some
 from hpo_service.strategies.base import Advance, Start
 
 _THREADS = 32
+#: the loop asks for the interpreter after every statement, and must not wait for it as long as by default (5 ms)
+_SWITCH_SECONDS = 0.0005
 
 
 class Proposals:
     """Threads that compute them and the future of each study. `wake` is called when one is ready."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._wake = wake
         self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="proposals")
         self._futures: dict[int, Future[list[Proposal]]] = {}
