@@ -40,6 +40,10 @@ _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
+#: an actor that has not answered for so long has most likely got no device yet
+_PENDING_SECONDS = 120.0
+#: how old the cluster's account of its devices may be
+_LAG_SECONDS = 1.0
 #: Ray ends a process whose head has been gone for 60 seconds, in the middle of anything.
 _LOST_SECONDS = 30.0
 #: as many ranks as a spec may ask for: more devices may join a cluster at any time
@@ -73,6 +77,7 @@ class RayExecutor:
         self._deaths = 0
         self._start_at = 0.0
         self._adjusted_at = 0.0
+        self._changed_at = 0.0
 
     def start(self) -> None:
         self._keeper.start()
@@ -193,6 +198,7 @@ class RayExecutor:
 
     def met(self, worker: RemoteWorker) -> None:
         """Its hosts have devices: start its processes, unless no worker may be there."""
+        self._changed_at = time.monotonic()
         if self._excluded.intersection(worker.places) and worker.launch is None:
             # The actors keep the devices from being given out again.
             self._workers.pop(worker.name, None)
@@ -275,7 +281,7 @@ class RayExecutor:
                 worker.end(f"worker {worker.name} was drained")
         steps = plan(
             self._wanted,
-            self._devices(),
+            self._devices(now),
             [_standing(worker, now) for worker in staying if not worker.draining],
             slots=self._config.slots,
             keep_idle_seconds=self._config.idle_seconds,
@@ -284,7 +290,7 @@ class RayExecutor:
             worker.leaving = worker.name in steps.let_go
             if worker.leaving:
                 self._let_go(worker)
-        for ranks in steps.start if now >= self._start_at else ():
+        for ranks in steps.start if self._may_start(now) else ():
             self._spawn(ranks)
 
     def _let_go(self, worker: RemoteWorker) -> None:
@@ -296,17 +302,34 @@ class RayExecutor:
         elif worker.idle:
             worker.end(f"worker {worker.name} is not wanted any more")
 
-    def _devices(self) -> int:
-        """How many devices our workers may have in all."""
+    def _devices(self, now: float) -> int:
+        """How many devices our workers may have in all.
+
+        What the cluster says of free devices is a little old, and of one that we wait for it is not known whether it
+        is ours by now: it is taken to be for a while.
+        """
         survey = self._keeper.survey
         assert survey is not None
         parked = sum(worker.ranks for worker in self._parked.values())
-        ours = sum(worker.ranks for worker in self._workers.values() if worker.placed)
-        there = min(survey.total - parked, survey.free + ours)
-        return max(0, self._config.max_devices - parked if self._config.max_devices else there)
+        if self._config.max_devices:
+            return max(0, self._config.max_devices - parked)
+        ours = [
+            worker for worker in self._workers.values() if worker.placed or now - worker.started_at < _PENDING_SECONDS
+        ]
+        return max(0, min(survey.total - parked, survey.free + sum(worker.ranks for worker in ours)))
+
+    def _may_start(self, now: float) -> bool:
+        """Whether the cluster's account of its devices covers all that we did to them."""
+        if now < self._start_at:
+            return False
+        settled = all(worker.placed for worker in self._workers.values())
+        return bool(self._config.max_devices) or (
+            settled and self._keeper.surveyed_at > self._changed_at + _LAG_SECONDS
+        )
 
     def _spawn(self, ranks: int) -> None:
         name = f"ray-{secrets.token_hex(4)}"
+        self._changed_at = time.monotonic()
         worker = self._workers[name] = RemoteWorker(name, ranks, self._dispatcher, self)
         self._keeper.do(partial(self._create, worker))
 

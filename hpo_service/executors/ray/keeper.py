@@ -24,6 +24,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="ray-keeper", daemon=True)
         #: the newest, None before the first
         self.survey: Survey | None = None
+        self.surveyed_at = 0.0
         self._answered_at = time.monotonic()
         self._silent = False
 
@@ -67,7 +68,8 @@ class Keeper:
                 log.warning("the cluster does not answer: %s", error)
             self._silent = True
             return
-        self._answered_at, self._silent = time.monotonic(), False
+        self.surveyed_at = self._answered_at = time.monotonic()
+        self._silent = False
 
     def _guarded(self, task: Task) -> None:
         try:
