@@ -51,6 +51,7 @@ class Stack:
         self._server = server
         self._seed = seed
         self._tiny_llama = tiny_llama
+        self._users = 1 if tiny_llama else _USERS
         self.engine: Engine = make_engine(server.url(database), application_name="harness", pool_size=0)
         self.sessions = session_factory(self.engine)
         with self.sessions.begin() as session:
@@ -88,7 +89,7 @@ class Stack:
         for name in self._starts:
             self._begin(name)
         urls = [f"http://127.0.0.1:{port}" for port in self._ports]
-        for number in range(_USERS):
+        for number in range(self._users):
             user = client(urls, self.key, self.folder, 1000 * self._seed + number)
             self.processes[f"user-{number}"] = fork(f"user-{number}", user, self.logs / f"user-{number}.log", {})
         self._wait_for_work()
@@ -97,7 +98,7 @@ class Stack:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             with self.sessions() as session:
-                if session.execute(text("SELECT count(*) FROM hpo.attempts")).scalar_one() >= _USERS:
+                if session.execute(text("SELECT count(*) FROM hpo.attempts")).scalar_one() > 0:
                     return
             self.tick()
             time.sleep(_RESTART_SECONDS)
@@ -120,7 +121,7 @@ class Stack:
 
     def users(self) -> list[Forked]:
         """Processes of the users."""
-        return [self.processes[f"user-{number}"] for number in range(_USERS)]
+        return [self.processes[f"user-{number}"] for number in range(self._users)]
 
     def users_work(self) -> bool:
         """Whether a user has not finished."""

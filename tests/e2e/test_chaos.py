@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_no_invariant_breaks_under_chaos() -> None:
     """On failure the output names the seed and the folder in which everything is kept."""
     ran = subprocess.run(
