@@ -156,8 +156,11 @@ def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:
 
 def _note_checkpoint(session: Session, study: LiveStudy, progress: Progress) -> None:
     assert progress.checkpoint is not None
-    known = dispatch.slice_snapshots(session, progress.slice_id)
-    attempt_ends.set_snapshots(session, progress.slice_id, [progress.checkpoint.model_dump(), *known])
+    known, checkpoint = dispatch.slice_snapshots(session, progress.slice_id), progress.checkpoint.model_dump()
+    if checkpoint in known:
+        # A worker that outlived a dispatcher tells the next one again.
+        return
+    attempt_ends.set_snapshots(session, progress.slice_id, [checkpoint, *known])
     payload = {
         "slice_id": progress.slice_id,
         "attempt": progress.attempt,
