@@ -53,6 +53,7 @@ class Context:
     @contextmanager
     def writing(self, commit: Commit) -> Iterator[Session]:
         """One fenced transaction; Optuna's tables are written last. Failpoints know it as `commit`."""
+        self.leadership.hold()  # a turn that the machine delayed must not outlast the lease
         with self.sessions.begin() as session:
             self.leadership.fence(session)
             yield session

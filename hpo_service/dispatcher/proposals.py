@@ -49,8 +49,12 @@ class Proposals:
         return [one for one in proposals if not outdated or isinstance(one.step, Advance | Start)]
 
     def expected(self, study_id: int) -> int:
-        """How many slots the study's next proposals will want: up to twice as many as the last ones."""
-        return max(1, 2 * self._yields.get(study_id, 0))
+        """How many slots the study will want: for what is ready, and for twice as many in the round after it."""
+        future = self._futures.get(study_id)
+        ready = 0
+        if future is not None and future.done() and future.exception() is None:
+            ready = len(future.result())
+        return ready + 2 * max(1, ready, self._yields.get(study_id, 0))
 
     def outdate(self, study_id: int) -> None:
         """There is news of the study: what is being computed does not know of it."""

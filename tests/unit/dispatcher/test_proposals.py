@@ -95,3 +95,17 @@ def test_a_slow_study_delays_no_other() -> None:
     assert proposals.take(1) == []
     slow.go.set()
     proposals.close()
+
+
+def test_a_study_that_was_quick_may_want_more() -> None:
+    """What is ready takes its slots and leaves twice as many for the next round: the slots of a study fill up."""
+    proposals, strategy = Proposals(wake=lambda: None), Slow(Wait())
+    study: Any = Study(strategy)
+    assert proposals.expected(study.id) == 2
+    strategy.go.set()
+    proposals.request(study, 1, 1)
+    deadline = time.monotonic() + 10
+    while not proposals._futures[study.id].done() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert proposals.expected(study.id) == 1 + 2
+    proposals.close()
