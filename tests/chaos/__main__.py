@@ -8,6 +8,7 @@ left stays in its folder.
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ _QUIET_SECONDS = 24.0 + 60.0
 def main(arguments: list[str] | None = None) -> int:
     """0 if nothing broke."""
     options = _options(arguments)
+    # What was started is ended, however this process is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with _server() as server:
         failed = [seed for seed in options.seeds if not _run(server, seed, options.seconds, options.tiny_llama)]
     if len(options.seeds) > 1:

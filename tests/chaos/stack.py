@@ -1,6 +1,7 @@
 """A whole service under test: PostgreSQL behind a proxy, two APIs, two dispatchers with four workers, two users."""
 
 import os
+import random
 import resource
 import signal
 import socket
@@ -296,7 +297,9 @@ def _nothing() -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Below those that the system gives to clients, so that it stays free while an API is down."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
