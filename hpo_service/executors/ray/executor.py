@@ -1,13 +1,9 @@
 """The `ray` executor: workers as detached actors of a cluster. They outlive the dispatcher; the next one finds them."""
 
-import heapq
-import itertools
 import logging
-import queue
 import secrets
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -25,6 +21,7 @@ from hpo_service.executors.base import (
     WorkerReady,
 )
 from hpo_service.executors.layout import base_of
+from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Cluster, Host
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.keeper import Keeper
@@ -53,7 +50,8 @@ _ANY_GROUP = 1024
 class RayExecutor:
     """One slice beyond `slots` may wait beside a worker, so that it never waits for a commit.
 
-    All state belongs to the thread that polls; answers of the cluster are handed to it.
+    All state belongs to one thread, that of the dispatcher's loop; answers of the cluster are handed to it. Only `wake`
+    may be called on others.
     """
 
     name = "ray"
@@ -64,10 +62,7 @@ class RayExecutor:
         self._cluster = cluster
         self._keeper = Keeper(cluster)
         self._dispatcher = secrets.token_hex(8)
-        self._lock = threading.RLock()
-        self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
+        self._actions = Actions()
         self._events: list[ExecutorEvent] = []
         self._workers: dict[str, RemoteWorker] = {}
         self._parked: dict[str, RemoteWorker] = {}
@@ -83,93 +78,81 @@ class RayExecutor:
         self._keeper.start()
 
     def reattach(self) -> Mapping[str, Sequence[Token]]:
-        with self._lock:
-            known = {name: worker for name, worker in self._workers.items() if worker.launch is not None}
-            if not known:
-                known = meet_workers(self._cluster, self._dispatcher, self)
-                self._workers |= known
-            return {name: [*worker.slices, *worker.jobs] for name, worker in known.items()}
+        known = {name: worker for name, worker in self._workers.items() if worker.launch is not None}
+        if not known:
+            known = meet_workers(self._cluster, self._dispatcher, self, self._actions)
+            self._workers |= known
+        return {name: [*worker.slices, *worker.jobs] for name, worker in known.items()}
 
     def taken(self, tokens: Collection[Token]) -> None:
-        with self._lock:
-            for worker in self._workers.values():
-                for token in worker.results.intersection(tokens):
-                    worker.take(token)
+        for worker in self._workers.values():
+            for token in worker.results.intersection(tokens):
+                worker.take(token)
 
     @property
     def largest_group(self) -> int:
         return self._config.max_devices or _ANY_GROUP
 
     def demand(self, wanted: Sequence[Wanted]) -> None:
-        with self._lock:
-            self._wanted = tuple(wanted)
+        self._wanted = tuple(wanted)
 
     def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        with self._lock:
-            return sum(self._room(worker, prefetch) for worker in self._ready(ranks))
+        return sum(self._room(worker, prefetch) for worker in self._ready(ranks))
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
-        with self._lock:
-            if isinstance(work, Job):
-                return next((worker.name for worker in self._ready() if not worker.jobs), None)
-            suitable = self._ready(work.trial.training.ranks)
-            loads = {worker.name: len(worker.slices) + planned.get(worker.name, 0) for worker in suitable}
-            free = [
-                worker
-                for worker in suitable
-                if (
-                    not loads[worker.name] if work.alone else self._room(worker, prefetch) > planned.get(worker.name, 0)
-                )
-            ]
-            return self._best(free, loads, work)
+        if isinstance(work, Job):
+            return next((worker.name for worker in self._ready() if not worker.jobs), None)
+        suitable = self._ready(work.trial.training.ranks)
+        loads = {worker.name: len(worker.slices) + planned.get(worker.name, 0) for worker in suitable}
+        free = [
+            worker
+            for worker in suitable
+            if (not loads[worker.name] if work.alone else self._room(worker, prefetch) > planned.get(worker.name, 0))
+        ]
+        return self._best(free, loads, work)
 
     def submit(self, work: Work, worker: str) -> None:
-        with self._lock:
-            if isinstance(work, Slice):
-                self._last_worker[_trial_of(work)] = worker
-            if worker in self._workers:
-                self._workers[worker].submit(work)
+        if isinstance(work, Slice):
+            self._last_worker[_trial_of(work)] = worker
+        if worker in self._workers:
+            self._workers[worker].submit(work)
 
     def stop(self, token: Token) -> None:
-        with self._lock:
-            for worker in self._workers.values():
-                if token in worker.slices | worker.jobs:
-                    worker.stop(token)
+        for worker in self._workers.values():
+            if token in worker.slices | worker.jobs:
+                worker.stop(token)
 
     def kill(self, worker: str, reason: str, cause: Cause) -> None:
-        with self._lock:
-            if worker in self._workers:
-                self._workers[worker].kill(reason, cause)
+        if worker in self._workers:
+            self._workers[worker].kill(reason, cause)
 
     def drain(self, worker: str) -> None:
-        with self._lock:
-            if worker in self._workers:
-                self._workers[worker].draining = True
+        if worker in self._workers:
+            self._workers[worker].draining = True
 
     def exclude(self, places: Sequence[str]) -> None:
-        with self._lock:
-            self._excluded |= set(places)
-            for worker in self._workers.values():
-                worker.draining |= bool(self._excluded.intersection(worker.places))
+        self._excluded |= set(places)
+        for worker in self._workers.values():
+            worker.draining |= bool(self._excluded.intersection(worker.places))
 
     def include(self, places: Sequence[str]) -> None:
-        with self._lock:
-            self._excluded -= set(places)
-            for worker in [one for one in self._parked.values() if not self._excluded.intersection(one.places)]:
-                del self._parked[worker.name]
-                self._remove(worker)
+        self._excluded -= set(places)
+        for worker in [one for one in self._parked.values() if not self._excluded.intersection(one.places)]:
+            del self._parked[worker.name]
+            self._remove(worker)
 
     def poll(self, timeout_seconds: float) -> Sequence[ExecutorEvent]:
         deadline = time.monotonic() + timeout_seconds
-        waiting = self._work_off(0.0)
+        waiting = self._actions.work_off(0.0)
+        self._adjust()
         while waiting and not self._events and (left := deadline - time.monotonic()) > 0:
-            waiting = self._work_off(left)
-        with self._lock:
-            events, self._events = self._events, []
-            return events
+            waiting = self._actions.work_off(min(left, _ADJUST_SECONDS))
+            self._adjust()
+        events, self._events = self._events, []
+        return events
 
     def wake(self) -> None:
-        self._actions.put(None)
+        self._actions.wake()
 
     def close(self) -> None:
         """Leave the workers to the next dispatcher."""
@@ -179,22 +162,6 @@ class RayExecutor:
     def pids(self) -> dict[str, int]:
         """Process ids of the warm workers by name, each on its own node."""
         return {worker.name: worker.pid for worker in self._workers.values() if worker.ready}
-
-    def retire_all(self) -> None:
-        """End every worker and wait for it: for whoever takes the service down for good."""
-        with self._lock:
-            for worker in [*self._workers.values(), *self._parked.values()]:
-                worker.is_over = True
-                self._remove(worker)
-            self._workers.clear()
-
-    def post(self, action: Callable[[], None]) -> None:
-        """Run the action on the thread that polls."""
-        self._actions.put(action)
-
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Run the action on the thread that polls, then."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
 
     def met(self, worker: RemoteWorker) -> None:
         """Its hosts have devices: start its processes, unless no worker may be there."""
@@ -241,29 +208,6 @@ class RayExecutor:
             self._remove(worker)
         if cause in (Cause.WORKER_DIED, Cause.INFRA_ERROR) and not replaced:
             self._wait_before_restart(time.monotonic() - worker.started_at)
-
-    def _work_off(self, wait_seconds: float) -> bool:
-        """Do what was posted, and what is due; waits for the first of it. False if `wake` was called."""
-        now = time.monotonic()
-        if self._timers:
-            wait_seconds = min(wait_seconds, max(0.0, self._timers[0][0] - now))
-        wait_seconds = min(wait_seconds, _ADJUST_SECONDS)
-        woken = False
-        try:
-            action = self._actions.get(timeout=wait_seconds) if wait_seconds else self._actions.get_nowait()
-            while True:
-                woken |= action is None
-                if action is not None:
-                    with self._lock:
-                        action()
-                action = self._actions.get_nowait()
-        except queue.Empty:
-            pass
-        with self._lock:
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
-            self._adjust()
-        return not woken
 
     def _adjust(self) -> None:
         """Start the workers that are missing, let those go that are not needed."""
@@ -330,7 +274,7 @@ class RayExecutor:
     def _spawn(self, ranks: int) -> None:
         name = f"ray-{secrets.token_hex(4)}"
         self._changed_at = time.monotonic()
-        worker = self._workers[name] = RemoteWorker(name, ranks, self._dispatcher, self)
+        worker = self._workers[name] = RemoteWorker(name, ranks, self._dispatcher, self, self._actions)
         self._keeper.do(partial(self._create, worker))
 
     def _create(self, worker: RemoteWorker) -> None:
@@ -340,9 +284,9 @@ class RayExecutor:
         except Exception as error:
             reason = f"worker {worker.name} could not be made: {error}"
             log.exception("%s", reason)
-            self.post(partial(self.over, worker, reason, Cause.WORKER_DIED, replaced=False))
+            self._actions.post(partial(self.over, worker, reason, Cause.WORKER_DIED, replaced=False))
             return
-        self.post(partial(self._meet, worker, dict(enumerate(hosts))))
+        self._actions.post(partial(self._meet, worker, dict(enumerate(hosts))))
 
     def _meet(self, worker: RemoteWorker, hosts: dict[int, Host]) -> None:
         if not worker.is_over:

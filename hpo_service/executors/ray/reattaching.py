@@ -5,6 +5,7 @@ import queue
 import time
 from functools import partial
 
+from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Answer, Cluster, Found
 from hpo_service.executors.ray.protocol import HostState
 from hpo_service.executors.ray.remote_worker import Owner, RemoteWorker
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 _ANSWER_SECONDS = 4.0
 
 
-def meet_workers(cluster: Cluster, dispatcher: str, owner: Owner) -> dict[str, RemoteWorker]:
+def meet_workers(cluster: Cluster, dispatcher: str, owner: Owner, actions: Actions) -> dict[str, RemoteWorker]:
     """Make all hosts obey `dispatcher`; the workers of which every host answered. What is left of others is ended."""
     found = cluster.find()
     states = _ask(found, dispatcher)
@@ -23,7 +24,7 @@ def meet_workers(cluster: Cluster, dispatcher: str, owner: Owner) -> dict[str, R
     for name, one in found.items():
         answered = {rank: states[name, rank] for rank in one.hosts if (name, rank) in states}
         if len(answered) == one.ranks and all(state.launch is not None for state in answered.values()):
-            met[name] = RemoteWorker(name, one.ranks, dispatcher, owner)
+            met[name] = RemoteWorker(name, one.ranks, dispatcher, owner, actions)
             met[name].meet(one.hosts, answered)
         else:
             log.warning("%d of %d hosts of worker %s answer; it is ended", len(answered), one.ranks, name)

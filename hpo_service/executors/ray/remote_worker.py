@@ -10,6 +10,7 @@ from typing import Protocol
 from hpo_service.domain import Cause
 from hpo_service.executors.base import Token, Work
 from hpo_service.executors.layout import base_of
+from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Answer, Host, is_final, lost_its_node
 from hpo_service.executors.ray.protocol import Ended, HostState, Launch, said_list
 from trainer.spec import Job, WorkerMessage, worker_message
@@ -26,13 +27,7 @@ _KILL_SECONDS = 10.0
 
 
 class Owner(Protocol):
-    """Who the worker reports to; everything is called on the owner's thread."""
-
-    def post(self, action: Callable[[], None]) -> None:
-        """Run it on the owner's thread soon."""
-
-    def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Run it on the owner's thread then."""
+    """Who the worker reports to, on its own thread."""
 
     def met(self, worker: "RemoteWorker") -> None:
         """All hosts have said where they are."""
@@ -45,9 +40,9 @@ class Owner(Protocol):
 
 
 class RemoteWorker:
-    """Lives on the owner's thread. `dispatcher` is the name by which its hosts know us."""
+    """Lives on the thread that works `actions` off. `dispatcher` is the name by which its hosts know us."""
 
-    def __init__(self, name: str, ranks: int, dispatcher: str, owner: Owner) -> None:
+    def __init__(self, name: str, ranks: int, dispatcher: str, owner: Owner, actions: Actions) -> None:
         self.name = name
         self.ranks = ranks
         self.ready = False
@@ -70,6 +65,7 @@ class RemoteWorker:
         self.started_at = self.idle_since = time.monotonic()
         self._dispatcher = dispatcher
         self._owner = owner
+        self._actions = actions
         self._hosts: Mapping[int, Host] = {}
         self._states: dict[int, HostState] = {}
         self._heard = dict.fromkeys(range(ranks), 0)
@@ -153,14 +149,14 @@ class RemoteWorker:
         self._blame = self._blame or (reason, cause)
         for host in self._hosts.values():
             host.ask("kill", self._dispatcher, reason, str(cause), then=_ignore)
-        self._owner.later(_KILL_SECONDS, partial(self._over, reason, cause))
+        self._actions.later(_KILL_SECONDS, partial(self._over, reason, cause))
 
     def end(self, reason: str) -> None:
         """Let it go, idle as it is."""
         self.let_go = reason
         for host in self._hosts.values():
             host.ask("end", self._dispatcher, then=_ignore)
-        self._owner.later(_KILL_SECONDS, partial(self._over, reason, Cause.WORKER_ENDED))
+        self._actions.later(_KILL_SECONDS, partial(self._over, reason, Cause.WORKER_ENDED))
 
     def ended(self, token: Token) -> None:
         """The attempt has ended."""
@@ -181,7 +177,7 @@ class RemoteWorker:
             self._rank_lost(rank, answer)
         else:
             attach = partial(self._hosts[rank].ask, "attach", self._dispatcher)
-            self._owner.later(_RETRY_SECONDS, partial(attach, then=self._posting(self._attached, rank)))
+            self._actions.later(_RETRY_SECONDS, partial(attach, then=self._posting(self._attached, rank)))
 
     def _listen(self, rank: int) -> None:
         if not self.is_over:
@@ -195,7 +191,7 @@ class RemoteWorker:
             if is_final(answer):
                 self._rank_lost(rank, answer)
             else:
-                self._owner.later(_RETRY_SECONDS, partial(self._listen, rank))
+                self._actions.later(_RETRY_SECONDS, partial(self._listen, rank))
             return
         if not answer:
             log.warning("worker %s obeys another dispatcher now", self.name)
@@ -229,7 +225,7 @@ class RemoteWorker:
 
     def _blame_rank(self, rank: int, reason: str, cause: Cause) -> None:
         self._blame = self._blame or (f"rank {rank} of worker {self.name}: {reason}", cause)
-        self._owner.later(_GRACE_SECONDS, partial(self._over, *self._blame))
+        self._actions.later(_GRACE_SECONDS, partial(self._over, *self._blame))
 
     def _over(self, reason: str, cause: Cause) -> None:
         if self.is_over:
@@ -256,14 +252,14 @@ class RemoteWorker:
         self._sending.discard(rank)
         if isinstance(answer, Exception):
             if not is_final(answer):
-                self._owner.later(_RETRY_SECONDS, partial(self._send, rank))
+                self._actions.later(_RETRY_SECONDS, partial(self._send, rank))
             return
         self._outbox[rank].popleft()
         self._send(rank)
 
     def _posting(self, method: Callable[..., None], *first: object) -> Callable[[Answer], None]:
         """What hands an answer, which comes on any thread, to the method on the owner's."""
-        return lambda answer: self._owner.post(partial(method, *first, answer))
+        return lambda answer: self._actions.post(partial(method, *first, answer))
 
 
 def _ignore(_: Answer) -> None:
