@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 from importlib import import_module
-from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
@@ -93,7 +92,7 @@ def _say_nothing(message: BaseModel) -> None:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer.worker", description=__doc__)
-    parser.add_argument("--snapshots", type=Path, required=True, help="folder of all snapshots")
+    parser.add_argument("--snapshots", required=True, help="folder or object store (URL) of all snapshots")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what decides the last bits")
     parser.add_argument("--resident", type=int, default=4, help="idle trials that stay on the base")
     parser.add_argument("--ranks", type=int, default=1, help="processes that share one base model, a device each")
