@@ -54,7 +54,7 @@ def worker_environment(
     `credentials` are beginnings of the names of variables with which it reaches its snapshot store.
     """
     env = {name: parent[name] for name in (*_PASSED_ON, VARIABLE) if name in parent}
-    prefixes = ("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_", *credentials)
+    prefixes = ("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_", "NCCL_", "GLOO_", *credentials)
     env |= {name: value for name, value in parent.items() if name.startswith(prefixes)}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     visible = [device for device in parent.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
