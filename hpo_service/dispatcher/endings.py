@@ -90,7 +90,7 @@ def _close(session: Session, study: LiveStudy) -> None:
 
 def _close_trial(session: Session, study: LiveStudy, number: int) -> None:
     """A paused trial becomes PRUNED with its last loss; one that never reached a rung becomes FAIL."""
-    trial = study.trials()[number]
+    trial = study.trial(number)
     trial_id, losses = trial._trial_id, trial.intermediate_values
     study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
     if losses:

@@ -94,7 +94,7 @@ def _cancel(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
 
 def _enqueue(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     _require_live(study, "take another trial")
-    if len(study.trials()) >= study.resolved.budget.max_trials:
+    if study.trial_count() >= study.resolved.budget.max_trials:
         raise Conflict(
             f"study {study.name!r} has all of its {study.resolved.budget.max_trials} trials; "
             "extend budget.max_trials first."

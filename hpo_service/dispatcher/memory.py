@@ -119,6 +119,16 @@ class LiveStudy:
             return []
         return self.storage.get_all_trials(self.optuna_study_id, deepcopy=False)
 
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial; not a copy, so not to be changed. Raise IndexError if there is none."""
+        if self.optuna_study_id is None:
+            raise IndexError(f"study {self.name} has no trial {number} yet")
+        return self.storage.trial_at(self.optuna_study_id, number)
+
+    def trial_count(self) -> int:
+        """How many trials there are, in whatever state."""
+        return 0 if self.optuna_study_id is None else self.storage.count_trials(self.optuna_study_id)
+
     def view(self, slots: int = 1) -> StudyView:
         """What the strategy sees. Immutable, so that a proposal may read it on another thread."""
         return StudyView(
@@ -138,12 +148,11 @@ class LiveStudy:
         if self._roster is not None and not changed:
             return self._roster
         rungs = {piece.trial_number: piece.until_examples for piece in self.running()}
-        trials = self.trials()
         if self._roster is None:
-            self._roster = Roster.of(self._trial_view(trial, rungs.get(trial.number)) for trial in trials)
+            self._roster = Roster.of(self._trial_view(trial, rungs.get(trial.number)) for trial in self.trials())
         else:
             numbers = {self.storage.get_trial_number_from_id(trial_id) for trial_id in changed}
-            self._roster = self._roster.changed(self._trial_view(trials[one], rungs.get(one)) for one in numbers)
+            self._roster = self._roster.changed(self._trial_view(self.trial(one), rungs.get(one)) for one in numbers)
         return self._roster
 
     def news(self) -> None:
@@ -152,7 +161,7 @@ class LiveStudy:
 
     def values(self, trial_number: int, loss: float) -> list[float]:
         """What Optuna is told of a trial: its loss, then its value of every other objective."""
-        measures = measured(self.trials()[trial_number].user_attrs)
+        measures = measured(self.trial(trial_number).user_attrs)
         return objective_values(self.resolved.search.objectives, loss, measures)
 
     def _trial_view(self, trial: FrozenTrial, running_to: int | None) -> TrialView:

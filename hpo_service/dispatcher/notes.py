@@ -33,18 +33,21 @@ _PAGES = (
 )
 #: From so many trials on, looking for the best at every result would take longer than all else.
 _MANY_TRIALS = 500
-_PAUSE_SECONDS = 2.0
+_SHORTEST_PAUSE_SECONDS = 2.0
+_PAUSE_SECONDS_A_TRIAL = 0.002
 
 
 def refresh(study: LiveStudy) -> None:
     """Write the note anew if the study's state, its best trial or its space changed since the last one.
 
-    Of a study with many trials the best is looked for every few seconds, and whenever its state changes.
+    Of a study with many trials the best is looked for every 2 to 20 seconds or so, and whenever its state changes.
     """
     if study.optuna_study_id is None:
         return
-    same = study.noted[:2] == (study.state, study.message) and len(study.trials()) >= _MANY_TRIALS
-    if same and time.monotonic() < study.noted_at + _PAUSE_SECONDS:
+    count = study.trial_count()
+    pause_seconds = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SECONDS_A_TRIAL * count)
+    same = study.noted[:2] == (study.state, study.message) and count >= _MANY_TRIALS
+    if same and time.monotonic() < study.noted_at + pause_seconds:
         return
     study.noted_at = time.monotonic()
     best = best_trial([TrialFacts(trial) for trial in study.trials()])

@@ -41,14 +41,13 @@ def still_valid(study: LiveStudy, proposal: Proposal) -> bool:
     if study.state not in (StudyState.QUEUED, StudyState.RUNNING):
         return False
     step = proposal.step
-    trials = study.trials()
     if isinstance(step, Advance):
         held = any(piece.trial_number == step.trial_number for piece in study.slices.values())
-        return not held and trials[step.trial_number].state is TrialState.RUNNING
+        return not held and study.trial(step.trial_number).state is TrialState.RUNNING
     if isinstance(step, Start):
         if step.trial_number is not None:
-            return trials[step.trial_number].state is TrialState.WAITING
-        return len(trials) < study.resolved.budget.max_trials
+            return study.trial(step.trial_number).state is TrialState.WAITING
+        return study.trial_count() < study.resolved.budget.max_trials
     return True
 
 
@@ -81,7 +80,7 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal, slice_id: int
     if step.memory is not None:
         study.memory = dict(step.memory)
         dispatch.update_study(session, study.id, memory=study.memory)
-    trial_id = study.trials()[number]._trial_id
+    trial_id = study.trial(number)._trial_id
     row: Row = {
         "id": slice_id,
         "project_id": study.project_id,
@@ -159,7 +158,7 @@ def begin(
 
 def describe(study: LiveStudy, piece: LiveSlice, snapshots: Sequence[dict[str, Any]]) -> Slice:
     """The slice as a worker gets it, for the attempt after the current one. `snapshots`: the trial's, newest first."""
-    attrs = study.trials()[piece.trial_number].user_attrs
+    attrs = study.trial(piece.trial_number).user_attrs
     attempt = piece.attempt + 1
     return Slice(
         slice_id=piece.id,
@@ -188,7 +187,7 @@ def _start_trial(study: LiveStudy, step: Start, assignment: Assignment) -> int:
         )
         trial_id = study.storage.create_new_trial(study.optuna_study_id, template)
         return study.storage.get_trial(trial_id).number
-    trial_id = study.trials()[waiting_number]._trial_id
+    trial_id = study.trial(waiting_number)._trial_id
     for name, value in assignment.sampled.items():
         distribution = distributions[name]
         study.storage.set_trial_param(trial_id, name, distribution.to_internal_repr(value), distribution)

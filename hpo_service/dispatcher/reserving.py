@@ -83,7 +83,7 @@ def predicted_seconds(study: LiveStudy, trial_number: int | None, until: int) ->
 def seconds_per_example(study: LiveStudy, trial_number: int | None = None) -> float | None:
     """Device seconds for a training example, with all that goes with it."""
     if trial_number is not None:
-        attrs = study.trials()[trial_number].user_attrs
+        attrs = study.trial(trial_number).user_attrs
         if attrs.get("examples"):
             return float(attrs["seconds"]) * study.resolved.training.ranks / int(attrs["examples"])
     spent = study.spent
@@ -105,7 +105,7 @@ def usd_per_second(context: Context, study: LiveStudy) -> float:
 def _rung(study: LiveStudy, trial_number: int | None) -> int:
     if trial_number is None:
         return 0
-    return max(study.trials()[trial_number].intermediate_values, default=0)
+    return max(study.trial(trial_number).intermediate_values, default=0)
 
 
 def _elapsed_seconds(study: LiveStudy, piece: LiveSlice) -> float:

@@ -96,7 +96,7 @@ def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: floa
         usd=spent.usd + cost,
         flops=spent.flops + usage.flops,
     )
-    attrs = study.trials()[piece.trial_number].user_attrs
+    attrs = study.trial(piece.trial_number).user_attrs
     amounts = {"seconds": usage.total_seconds(), "examples": usage.examples, "cost_usd": cost}
     if any(objective.name == "train_tokens_per_second" for objective in study.resolved.search.objectives):
         amounts |= {"tokens": usage.tokens, "train_seconds": usage.train_seconds + usage.data_seconds}

@@ -29,6 +29,16 @@ class Memory(InMemoryStorage):
             changed, self._changed = self._changed, set()
         return changed
 
+    def trial_at(self, study_id: int, number: int) -> FrozenTrial:
+        """Not a copy, so not to be changed. Raise KeyError for an unknown study, IndexError for an unknown number."""
+        with self._lock:
+            return self._studies[study_id].trials[number]
+
+    def count_trials(self, study_id: int) -> int:
+        """All trials of the study. Raise KeyError for an unknown one."""
+        with self._lock:
+            return len(self._studies[study_id].trials)
+
     def _set_trial(self, trial_id: int, trial: FrozenTrial) -> None:
         super()._set_trial(trial_id, trial)
         self._changed.add(trial_id)

@@ -38,7 +38,7 @@ def propose_assignment(
     for count, candidate in enumerate(_candidates(space, suggests, fixed)):
         if isinstance(candidate, str):
             obstacle = candidate
-        elif fixed or not _is_tried(view, candidate.parameters.model_dump()):
+        elif fixed or not view.roster.is_tried(candidate.parameters.model_dump()):
             return candidate, count
         else:
             repeated = repeated or candidate
@@ -75,7 +75,3 @@ def _feasible(space: SearchSpace, fixed: Mapping[str, Any], suggest: Suggest) ->
     except Infeasible as error:
         return error.detail
     return space.feasible(assignment) or assignment
-
-
-def _is_tried(view: StudyView, parameters: Mapping[str, Any]) -> bool:
-    return any(trial.parameters == parameters for trial in view.trials)

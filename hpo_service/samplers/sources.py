@@ -148,7 +148,9 @@ def _sobol(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest]:
     Unlike Optuna's sampler, which keeps its place in the study, it covers conditional parameters too. Points that were
     skipped for an earlier trial are met again and are known by then.
     """
-    begun = sum(not trial.baseline for trial in view.trials if trial.standing != "waiting")
+    roster = view.roster
+    baselines = sum(trial.standing != "waiting" for trial in roster.baselines())
+    begun = len(roster) - len(roster.standing("waiting")) - baselines
     first, skip = divmod(begun, _SOBOL_BLOCK)
     for index in count(first):
         for point in _sobol_block(len(space.dimensions), seed, index)[skip if index == first else 0 :]:

@@ -1,7 +1,7 @@
 """A trial as strategies see it, and all trials of a study with what strategies ask of them most."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Generic, Literal, Self, TypeVar
@@ -81,11 +81,12 @@ class Roster(tuple[TrialView, ...]):
     _ranked: dict[int, list[int]]  #: by rung, best first
     _paused: dict[int, list[int]]  #: paused trials by their highest rung (0: none), best first
     _baselines: list[int]
+    _tried: set[Hashable]  #: what trials were begun with
 
     @classmethod
     def of(cls, trials: Iterable[TrialView]) -> Self:
         """Of all trials of a study."""
-        return cls._made((), {}, {}, {}, []).changed(trials)
+        return cls._made((), {}, {}, {}, [], set()).changed(trials)
 
     @classmethod
     def _made(
@@ -95,9 +96,11 @@ class Roster(tuple[TrialView, ...]):
         ranked: dict[int, list[int]],
         paused: dict[int, list[int]],
         baselines: list[int],
+        tried: set[Hashable],
     ) -> Self:
         made = cls(trials)
-        made._standing, made._ranked, made._paused, made._baselines = standing, ranked, paused, baselines
+        made._standing, made._ranked, made._paused = standing, ranked, paused
+        made._baselines, made._tried = baselines, tried
         return made
 
     def changed(self, views: Iterable[TrialView]) -> Self:
@@ -105,6 +108,7 @@ class Roster(tuple[TrialView, ...]):
         trials = list(self)
         standing, ranked = _Lists(self._standing), _Lists(self._ranked)
         paused, baselines = _Lists(self._paused), set(self._baselines)
+        begun: set[Hashable] = set()
         for new in sorted(views, key=lambda view: view.number):
             old = trials[new.number] if new.number < len(trials) else None
             if old is not None:
@@ -116,7 +120,10 @@ class Roster(tuple[TrialView, ...]):
                 raise ValueError(f"trial {new.number} cannot follow trial {len(trials) - 1}")
             _enter(trials, old, new, standing, ranked, paused)
             (baselines.add if new.baseline else baselines.discard)(new.number)
-        return self._made(trials, standing.lists, ranked.lists, paused.lists, sorted(baselines))
+            if old is None or old.parameters is not new.parameters:
+                begun.add(_key(new.parameters))
+        tried = self._tried if begun <= self._tried else self._tried | begun
+        return self._made(trials, standing.lists, ranked.lists, paused.lists, sorted(baselines), tried)
 
     def standing(self, *standings: TrialStanding) -> list[TrialView]:
         """Trials in any of the standings, by number."""
@@ -126,6 +133,10 @@ class Roster(tuple[TrialView, ...]):
     def baselines(self) -> list[TrialView]:
         """Trials that are the baseline's, by number."""
         return [self[number] for number in self._baselines]
+
+    def is_tried(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether a trial has exactly these resolved parameters."""
+        return _key(parameters) in self._tried
 
     def ranked(self, rung: int) -> list[TrialView]:
         """All trials with a loss at the rung, best first."""
@@ -143,6 +154,13 @@ class Roster(tuple[TrialView, ...]):
     def paused_at(self, rung: int) -> Sequence[int]:
         """Numbers of the paused trials whose highest rung this is, best first."""
         return self._paused.get(rung, [])
+
+
+def _key(value: Any) -> Hashable:  # noqa: ANN401
+    """Equal exactly for what JSON writes alike; 8 and 8.0 are equal, as they are in Python."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _key(entry)) for name, entry in value.items())
+    return tuple(_key(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 
 class _Lists(Generic[Key]):
