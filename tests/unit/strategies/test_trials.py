@@ -64,3 +64,14 @@ def test_the_old_one_stays_as_it_was() -> None:
 def test_no_number_is_left_out() -> None:
     with pytest.raises(ValueError, match="trial 2 cannot follow trial 0"):
         Roster.of([TrialView(number=0, standing="waiting")]).changed([TrialView(number=2, standing="waiting")])
+
+
+def test_parameters_are_known_as_tried_once_a_trial_has_them() -> None:
+    parameters = {"lora_r": 8, "target_modules": ["q_proj", "v_proj"], "betas": {"first": 0.9}}
+    empty = Roster.of([TrialView(number=0, standing="waiting")])
+    begun = empty.changed([TrialView(number=0, standing="running", parameters=parameters)])
+    assert not empty.is_tried(parameters)
+    assert begun.is_tried({"betas": {"first": 0.9}, "target_modules": ("q_proj", "v_proj"), "lora_r": 8.0})
+    assert not begun.is_tried({**parameters, "lora_r": 4})
+    assert not begun.is_tried({**parameters, "target_modules": ["v_proj", "q_proj"]})
+    assert begun.changed([replace(begun[0], standing="paused")]).is_tried(parameters)
