@@ -22,7 +22,7 @@ from trainer.spec import Job, JobResult, Outcome
 #: Exit statuses with a report on stdout: passed or warned, and failed. A report that says FAIL is a job that is done.
 _WITH_REPORT = (0, 3)
 #: Exit status with a sentence about data or task on stderr. Python's own 1 says nothing about them.
-_REFUSED = 4
+REFUSED = 4
 _MESSAGE_CHARACTERS = 500
 _TAIL_BYTES = 4 << 20
 #: The command of each kind of task.
@@ -87,7 +87,7 @@ class JobRun:
                 return self._ended(Outcome.DONE, report=report)
             return self._ended(Outcome.INFRA_ERROR, message="the job's last line is no report")
         said = _last_line(self._stderr).removeprefix("error: ")[:_MESSAGE_CHARACTERS]
-        if code == _REFUSED:
+        if code == REFUSED:
             return self._ended(Outcome.DATA_ERROR, message=said or "the job was refused without a reason")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return self._ended(Outcome.INFRA_ERROR, message=f"the job ended with {how}: {said}".removesuffix(": "))
