@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from hpo_service.settings import Settings
+from trainer.logs import FORMAT_VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,10 @@ _MAX_SOCKET_PATH_BYTES = 100
 _FIRST_DELAY_SECONDS = 0.5
 _MAX_DELAY_SECONDS = 30.0
 _STOP_SECONDS = 5.0
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONUNBUFFERED", "SSL_CERT_FILE")
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONUNBUFFERED", "SSL_CERT_FILE"),
+    FORMAT_VARIABLE,
+)
 
 
 class DashboardProcess:

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from hpo_service.child_process import end_with_parent
 from hpo_service.dashboard_process import URL_VARIABLE
 from hpo_service.database import optuna_url
+from trainer.logs import configure_logs, format_of
 
 _NICE = 5
 _CONNECTIONS = 4
@@ -48,13 +49,15 @@ def main() -> None:
     path = parser.parse_args().socket
     end_with_parent()
     os.nice(_NICE)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    configure_logs(format_of(), logging.WARNING)
     url = os.environ.pop(URL_VARIABLE)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     os.umask(0o077)
     listener.bind(path)
     app = WSGIMiddleware(wsgi(open_storage(url)), workers=_THREADS)
-    config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=1
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         uvicorn.Server(config).run(sockets=[listener])

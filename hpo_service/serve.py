@@ -11,6 +11,7 @@ from hpo_service.api.app import create_app
 from hpo_service.database import make_engine
 from hpo_service.errors import SetupError
 from hpo_service.settings import Settings
+from trainer.logs import configure_logs
 
 _STOP_SECONDS = 3
 _CONNECTIONS = 10
@@ -22,13 +23,15 @@ def run_api(settings: Settings) -> None:
     Raises:
         SetupError: no database is named, or the address cannot be listened on.
     """
+    configure_logs(settings.log_format)
     url = settings.require_database_url()
     listener = listen(settings.host, settings.port)
     engine = make_engine(url, application_name="hpo-api", pool_size=_CONNECTIONS)
     app = create_app(settings, engine)
-    # No access log: it would keep the tokens of login links.
+    # No access log: it would keep the tokens of login links. `api.request_log` writes one without queries.
     config = uvicorn.Config(
         app,
+        log_config=None,
         log_level="info",
         access_log=False,
         server_header=False,

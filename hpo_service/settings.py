@@ -1,20 +1,34 @@
 """One frozen object with everything configurable from outside, built once at start and passed down."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from hpo_service.errors import SetupError
 from trainer.errors import UserError
+from trainer.logs import LogFormat
 from trainer.stores import Store, open_store
 from trainer.stores.location import parse_location
 
+SECRETS_VARIABLE = "HPO_SECRETS_DIR"
+_LEAST_TOKEN_CHARACTERS = 24
+
 
 class Settings(BaseSettings):
-    """Environment variables `HPO_*`. Folders are made absolute; nothing is created here."""
+    """Environment variables `HPO_*`, else files of the same name in lower case in the folder `HPO_SECRETS_DIR`.
+
+    Folders are made absolute; nothing is created here.
+    """
 
     model_config = SettingsConfigDict(env_prefix="HPO_", frozen=True, extra="ignore")
 
@@ -70,6 +84,28 @@ class Settings(BaseSettings):
     prices: Path | None = None
     """A table (YAML or CSV) of what devices cost; a device that is not in it costs `usd_per_gpu_hour`."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    log_format: LogFormat = "text"
+    """How every process writes its log: for people, or one JSON object a line."""
+    metrics_token: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None
+    """A bearer token that opens `/metrics` and nothing else; API keys of the first project open it as well."""
+    alive_file: Path | None = None
+    """The dispatcher touches this file in every turn, so that a probe can see whether it stands still."""
+    revision: str = ""
+    """The commit that this program was built from; images set it."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What the caller says, then the environment, then the files of `HPO_SECRETS_DIR`."""
+        folder = os.environ.get(SECRETS_VARIABLE)
+        files = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
+        return (init_settings, env_settings, *files)
 
     @field_validator("roots", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from trainer.errors import BaseChangedError, UserError
 from trainer.failpoints import Failpoint, reach
 from trainer.group import OUT_OF_MEMORY, RANK_LOST, WorkerGroup
 from trainer.jobs import JobRuns
+from trainer.logs import bound
 from trainer.ranks import Ranks
 from trainer.residents import Residents
 from trainer.slices import SliceRun, abandoned, never_started
@@ -112,7 +113,8 @@ class Turns:
         if not self._running:
             return
         run = self._running[0]
-        result = run.tick()
+        with bound(slice_id=run.slice.slice_id, attempt=run.slice.attempt):
+            result = run.tick()
         self._running.popleft()
         if result is None:
             self._running.append(run)

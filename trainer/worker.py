@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from trainer.environment import PROCESS_ENVIRONMENT
 from trainer.group import WorkerGroup, joined_environment
+from trainer.logs import configure_logs, format_of
 from trainer.spec import WorkerCommand, worker_command
 from trainer.token_options import add_token_options
 
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve slices until stdin ends."""
     options = _options(arguments)
     os.environ.update(PROCESS_ENVIRONMENT)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    configure_logs(format_of())
     # Ctrl-C goes to the whole process group; whether the worker ends is for its dispatcher to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = _join(options) if options.rank is not None else None

@@ -11,6 +11,7 @@ from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.dispatcher.retention import Retention
 from hpo_service.prices import load_prices
 from hpo_service.settings import Settings
+from trainer.logs import configure_logs
 
 __all__ = ["Dispatcher", "local_workers", "run_dispatcher"]
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def run_dispatcher(settings: Settings) -> None:
     """Lead and dispatch to workers until SIGTERM or SIGINT. The database must be prepared."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logs(settings.log_format)
     stop = threading.Event()
 
     def ask_to_stop(number: int, _: object) -> None:
@@ -39,6 +40,7 @@ def run_dispatcher(settings: Settings) -> None:
             patience=patience(settings),
             prices=load_prices(settings),
             retention=Retention(keep_best=settings.snapshot_keep_best, max_bytes=settings.snapshot_max_bytes),
+            alive_file=settings.alive_file,
         ).run(stop)
     finally:
         engine.dispose()

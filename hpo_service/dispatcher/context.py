@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import confirming
+from hpo_service.dispatcher import confirming, event_log
 from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.faults import Faults
 from hpo_service.dispatcher.fleet import Fleet
@@ -19,6 +19,7 @@ from hpo_service.dispatcher.proposals import Proposals
 from hpo_service.dispatcher.sharing import Usages
 from hpo_service.executors.base import Executor
 from hpo_service.prices import Prices
+from hpo_service.repository import dispatch
 from trainer.failpoints import Commit, after_commit, before_commit
 
 
@@ -64,3 +65,4 @@ class Context:
                 study.storage.flush(session.connection())
             before_commit(commit)
         after_commit(commit)
+        event_log.write(dispatch.take_added_events(session))

@@ -25,6 +25,7 @@ from hpo_service.executors.base import (
     WorkerReady,
 )
 from trainer.failpoints import VARIABLE, Failpoint, reach
+from trainer.logs import FORMAT_VARIABLE
 from trainer.spec import (
     Job,
     JobResult,
@@ -53,7 +54,7 @@ def worker_environment(
 
     `credentials` are beginnings of the names of variables with which it reaches its snapshot store.
     """
-    env = {name: parent[name] for name in (*_PASSED_ON, VARIABLE) if name in parent}
+    env = {name: parent[name] for name in (*_PASSED_ON, VARIABLE, FORMAT_VARIABLE) if name in parent}
     prefixes = ("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_", "NCCL_", "GLOO_", *credentials)
     env |= {name: value for name, value in parent.items() if name.startswith(prefixes)}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -14,6 +14,7 @@ from hpo_service.repository.failures import counted
 from hpo_service.tables import Event, Intent, Slice, Study
 from trainer.spec import SliceResult
 
+_ADDED = "added events"
 _SET_DECISION_NUMBER = text("UPDATE hpo.studies SET decision_number = :number WHERE id = :study")
 
 
@@ -100,7 +101,15 @@ def add_event(
     trial: int | None = None,
 ) -> None:
     """Append to the study's history, or (no `study_id`) to the service's."""
-    session.add(Event(project_id=project_id, study_id=study_id, trial_number=trial, kind=str(kind), payload=payload))
+    event = Event(project_id=project_id, study_id=study_id, trial_number=trial, kind=str(kind), payload=payload)
+    session.add(event)
+    session.info.setdefault(_ADDED, []).append(event)
+
+
+def take_added_events(session: Session) -> list[Event]:
+    """The events that were added since the last call; once the transaction is committed, they have happened."""
+    added: list[Event] = session.info.pop(_ADDED, [])
+    return added
 
 
 def open_slices(session: Session, study_ids: Sequence[int]) -> Sequence[Slice]:
