@@ -19,6 +19,7 @@ from hpo_service.api import (
     home,
     insight,
     login,
+    metrics,
     path_checks,
     problems,
     search_spaces,
@@ -29,7 +30,9 @@ from hpo_service.api import (
     workers,
 )
 from hpo_service.api.guard import Guard
+from hpo_service.api.request_log import RequestLog
 from hpo_service.database import session_factory
+from hpo_service.metrics import Metrics
 from hpo_service.settings import Settings
 
 _DESCRIPTION = (
@@ -78,6 +81,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     app.state.settings = settings
     app.state.store = settings.snapshot_store()
     app.state.stopping = threading.Event()
+    app.state.metrics = Metrics(engine, revision=settings.revision)
     problems.install(app)
     app.include_router(studies.validation)
     for module in (
@@ -94,11 +98,13 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         search_spaces,
         login,
         health,
+        metrics,
         home,
         documentation,
         dashboard,
     ):
         app.include_router(module.router)
     documentation.complete_openapi(app)
-    app.add_middleware(Guard, sessions=sessions)
+    app.add_middleware(Guard, sessions=sessions, metrics_token=settings.metrics_token)
+    app.add_middleware(RequestLog, observe=app.state.metrics.observe_request)
     return app

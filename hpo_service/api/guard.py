@@ -1,6 +1,9 @@
 """Nothing is reachable without credentials, except a short list of addresses; every answer carries safe headers."""
 
+import hmac
+
 from fastapi.concurrency import run_in_threadpool
+from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
@@ -15,16 +18,18 @@ from hpo_service.api.problems import problem_response, unavailable
 from hpo_service.errors import HpoError, Unauthenticated
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/login"})
+METRICS = "/metrics"
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class Guard:
-    """Outermost layer: authenticates, then puts the `Principal` into `scope["state"]`."""
+    """Authenticates, then puts the `Principal` into `scope["state"]`; None for who holds the token of `/metrics`."""
 
-    def __init__(self, app: ASGIApp, sessions: sessionmaker[Session]) -> None:
+    def __init__(self, app: ASGIApp, sessions: sessionmaker[Session], metrics_token: SecretStr | None = None) -> None:
         self._app = app
         self._sessions = sessions
+        self._metrics_token = metrics_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or hand on."""
@@ -38,6 +43,10 @@ class Guard:
         if scope["path"] in PUBLIC:
             await self._app(scope, receive, guarded)
             return
+        if self._may_read_metrics(scope):
+            scope.setdefault("state", {})["principal"] = None
+            await self._app(scope, receive, guarded)
+            return
         try:
             principal = await run_in_threadpool(self._authenticate, HTTPConnection(scope), scope["method"])
         except Unauthenticated as error:
@@ -48,6 +57,13 @@ class Guard:
             return
         scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, guarded)
+
+    def _may_read_metrics(self, scope: Scope) -> bool:
+        """Known without the database, so that a scrape can tell that the database is away."""
+        if scope["path"] != METRICS or scope["method"] not in _SAFE_METHODS or self._metrics_token is None:
+            return False
+        given = auth.bearer(Headers(scope=scope).get("authorization", "")) or ""
+        return hmac.compare_digest(given.encode(), self._metrics_token.get_secret_value().encode())
 
     def _authenticate(self, connection: HTTPConnection, method: str) -> auth.Principal:
         header = connection.headers.get("authorization")

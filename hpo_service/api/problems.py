@@ -69,7 +69,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeoutError, _database)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def _ours(_request: Request, error: Exception) -> JSONResponse:
@@ -107,9 +106,11 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     return _response(error.status_code, code, detail, [], dict(error.headers or {}))
 
 
-def _unexpected(_request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error", exc_info=error)
-    return _response(500, "internal", "Something went wrong inside the service; its log says what.", [], {})
+def unexpected_response() -> JSONResponse:
+    """What callers are told of an error that is ours; the reason goes to the log only."""
+    return _response(
+        500, "internal", "Something went wrong inside the service; its log says what, under X-Request-ID.", [], {}
+    )
 
 
 def _response(

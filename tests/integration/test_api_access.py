@@ -29,7 +29,6 @@ EXTRA = [
     "/favicon.ico",
     "/csv/1",
     "/artifacts/1/x",
-    "/metrics",
     "/no/such/thing",
     "//healthz",
     "/healthz/",
