@@ -74,9 +74,11 @@ def importances(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequenc
 def edges(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequence[int]) -> list[Edge]:
     """Parameters whose best values lie at an end of a range that the study could widen, in the space's order."""
     known = ranked(trials, ladder)
-    if len(known) < FEWEST_TRIALS:
-        return []
-    best_first = [trial for trial, _ in known]
+    return [] if len(known) < FEWEST_TRIALS else edges_among(space, [trial for trial, _ in known])
+
+
+def edges_among(space: SearchSpace, best_first: Sequence[TrialView]) -> list[Edge]:
+    """The same from the best trials of at least FEWEST_TRIALS, in the order of `ranked`."""
     found = (_edge(space, name, space.forms[name], best_first) for name in space.dimensions)
     return [edge for edge in found if edge is not None]
 

@@ -131,6 +131,7 @@ class Slice(Base):
     failures_by_cause: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     snapshots: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))  #: SnapshotRef, newest first
     progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: the last sign of life
+    heard_at: Mapped[datetime | None]  #: when that came
     fold_losses: Mapped[list[Any] | None]  #: mean evaluation loss of each fold at the rung; None before it is reached
     created_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
@@ -140,6 +141,7 @@ class Slice(Base):
         UniqueConstraint("project_id", "id"),
         UniqueConstraint("study_id", "trial_number", "until_examples"),
         Index("ix_slices_open", "study_id", postgresql_where=text("state IN ('waiting', 'running')")),
+        Index("ix_slices_study_id_id", "study_id", "id"),
     )
 
 
@@ -168,6 +170,7 @@ class Attempt(Base):
     train_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     evaluate_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     snapshot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    lost_seconds: Mapped[float] = mapped_column(server_default=text("0"))  #: an estimate, see trainer.spec.Usage
     cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
     peak_memory_bytes: Mapped[int] = mapped_column(server_default=text("0"))
     predicted_memory_bytes: Mapped[int | None]
@@ -179,6 +182,38 @@ class Attempt(Base):
     micro_batch: Mapped[int | None]
 
     __table_args__ = (ForeignKeyConstraint(["project_id", "slice_id"], ["hpo.slices.project_id", "hpo.slices.id"]),)
+
+
+class StudyUsage(Base):
+    """What the attempts of a study that have ended consumed, added up as each ends; no row before the first.
+
+    `unknown_energies` and `unknown_peaks` count attempts that took time and do not know their part of the sum.
+    """
+
+    __tablename__ = "study_usage"
+    study_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    project_id: Mapped[int] = _project()
+    examples: Mapped[int] = mapped_column(server_default=text("0"))
+    steps: Mapped[int] = mapped_column(server_default=text("0"))
+    tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    peak_memory_bytes: Mapped[int] = mapped_column(server_default=text("0"))  #: the largest
+    unknown_energies: Mapped[int] = mapped_column(server_default=text("0"))
+    unknown_peaks: Mapped[int] = mapped_column(server_default=text("0"))
+    flops: Mapped[float] = mapped_column(server_default=text("0"))
+    train_flops: Mapped[float] = mapped_column(server_default=text("0"))
+    train_hardware_flops: Mapped[float] = mapped_column(server_default=text("0"))
+    load_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    data_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    train_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    evaluate_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    snapshot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    lost_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    device_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
+    energy_joules: Mapped[float] = mapped_column(server_default=text("0"))
+    available_flops: Mapped[float] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),)
 
 
 class Job(Base):
@@ -253,6 +288,12 @@ class Event(Base):
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
         Index("ix_events_study_id_id", "study_id", "id"),
+        Index(
+            "ix_events_expected_improvement",
+            "study_id",
+            "id",
+            postgresql_where=text("kind = 'slice.started' AND payload['numbers'] ? 'expected_improvement'"),
+        ),
     )
 
 

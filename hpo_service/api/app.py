@@ -34,6 +34,7 @@ from hpo_service.api.request_log import RequestLog
 from hpo_service.database import session_factory
 from hpo_service.metrics import Metrics
 from hpo_service.settings import Settings
+from hpo_service.studies.insights import keep_insights
 
 _DESCRIPTION = (
     "Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers, and ends "
@@ -57,6 +58,7 @@ _TAGS = [
 def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = True) -> FastAPI:
     """The service over a prepared database. optuna-dashboard runs while the application's lifespan does."""
     sessions = session_factory(engine)
+    keep_insights(sessions)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -9,7 +9,8 @@ from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.api.trials import TrialNumber
 from hpo_service.studies import confirmations, trials
 from hpo_service.studies.confirmation_documents import ConfirmationDocument
-from hpo_service.studies.documents import Page, TrialDocument, TrialSummary
+from hpo_service.studies.documents import Page
+from hpo_service.studies.trial_documents import TrialDocument, TrialSummary
 
 router = APIRouter(prefix="/v1/studies/{name}/confirmation", tags=["results"])
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.studies import StudyName
 from hpo_service.studies import checks
-from hpo_service.studies.documents import DataCheckDocument
+from hpo_service.studies.spec_documents import DataCheckDocument
 from trainer.quality.render import markdown
 from trainer.spec import QualityReport
 

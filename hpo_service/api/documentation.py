@@ -10,8 +10,9 @@ from hpo_service.api.guard import PUBLIC
 from hpo_service.api.markup import Markup, join, page, tag
 from hpo_service.api.problems import ProblemDocument
 from hpo_service.spec import StudySpec
-from hpo_service.studies.documents import CloneRequest, EnqueueRequest, ExtendRequest
+from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
 from hpo_service.studies.suggestion import SuggestRequest
+from hpo_service.studies.trial_documents import EnqueueRequest
 
 router = APIRouter(include_in_schema=False)
 

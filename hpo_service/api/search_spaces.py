@@ -7,8 +7,9 @@ from fastapi import APIRouter, Path
 from hpo_service.errors import InvalidSpec, NotFound
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.spec import StudySpec
-from hpo_service.studies.documents import KnownPointDocument, Page, SearchSpaceDocument
+from hpo_service.studies.documents import Page
 from hpo_service.studies.facts import finite
+from hpo_service.studies.spec_documents import KnownPointDocument, SearchSpaceDocument
 
 router = APIRouter(tags=["search spaces"])
 

@@ -7,20 +7,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, SettingsDependency
+from hpo_service.api.files import FILE_RESPONSES, ExportFormat, Strict, file_response
 from hpo_service.intents import IntentKind
 from hpo_service.settings import Settings
 from hpo_service.spec.study import NAME_PATTERN
 from hpo_service.studies import creation, reading, results, steering
-from hpo_service.studies.documents import (
-    BestDocument,
-    CloneRequest,
-    ExtendRequest,
-    Page,
-    StudyDocument,
-    StudySummary,
-    ValidationReport,
-)
+from hpo_service.studies.documents import BestDocument, Page, StudyDocument, StudySummary
 from hpo_service.studies.idempotency import Repetition
+from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest, ValidationReport
 from trainer.failpoints import Commit, after_commit, before_commit
 
 router = APIRouter(prefix="/v1/studies")
@@ -165,18 +159,17 @@ def get_best(name: StudyName, session: SessionDependency, project: ProjectDepend
     summary="The best parameters as a file",
     tags=["results"],
     response_class=Response,
-    responses={200: {"description": "The file", "content": {"application/yaml": {}, "application/json": {}}}},
+    responses=FILE_RESPONSES,
 )
 def export_best(
     name: StudyName,
     session: SessionDependency,
     project: ProjectDependency,
-    format: Annotated[str, Query(description="yaml, json, hf or peft.", max_length=32)] = "yaml",
+    format: ExportFormat = "yaml",
+    strict: Strict = False,
 ) -> Response:
     """What the format has no key for is named in the header `X-Dropped`."""
-    file = results.export_best(session, project, name, format)
-    headers = {"Content-Disposition": f'attachment; filename="{file.file_name}"', "X-Dropped": ", ".join(file.dropped)}
-    return Response(file.text, media_type=file.media_type, headers=headers)
+    return file_response(results.export_best(session, project, name, format, strict=strict))
 
 
 validation = APIRouter()

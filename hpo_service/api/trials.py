@@ -9,8 +9,9 @@ from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, StoreDependency
 from hpo_service.api.studies import IdempotencyKey, PageToken, StudyName
 from hpo_service.studies import artifacts, steering, trials
-from hpo_service.studies.documents import EnqueueRequest, Page, StudyDocument, TrialDocument, TrialSummary
+from hpo_service.studies.documents import Page, StudyDocument
 from hpo_service.studies.idempotency import Repetition
+from hpo_service.studies.trial_documents import EnqueueRequest, TrialDocument, TrialSummary
 
 router = APIRouter(prefix="/v1/studies/{name}/trials", tags=["trials"])
 
@@ -24,9 +25,12 @@ def list_trials(
     project: ProjectDependency,
     page_size: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 200,
     page_token: PageToken = None,
+    newest_first: Annotated[bool, Query(description="The highest numbers first.")] = False,
 ) -> Page[TrialSummary]:
     """A page of trials."""
-    return trials.list_trials(session, project, name, page_size=page_size, page_token=page_token)
+    return trials.list_trials(
+        session, project, name, page_size=page_size, page_token=page_token, newest_first=newest_first
+    )
 
 
 @router.post(

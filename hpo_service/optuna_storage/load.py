@@ -37,7 +37,7 @@ def _trials_statement() -> Select[Any]:
         ),
         _owned(tables.trial_user_attributes, trials, "key", "value_json").label("user_attrs"),
         _owned(tables.trial_system_attributes, trials, "key", "value_json").label("system_attrs"),
-    ).order_by(trials.c.number)
+    )
 
 
 _TRIALS = _trials_statement()
@@ -73,10 +73,18 @@ def read_study(connection: Connection, study_id: int) -> StudyFacts:
 
 
 def read_frozen_trials(
-    connection: Connection, study_id: int, *conditions: ColumnElement[bool], limit: int | None = None
+    connection: Connection,
+    study_id: int,
+    *conditions: ColumnElement[bool],
+    limit: int | None = None,
+    newest_first: bool = False,
 ) -> list[FrozenTrial]:
-    """The study's trials by number, equal to those that RDBStorage returns. Conditions are on columns of `trials`."""
-    statement = _TRIALS.where(trials.c.study_id == study_id, *conditions).limit(limit)
+    """The study's trials by number, equal to those that RDBStorage returns. Conditions are on columns of `trials`.
+
+    With `newest_first` the highest numbers come first.
+    """
+    order = trials.c.number.desc() if newest_first else trials.c.number
+    statement = _TRIALS.where(trials.c.study_id == study_id, *conditions).order_by(order).limit(limit)
     return [_frozen(row) for row in connection.execute(statement)]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 from sqlalchemy import Row, and_, func, select
 from sqlalchemy.orm import Session
 
-from hpo_service.domain import Spent
-from hpo_service.repository.usage import DEVICE_SECONDS, SECONDS, total, usage_of
+from hpo_service.repository.usage import SECONDS, total, usage_of
 from hpo_service.tables import Attempt, Slice, Study, Worker
-from trainer.spec import Usage
+from trainer.spec import Outcome, Usage
 
 _ATTEMPTS_OF_SLICES = and_(Attempt.slice_id == Slice.id, Attempt.project_id == Slice.project_id)
 
@@ -51,56 +50,11 @@ class CausedEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dispatched:
-    """How often a trial was on a worker, how long in all, and what that cost."""
+class Held:
+    """For how long an attempt has been on a worker, and the model of its device ("": not known)."""
 
-    attempts: int
     seconds: float
-    usd: float
-
-
-def spent_by_study(session: Session, project_id: int, study_ids: Sequence[int]) -> dict[int, Spent]:
-    """What each study has consumed; studies without slices are left out."""
-    query = (
-        select(
-            Slice.study_id,
-            func.count(Slice.trial_number.distinct()).label("trials"),
-            total(Attempt.examples).label("examples"),
-            total(DEVICE_SECONDS).label("seconds"),
-            total(Attempt.cost_usd).label("usd"),
-            total(Attempt.flops).label("flops"),
-        )
-        .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
-        .where(Slice.project_id == project_id, Slice.study_id.in_(study_ids))
-        .group_by(Slice.study_id)
-    )
-    return {
-        row.study_id: Spent(
-            trials=row.trials, examples=int(row.examples), seconds=row.seconds, usd=row.usd, flops=row.flops
-        )
-        for row in session.execute(query)
-    }
-
-
-def dispatched_by_trial(
-    session: Session, project_id: int, study_id: int, trial_numbers: Sequence[int]
-) -> dict[int, Dispatched]:
-    """What was dispatched for each of these trials, by trial number."""
-    query = (
-        select(
-            Slice.trial_number,
-            func.count(Attempt.slice_id).label("attempts"),
-            total(SECONDS).label("seconds"),
-            total(Attempt.cost_usd).label("usd"),
-        )
-        .outerjoin(Attempt, _ATTEMPTS_OF_SLICES)
-        .where(Slice.project_id == project_id, Slice.study_id == study_id, Slice.trial_number.in_(trial_numbers))
-        .group_by(Slice.trial_number)
-    )
-    return {
-        row.trial_number: Dispatched(attempts=row.attempts, seconds=row.seconds, usd=row.usd)
-        for row in session.execute(query)
-    }
+    device: str
 
 
 def attempts_of_trial(session: Session, project_id: int, study_id: int, trial_number: int) -> list[AttemptRow]:
@@ -128,6 +82,36 @@ def attempts_with_causes(session: Session, slice_id: int, causes: Collection[str
         for attempt, worker, finished_at, message in session.execute(query)
         if finished_at is not None
     ]
+
+
+def held(session: Session, token: tuple[int, int]) -> Held:
+    """For how long the attempt has been on its worker, queued or running, and what device that has."""
+    seconds = func.extract("epoch", func.clock_timestamp() - Attempt.started_at)
+    query = (
+        select(seconds.label("seconds"), func.coalesce(Worker.device, "").label("device"))
+        .outerjoin(Worker, Worker.id == Attempt.worker_id)
+        .where(Attempt.slice_id == token[0], Attempt.attempt == token[1])
+    )
+    row = session.execute(query).one()
+    return Held(seconds=float(row.seconds), device=row.device)
+
+
+def memory_tried(
+    session: Session, project_id: int, study_id: int, trial_number: int
+) -> list[tuple[int | None, int | None]]:
+    """(micro-batch, predicted bytes) of the attempts of a trial that ran out of memory, in order."""
+    query = (
+        select(Attempt.micro_batch, Attempt.predicted_memory_bytes)
+        .join(Slice, _ATTEMPTS_OF_SLICES)
+        .where(
+            Slice.project_id == project_id,
+            Slice.study_id == study_id,
+            Slice.trial_number == trial_number,
+            Attempt.outcome == str(Outcome.OOM),
+        )
+        .order_by(Attempt.started_at)
+    )
+    return [(row.micro_batch, row.predicted_memory_bytes) for row in session.execute(query)]
 
 
 def progress_by_trial(

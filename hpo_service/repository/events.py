@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from hpo_service.intents import EventKind
@@ -33,6 +33,12 @@ def service_events_after(session: Session, project_id: int, after: int, limit: i
     columns = (Event.id, Event.kind, Event.trial_number, Event.payload, Event.created_at)
     query = select(*columns).where(Event.project_id == project_id, Event.study_id.is_(None), Event.id > after)
     return _read(session, query.order_by(Event.id).limit(limit))
+
+
+def last_id(session: Session, project_id: int, study_id: int) -> int:
+    """Id of the study's newest event; 0 before the first. Whatever changes a study of the dispatcher's has one."""
+    query = select(func.max(Event.id)).where(Event.project_id == project_id, Event.study_id == study_id)
+    return session.execute(query).scalar_one() or 0
 
 
 def decisions_after(session: Session, project_id: int, study_id: int, after: int, limit: int) -> list[EventRow]:

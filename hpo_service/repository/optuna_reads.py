@@ -38,14 +38,18 @@ def read_trials(
     after_number: int | None = None,
     limit: int | None = None,
     number: int | None = None,
+    newest_first: bool = False,
 ) -> list[TrialRow]:
-    """Trials by number: those behind `after_number`, at most `limit`, or just the one called `number`."""
+    """Trials by number: those behind `after_number`, at most `limit`, or just the one called `number`.
+
+    With `newest_first` the highest numbers come first, and those behind a number are below it.
+    """
     conditions = []
     if after_number is not None:
-        conditions.append(trials.c.number > after_number)
+        conditions.append(trials.c.number < after_number if newest_first else trials.c.number > after_number)
     if number is not None:
         conditions.append(trials.c.number == number)
-    found = read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit)
+    found = read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit, newest_first=newest_first)
     return [_row(trial) for trial in found]
 
 

@@ -5,13 +5,21 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
 
-_COUNTS = text(
+_STANDINGS = text(
     """
-    SELECT t.study_id, t.state::text AS state, coalesce(a.value_json = '"paused"', false) AS paused, count(*) AS trials
-      FROM optuna.trials t
-      LEFT JOIN optuna.trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'hpo_state'
-     WHERE t.study_id = ANY(:studies)
-     GROUP BY 1, 2, 3
+    SELECT study_id, state, paused, count(*) AS trials, coalesce(sum(total), 0) AS planned,
+           coalesce(sum(greatest(0, total - reached)), 0) AS saved
+      FROM (SELECT t.study_id, t.state::text AS state, coalesce(a.value_json = '"paused"', false) AS paused,
+                   CASE WHEN t.state NOT IN ('WAITING', 'FAIL') THEN total.value_json::bigint END AS total,
+                   CASE WHEN t.state = 'PRUNED' OR t.state = 'RUNNING' AND a.value_json = '"paused"'
+                        THEN coalesce((SELECT max(step) FROM optuna.trial_intermediate_values i
+                                        WHERE i.trial_id = t.trial_id), 0) END AS reached
+              FROM optuna.trials t
+              LEFT JOIN optuna.trial_user_attributes total ON total.trial_id = t.trial_id
+                                                          AND total.key = 'total_examples'
+              LEFT JOIN optuna.trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'hpo_state'
+             WHERE t.study_id = ANY(:studies)) AS trials
+     GROUP BY study_id, state, paused
     """
 )
 _COMPLETE = text(
@@ -41,21 +49,6 @@ _BASELINES = text(
      GROUP BY t.study_id
     """
 )
-_SAVINGS = text(
-    """
-    SELECT study_id, sum(total) AS planned, sum(greatest(0, total - reached)) FILTER (WHERE stopped) AS saved
-      FROM (SELECT t.study_id, total.value_json::bigint AS total,
-                   t.state = 'PRUNED' OR t.state = 'RUNNING' AND coalesce(a.value_json = '"paused"', false) AS stopped,
-                   coalesce((SELECT max(step) FROM optuna.trial_intermediate_values i WHERE i.trial_id = t.trial_id), 0)
-                       AS reached
-              FROM optuna.trials t
-              JOIN optuna.trial_user_attributes total ON total.trial_id = t.trial_id AND total.key = 'total_examples'
-              LEFT JOIN optuna.trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'hpo_state'
-             WHERE t.study_id = ANY(:studies) AND t.state NOT IN ('WAITING', 'FAIL')) AS trials
-     WHERE total > 0
-     GROUP BY study_id
-    """
-)
 
 
 @dataclass(kw_only=True)
@@ -74,16 +67,23 @@ class TrialSums:
 
 def trial_sums(connection: Connection, optuna_study_ids: Sequence[int]) -> dict[int, TrialSums]:
     """By Optuna's id of the study."""
-    found = {study_id: TrialSums() for study_id in optuna_study_ids}
-    asked = {"studies": list(optuna_study_ids)}
-    for row in connection.execute(_COUNTS, asked):
-        found[row.study_id].counts[row.state, row.paused] = row.trials
-    for row in connection.execute(_COMPLETE, asked):
-        found[row.study_id].leaders.add(row.number)
-    without = [study_id for study_id, sums in found.items() if not sums.leaders]
-    for statement, studies in ((_LEADERS, without), (_BASELINES, asked["studies"])):
+    leading = leaders(connection, optuna_study_ids)
+    found = {study_id: TrialSums(leaders=leading[study_id]) for study_id in optuna_study_ids}
+    for row in connection.execute(_STANDINGS, {"studies": list(optuna_study_ids)}):
+        sums = found[row.study_id]
+        sums.counts[row.state, row.paused] = row.trials
+        sums.planned += int(row.planned)
+        sums.saved += int(row.saved)
+    return found
+
+
+def leaders(connection: Connection, optuna_study_ids: Sequence[int]) -> dict[int, set[int]]:
+    """Numbers of the trials among which the best one is, and of the baseline, by Optuna's id of the study."""
+    found: dict[int, set[int]] = {study_id: set() for study_id in optuna_study_ids}
+    for row in connection.execute(_COMPLETE, {"studies": list(found)}):
+        found[row.study_id].add(row.number)
+    without = [study_id for study_id, numbers in found.items() if not numbers]
+    for statement, studies in ((_LEADERS, without), (_BASELINES, list(found))):
         for row in connection.execute(statement, {"studies": studies}):
-            found[row.study_id].leaders.add(row.number)
-    for row in connection.execute(_SAVINGS, asked):
-        found[row.study_id].planned, found[row.study_id].saved = int(row.planned), int(row.saved or 0)
+            found[row.study_id].add(row.number)
     return found

@@ -8,7 +8,7 @@ from hpo_service.errors import NotFound
 from hpo_service.fingerprints import check_fingerprint
 from hpo_service.repository import jobs, studies
 from hpo_service.spec import ResolvedStudy
-from hpo_service.studies.documents import CheckState, DataCheckDocument
+from hpo_service.studies.spec_documents import CheckState, DataCheckDocument
 from hpo_service.tables import Job
 from trainer.spec import CheckData
 

@@ -10,10 +10,11 @@ from hpo_service.confirmation.race import most_runs
 from hpo_service.confirmation.report import Report, Standing, report
 from hpo_service.confirmation.runs import run_facts
 from hpo_service.confirmation.sentence import sentence
-from hpo_service.domain import TERMINAL, Spent, StudyState
+from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.errors import Conflict, NotFound
 from hpo_service.repository import attempts, optuna_reads, studies
 from hpo_service.repository.optuna_reads import TrialRow
+from hpo_service.repository.usage import consumed_by_study
 from hpo_service.spec import ResolvedStudy
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
 from hpo_service.studies.confirmation_documents import (
@@ -23,7 +24,7 @@ from hpo_service.studies.confirmation_documents import (
     DifferenceDocument,
     RunDocument,
 )
-from hpo_service.studies.document_base import SpentDocument
+from hpo_service.studies.efficiency import spent_document
 from hpo_service.tables import Study
 
 
@@ -97,7 +98,7 @@ def confirmation_document(session: Session, found: Confirmation | None) -> Confi
     if found is None:
         return None
     child, plan = found.child, found.plan
-    spent = attempts.spent_by_study(session, child.project_id, [child.id]).get(child.id, Spent())
+    consumed = consumed_by_study(session, child.project_id, [child.id])[child.id]
     return ConfirmationDocument(
         state=StudyState(child.state),
         message=child.message,
@@ -105,9 +106,7 @@ def confirmation_document(session: Session, found: Confirmation | None) -> Confi
         runs=sum(run.state != "running" for one in found.report.standings for run in one.runs),
         most_runs=most_runs(plan),
         max_examples=plan.max_examples,
-        spent=SpentDocument(
-            trials=spent.trials, examples=spent.examples, seconds=spent.seconds, usd=spent.usd, flops=spent.flops
-        ),
+        spent=spent_document(child, consumed),
         candidates=[_candidate(plan, one) for one in found.report.standings],
         differences=[
             DifferenceDocument(

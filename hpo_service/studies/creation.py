@@ -13,8 +13,9 @@ from hpo_service.intents import IntentKind
 from hpo_service.repository import attempts, studies
 from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, resolve
 from hpo_service.studies import checks
-from hpo_service.studies.documents import StudyDocument, ValidationReport
+from hpo_service.studies.documents import StudyDocument
 from hpo_service.studies.reading import study_document
+from hpo_service.studies.spec_documents import ValidationReport
 from hpo_service.studies.warm_start import past_documents, with_past
 
 

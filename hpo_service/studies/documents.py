@@ -1,19 +1,16 @@
-"""What the API answers, typed."""
+"""What the API answers of studies, typed."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Generic, Literal, TypeVar
 
 from hpo_service.domain import StudyState
 from hpo_service.studies.confirmation_documents import ConfirmationDocument, ConfirmedDocument
 from hpo_service.studies.document_base import Document as Document
 from hpo_service.studies.document_base import SpentDocument as SpentDocument
+from hpo_service.studies.document_base import UsageDocument as UsageDocument
 from hpo_service.studies.forecasts import ForecastDocument
 
 Item = TypeVar("Item")
-TrialState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
-CheckState = Literal["passed", "warned", "failed", "pending", "off"]
 
 
 class Page(Document, Generic[Item]):
@@ -33,30 +30,6 @@ class TrialCounts(Document):
     complete: int = 0
     pruned: int = 0
     failed: int = 0
-
-
-class UsageDocument(Document):
-    """What was computed, how fast and how well; running attempts count when they end."""
-
-    steps: int
-    tokens: int
-    """Trained on, padding left out."""
-    tokens_per_second: float | None
-    """While training and waiting for batches; null if nothing was trained."""
-    mfu: float | None
-    """Model FLOPs of training per peak of the devices; null if the peak of any is unknown."""
-    hfu: float | None
-    """As `mfu`, with what activation checkpointing computes again."""
-    busy: float | None
-    """Share of the time in which a model was computed, to train or to evaluate; null if no time passed."""
-    energy_joules: float | None
-    """null if any attempt could not read a counter."""
-    peak_memory_bytes: int
-    load_seconds: float
-    data_seconds: float
-    train_seconds: float
-    evaluate_seconds: float
-    snapshot_seconds: float
 
 
 class SavingsDocument(Document):
@@ -183,187 +156,11 @@ class StudyDocument(StudySummary):
     """What more compute would be expected to buy; null where the search does not say."""
     forecast: ForecastDocument | None = None
     """What it will have cost in the end, and when that will be; null before anything is measured and unless it runs."""
+    standstill: str | None = None
+    """Why it does not go on: all workers that there were are quarantined. null if that is not so."""
     confirmation: ConfirmationDocument | None
     """The race of the best trials and the baseline; null before the search has ended, and without `confirm`."""
+    last_event: int = 0
+    """Id of its newest event, from which a stream of its events can go on; 0 before the first."""
     etag: str
     """For `If-Match` of a PATCH; the `ETag` header of the same answer."""
-
-
-class Rung(Document):
-    """The evaluation loss after so many examples."""
-
-    examples: int
-    loss: float | None
-    """null if it was not finite."""
-
-
-class TrialSummary(Document):
-    """A trial."""
-
-    number: int
-    state: TrialState
-    paused: bool
-    """The trial waits on a rung for its next slice."""
-    baseline: bool
-    parameters: dict[str, Any]
-    """Every hyperparameter with its real value; of a waiting trial those that were given."""
-    loss: float | None
-    """The final loss; null before the trial's end."""
-    losses: list[Rung]
-    examples_seen: int
-    """The highest rung that was reached."""
-    total_examples: int | None
-    """Where the trial ends; null before it starts."""
-    outcome: str | None
-    """Why it failed."""
-    message: str
-    attempts: int
-    seconds: float
-    cost_usd: float
-    usage: UsageDocument
-    progress: dict[str, Any] | None
-    """The last sign of life of its running slice."""
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-class AttemptDocument(Document):
-    """One execution of a slice. `outcome` is null while it runs."""
-
-    slice_id: int
-    attempt: int
-    until_examples: int
-    worker: str | None
-    node: str | None
-    """Where that worker is or was."""
-    outcome: str | None
-    cause: str | None
-    """Why it was lost or failed, where that was no fault of the trial."""
-    message: str
-    started_at: datetime
-    finished_at: datetime | None
-    examples: int
-    seconds: float
-    cost_usd: float
-    flops: float
-    usage: UsageDocument
-    devices: int
-    device: str
-    """Model of the accelerator, or cpu."""
-    attention: str
-    """The kernel that was chosen."""
-    micro_batch: int | None
-    """Examples that one device took at once."""
-    predicted_memory_bytes: int | None
-    """What the peak of memory was expected to be."""
-
-
-class TrialDocument(TrialSummary):
-    """A trial with its history."""
-
-    history: list[AttemptDocument]
-    adapter_available: bool
-    """There is a snapshot to download the adapter from."""
-
-
-class DataCheckDocument(Document):
-    """A check of data, before anything is trained on them."""
-
-    state: CheckState
-    """failed: the report says so, or (`report` is null) the check itself could not be done."""
-    job: int | None
-    """Look at `/v1/data-checks/{job}` for how it goes on; null if it is off."""
-    message: str
-    """Why there is no report, if something went wrong."""
-    report: dict[str, Any] | None
-    """Verdict, findings and statistics; null while it is pending."""
-    seconds: float
-    """What the check took."""
-
-
-class ValidationReport(Document):
-    """What a study would be, without starting it."""
-
-    name: str
-    space: dict[str, Any]
-    """The expanded space."""
-    dimensions: int
-    trials: int
-    slices: int
-    ladder: list[int]
-    """Rungs in examples."""
-    train_rows: int
-    eval_rows: int
-    expected_examples: int
-    full_examples: int
-    """If every trial were trained to its end."""
-    expected_share: float
-    expected_seconds: float | None
-    """Worker seconds at the speed of earlier studies of this model; null if there are none."""
-    expected_usd: float | None
-    confirmation_examples: int | None
-    """What a confirmation may take on top, at most; null without one."""
-    confirmation_runs: int | None
-    """How many runs that is."""
-    baseline: dict[str, Any] | None
-    past: list[PastDocument]
-    """Earlier studies that it would learn from."""
-    data_check: DataCheckDocument
-    """The report on these data if there is one; else it is being made."""
-    warnings: list[str]
-    resolved: dict[str, Any]
-
-
-class KnownPointDocument(Document):
-    """A configuration that was published as good."""
-
-    values: dict[str, Any]
-    """Real values; what they leave out is as in the baseline."""
-    source: str
-    from_parameters: float
-    """Meant for models of at least so many parameters."""
-    to_parameters: float | None
-    """And of at most so many; null: any."""
-
-
-class SearchSpaceDocument(Document):
-    """A search space that ships with the service."""
-
-    name: str
-    title: str
-    baseline: dict[str, Any]
-    """The published values, trial 0 of a study that names this preset."""
-    portfolio: list[KnownPointDocument]
-    """Other published configurations, in the order in which they are tried after trial 0."""
-    document: dict[str, Any]
-    """The keys that a study with this preset starts from."""
-    source: str
-    """The commented YAML."""
-
-
-class CloneRequest(BaseModel):
-    """A new study from the spec of another one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Annotated[str, Field(max_length=63)]
-    changes: dict[str, Any] = Field(default_factory=dict, description="Merged into the spec (RFC 7396; null removes).")
-
-
-class EnqueueRequest(BaseModel):
-    """A point to try next, in real values; what it leaves out is sampled."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    parameters: dict[str, Any]
-
-
-class ExtendRequest(BaseModel):
-    """What may change while a study exists: caps, and the space where it grows."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    budget: dict[str, Any] = Field(default_factory=dict, description="Caps by name; null removes one.")
-    space: dict[str, Any] = Field(
-        default_factory=dict, description="By parameter: wider {low, high}, or {choices: [...]} with numbers added."
-    )

@@ -13,14 +13,9 @@ from sqlalchemy.orm import Session
 
 from hpo_service.best import Confirmed, best_trial, savings
 from hpo_service.repository import optuna_reads
-from hpo_service.studies.confirmations import confirmed_document, finalists, read_confirmation
-from hpo_service.studies.documents import (
-    BestDocument,
-    ImprovementDocument,
-    SavingsDocument,
-    TrialCounts,
-    TrialState,
-)
+from hpo_service.studies.confirmations import confirmed_document
+from hpo_service.studies.documents import BestDocument, ImprovementDocument, SavingsDocument, TrialCounts
+from hpo_service.studies.trial_documents import TrialState
 from hpo_service.tables import Study
 
 _PAUSED = "paused"
@@ -94,7 +89,7 @@ class TrialFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """All trials of one study at one moment, and the finalists of its confirmation."""
+    """Trials of one study at one moment, all or those that lead, and the finalists of its confirmation."""
 
     trials: Sequence[TrialFacts]
     confirmed: Sequence[Confirmed] = ()
@@ -136,14 +131,12 @@ class StudyFacts:
         return SavingsDocument(examples=saved.examples, share=saved.share)
 
 
-def read_facts(session: Session, study: Study, confirmed: Sequence[Confirmed] | None = None) -> StudyFacts:
-    """All trials of a study; none before the dispatcher has opened it. The finalists are read if nobody gives them."""
+def read_facts(session: Session, study: Study) -> StudyFacts:
+    """All trials of a study; none before the dispatcher has opened it. Takes seconds where there are ten thousand."""
     if study.optuna_study_id is None:
         return StudyFacts(())
     rows = optuna_reads.read_trials(session.connection(), study.optuna_study_id)
-    if confirmed is None:
-        confirmed = finalists(read_confirmation(session, study))
-    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed)
+    return StudyFacts(tuple(TrialFacts(row) for row in rows))
 
 
 def finite(value: float | None) -> float | None:

@@ -6,14 +6,15 @@ from sqlalchemy.orm import Session
 
 from hpo_service.domain import TERMINAL
 from hpo_service.edge_words import command, sentence
-from hpo_service.importances import FEWEST_TRIALS, edges, importances, ranked
-from hpo_service.repository import studies
-from hpo_service.search_space import SearchSpace
+from hpo_service.importances import FEWEST_TRIALS, edges_among, importances, ranked
+from hpo_service.repository import optuna_reads, studies
+from hpo_service.repository.optuna_losses import read_losses
 from hpo_service.spec import ResolvedStudy
 from hpo_service.strategies.base import TrialStanding, TrialView
 from hpo_service.studies.documents import EdgeDocument
 from hpo_service.studies.facts import TrialFacts, read_facts
 from hpo_service.studies.insight_documents import ImportanceDocument, ImportancesDocument
+from hpo_service.studies.insights import insights_of
 from hpo_service.tables import Study
 
 _STANDINGS: dict[str, TrialStanding] = {
@@ -23,11 +24,22 @@ _STANDINGS: dict[str, TrialStanding] = {
     "PRUNED": "pruned",
     "FAIL": "failed",
 }
+#: so many of the best trials are looked at for edges; a tenth would be enough, were all parameters always used
+_BEST = 200
 
 
 def show_importances(session: Session, project_id: int, name: str) -> ImportancesDocument:
     """Importances over all rungs. Raises NotFound."""
     study = studies.find(session, project_id, name)
+    return insights_of(session).get(session, study, "importances", _read_importances)
+
+
+def study_edges(session: Session, study: Study) -> list[EdgeDocument]:
+    """Ranges that the best trials would leave."""
+    return insights_of(session).get(session, study, "edges", _read_edges)
+
+
+def _read_importances(session: Session, study: Study) -> ImportancesDocument:
     resolved = ResolvedStudy.model_validate(study.resolved)
     space, trials = resolved.search_space(), views(read_facts(session, study).trials)
     known = ranked(trials, resolved.ladder)
@@ -39,16 +51,36 @@ def show_importances(session: Session, project_id: int, name: str) -> Importance
             ImportanceDocument(parameter=parameter, share=share, best=best.get(parameter))
             for parameter, share in importances(space, trials, resolved.ladder).items()
         ],
-        edges=_edges(study, resolved, space, trials),
+        edges=_read_edges(session, study),
     )
 
 
-def study_edges(study: Study, trials: Sequence[TrialFacts]) -> list[EdgeDocument]:
-    """Ranges that the best trials would leave."""
-    if len(trials) < FEWEST_TRIALS:
+def _read_edges(session: Session, study: Study) -> list[EdgeDocument]:
+    """All losses are compared, but of the trials only the best ones are read."""
+    if study.optuna_study_id is None:
+        return []
+    losses = read_losses(session.connection(), study.optuna_study_id)
+    if len(losses) < FEWEST_TRIALS:
         return []
     resolved = ResolvedStudy.model_validate(study.resolved)
-    return _edges(study, resolved, resolved.search_space(), views(trials))
+    lean = [TrialView(number=trial.number, standing="paused", losses=trial.losses) for trial in losses]
+    numbers = [trial.number for trial, _ in ranked(lean, resolved.ladder)[:_BEST]]
+    rows = optuna_reads.read_trials_called(session.connection(), study.optuna_study_id, numbers)
+    found = {trial.number: trial for trial in views([TrialFacts(row) for row in rows])}
+    space = resolved.search_space()
+    return [
+        EdgeDocument(
+            parameter=edge.parameter,
+            side=edge.side,
+            best=edge.best,
+            low=edge.low,
+            high=edge.high,
+            trials=edge.trials,
+            message=sentence(edge),
+            command=command(edge, study.name, space, ended=study.state in TERMINAL),
+        )
+        for edge in edges_among(space, [found[number] for number in numbers])
+    ]
 
 
 def views(trials: Sequence[TrialFacts]) -> list[TrialView]:
@@ -63,22 +95,4 @@ def views(trials: Sequence[TrialFacts]) -> list[TrialView]:
             baseline=trial.user_attrs.get("baseline") is True,
         )
         for trial in trials
-    ]
-
-
-def _edges(
-    study: Study, resolved: ResolvedStudy, space: SearchSpace, trials: Sequence[TrialView]
-) -> list[EdgeDocument]:
-    return [
-        EdgeDocument(
-            parameter=edge.parameter,
-            side=edge.side,
-            best=edge.best,
-            low=edge.low,
-            high=edge.high,
-            trials=edge.trials,
-            message=sentence(edge),
-            command=command(edge, study.name, space, ended=study.state in TERMINAL),
-        )
-        for edge in edges(space, trials, resolved.ladder)
     ]

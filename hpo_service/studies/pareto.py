@@ -10,11 +10,17 @@ from hpo_service.spec import SearchSettings
 from hpo_service.spec.objectives import Objective
 from hpo_service.studies.facts import TrialFacts, read_facts
 from hpo_service.studies.insight_documents import ObjectiveDocument, ParetoDocument, ParetoPoint
+from hpo_service.studies.insights import insights_of
+from hpo_service.tables import Study
 
 
 def show_pareto(session: Session, project_id: int, name: str) -> ParetoDocument:
     """The front over trials of all rungs. Raises NotFound."""
     study = studies.find(session, project_id, name)
+    return insights_of(session).get(session, study, "front", _read_front)
+
+
+def _read_front(session: Session, study: Study) -> ParetoDocument:
     objectives = SearchSettings.model_validate(study.resolved["search"]).objectives
     known = [
         (trial, row)

@@ -12,7 +12,8 @@ from hpo_service.domain import Spent
 from hpo_service.errors import InvalidRequest
 from hpo_service.intents import IntentKind
 from hpo_service.outlook import outlook
-from hpo_service.repository import attempts, events, studies, usage
+from hpo_service.repository import events, studies
+from hpo_service.repository.usage import Consumed, consumed_by_study
 from hpo_service.studies.confirmations import (
     confirmation_document,
     confirmed_by_study,
@@ -23,22 +24,18 @@ from hpo_service.studies.documents import (
     OutlookDocument,
     Page,
     SavingsDocument,
-    SpentDocument,
     StudyDocument,
     StudySummary,
     TrialCounts,
 )
-from hpo_service.studies.efficiency import usage_document
-from hpo_service.studies.facts import StudyFacts, read_facts
+from hpo_service.studies.efficiency import spent_document, usage_document
 from hpo_service.studies.forecasts import forecast_document
 from hpo_service.studies.importances import study_edges
+from hpo_service.studies.standstill import standstill
 from hpo_service.studies.summaries import Summary, read_summaries
 from hpo_service.studies.warm_start import past_documents
 from hpo_service.tables import Intent, Study
-from trainer.spec import UsageSums
 
-_NOTHING = Spent()
-_UNUSED = UsageSums()
 _EMPTY = Summary(counts=TrialCounts(), best=None, savings=SavingsDocument(examples=0, share=0.0))
 
 
@@ -48,8 +45,7 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
     rows = studies.newest_first(session, project_id, before_id=before, limit=page_size + 1)
     shown = rows[:page_size]
     ids = [study.id for study in shown]
-    spent = attempts.spent_by_study(session, project_id, ids)
-    consumed = usage.usage_by_study(session, project_id, ids)
+    consumed = consumed_by_study(session, project_id, ids)
     pending = studies.open_intent_kinds(session, project_id, ids)
     summaries = read_summaries(session, shown, confirmed_by_study(session, project_id, ids))
     return Page[StudySummary](
@@ -58,8 +54,7 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
                 **_summary(
                     study,
                     summaries.get(study.id, _EMPTY),
-                    spent.get(study.id, _NOTHING),
-                    consumed.get(study.id, _UNUSED),
+                    consumed[study.id],
                     pending.get(study.id, []),
                 )
             )
@@ -76,20 +71,22 @@ def show_study(session: Session, project_id: int, name: str) -> StudyDocument:
 
 def study_document(session: Session, study: Study) -> StudyDocument:
     """The study with its spec and everything that is known of it now."""
+    last_event = events.last_id(session, study.project_id, study.id)  # before all else, so that none is missed
     intents = studies.open_intents(session, study)
-    spent = attempts.spent_by_study(session, study.project_id, [study.id]).get(study.id, _NOTHING)
-    consumed = usage.usage_by_study(session, study.project_id, [study.id]).get(study.id, _UNUSED)
+    consumed = consumed_by_study(session, study.project_id, [study.id])[study.id]
     confirmation = read_confirmation(session, study)
-    facts = read_facts(session, study, finalists(confirmation))
+    summary = read_summaries(session, [study], {study.id: finalists(confirmation)}).get(study.id, _EMPTY)
     return StudyDocument(
-        **_summary(study, facts, spent, consumed, [intent.kind for intent in intents]),
+        **_summary(study, summary, consumed, [intent.kind for intent in intents]),
         spec=study.spec,
         resolved={key: value for key, value in study.resolved.items() if key != "past"},
         past=past_documents(study.resolved.get("past", []), study.memory),
-        edges=study_edges(study, facts.trials),
-        outlook=_outlook(session, study, spent),
+        edges=study_edges(session, study),
+        outlook=_outlook(session, study, consumed.spent),
         forecast=forecast_document(study),
+        standstill=standstill(session, study),
         confirmation=confirmation_document(session, confirmation),
+        last_event=last_event,
         etag=etag(effective_resolved(study, intents)),
     )
 
@@ -123,9 +120,7 @@ def read_token(page_token: str) -> int:
     return int(page_token)
 
 
-def _summary(
-    study: Study, facts: StudyFacts | Summary, spent: Spent, consumed: UsageSums, pending: list[str]
-) -> dict[str, Any]:
+def _summary(study: Study, summary: Summary, consumed: Consumed, pending: list[str]) -> dict[str, Any]:
     return {
         "name": study.name,
         "state": study.state,
@@ -133,13 +128,11 @@ def _summary(
         "pending": pending,
         "labels": study.resolved["metadata"]["labels"],
         "max_trials": study.resolved["budget"]["max_trials"],
-        "trials": facts.counts,
-        "best": facts.best,
-        "spent": SpentDocument(
-            trials=spent.trials, examples=spent.examples, seconds=spent.seconds, usd=spent.usd, flops=spent.flops
-        ),
-        "usage": usage_document(consumed),
-        "savings": facts.savings,
+        "trials": summary.counts,
+        "best": summary.best,
+        "spent": spent_document(study, consumed),
+        "usage": usage_document(consumed.usage),
+        "savings": summary.savings,
         "created_at": study.created_at,
         "started_at": study.started_at,
         "finished_at": study.finished_at,

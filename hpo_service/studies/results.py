@@ -9,37 +9,43 @@ from hpo_service.exporters.document import StudyFacts
 from hpo_service.repository import studies
 from hpo_service.spec import ResolvedStudy
 from hpo_service.studies.documents import BestDocument
-from hpo_service.studies.facts import read_facts
+from hpo_service.studies.summaries import read_leaders
 
 
 def show_best(session: Session, project_id: int, name: str) -> BestDocument:
     """The best trial so far. Raises NotFound if no trial has reached a rung."""
-    best = read_facts(session, studies.find(session, project_id, name)).best
+    best = read_leaders(session, studies.find(session, project_id, name)).best
     if best is None:
         raise _nothing_yet(name)
     return best
 
 
-def export_best(session: Session, project_id: int, name: str, format_name: str) -> exporters.Rendered:
+def export_best(
+    session: Session, project_id: int, name: str, format_name: str, *, strict: bool = False
+) -> exporters.Rendered:
     """The best parameters as a file.
 
     Raises:
         NotFound: no such study, or no trial has reached a rung.
         InvalidRequest: no such format.
+        NotExpressible: `strict`, and the format has no key for something that matters.
     """
     study = studies.find(session, project_id, name)
-    facts = read_facts(session, study)
+    facts = read_leaders(session, study)
     best = best_trial(facts.trials, facts.confirmed)
     if best is None:
         raise _nothing_yet(name)
     resolved = ResolvedStudy.model_validate(study.resolved)
+    rows = study.data_fingerprints or {}
     about = StudyFacts(
         name=name,
         project=studies.project_name(session, project_id),
         strategy=resolved.search.strategy,
         seed=resolved.search.seed,
+        train_digest=rows.get("train"),
+        eval_digest=rows.get("eval"),
     )
-    return exporters.render(format_name, exporters.best_document(about, best, resolved))
+    return exporters.render(format_name, exporters.best_document(about, best, resolved), strict=strict)
 
 
 def _nothing_yet(name: str) -> NotFound:

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from hpo_service.best import Confirmed
 from hpo_service.repository import optuna_reads
-from hpo_service.repository.optuna_sums import TrialSums, trial_sums
+from hpo_service.repository.optuna_sums import TrialSums, leaders, trial_sums
+from hpo_service.studies.confirmations import finalists, read_confirmation
 from hpo_service.studies.documents import BestDocument, SavingsDocument, TrialCounts
 from hpo_service.studies.facts import COUNTERS, StudyFacts, TrialFacts
 from hpo_service.tables import Study
@@ -34,15 +35,28 @@ def read_summaries(
     }
 
 
+def read_leaders(session: Session, study: Study) -> StudyFacts:
+    """The trials among which the best one is, the baseline, and the finalists of its confirmation."""
+    if study.optuna_study_id is None:
+        return StudyFacts(())
+    optuna_id = study.optuna_study_id
+    numbers = leaders(session.connection(), [optuna_id])[optuna_id]
+    return _leaders(session, optuna_id, numbers, finalists(read_confirmation(session, study)))
+
+
+def _leaders(session: Session, optuna_id: int, numbers: set[int], confirmed: Sequence[Confirmed]) -> StudyFacts:
+    wanted = numbers | {one.trial_number for one in confirmed}
+    rows = optuna_reads.read_trials_called(session.connection(), optuna_id, wanted) if wanted else []
+    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed)
+
+
 def _summary(session: Session, optuna_study_id: int, sums: TrialSums, confirmed: Sequence[Confirmed]) -> Summary:
-    numbers = sums.leaders | {one.trial_number for one in confirmed}
-    rows = optuna_reads.read_trials_called(session.connection(), optuna_study_id, numbers) if numbers else []
     counts: dict[str, int] = {}
     for (state, paused), trials in sums.counts.items():
         standing = "paused" if state == "RUNNING" and paused else COUNTERS[state]
         counts[standing] = counts.get(standing, 0) + trials
     return Summary(
         counts=TrialCounts(**counts),
-        best=StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed).best,
+        best=_leaders(session, optuna_study_id, sums.leaders, confirmed).best,
         savings=SavingsDocument(examples=sums.saved, share=sums.saved / sums.planned if sums.planned else 0.0),
     )

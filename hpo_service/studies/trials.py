@@ -7,30 +7,36 @@ from sqlalchemy.orm import Session
 
 from hpo_service.errors import NotFound
 from hpo_service.repository import attempts, optuna_reads, studies, usage
-from hpo_service.repository.attempts import AttemptRow, Dispatched
+from hpo_service.repository.attempts import AttemptRow
+from hpo_service.repository.usage import Dispatched
 from hpo_service.search_space import SearchSpace
-from hpo_service.studies.documents import AttemptDocument, Page, Rung, TrialDocument, TrialSummary
+from hpo_service.studies.documents import Page
 from hpo_service.studies.efficiency import usage_document
 from hpo_service.studies.facts import TrialFacts, finite
 from hpo_service.studies.reading import read_token
+from hpo_service.studies.trial_documents import AttemptDocument, Rung, TrialDocument, TrialSummary
 from hpo_service.tables import Study
-from trainer.spec import UsageSums, sum_usage
+from trainer.spec import sum_usage
 
-_NEVER = Dispatched(attempts=0, seconds=0.0, usd=0.0)
-_NOTHING = UsageSums()
+_NEVER = Dispatched()
 
 
 def list_trials(
-    session: Session, project_id: int, name: str, *, page_size: int, page_token: str | None
+    session: Session,
+    project_id: int,
+    name: str,
+    *,
+    page_size: int,
+    page_token: str | None,
+    newest_first: bool = False,
 ) -> Page[TrialSummary]:
     """Trials of a study by number. Raises NotFound."""
     study = studies.find(session, project_id, name)
     after = None if page_token is None else read_token(page_token)
-    rows = _rows(session, study, after_number=after, limit=page_size + 1)
+    rows = _rows(session, study, after_number=after, limit=page_size + 1, newest_first=newest_first)
     shown = rows[:page_size]
     numbers = [trial.number for trial in shown]
-    dispatched = attempts.dispatched_by_trial(session, project_id, study.id, numbers)
-    consumed = usage.usage_by_trial(session, project_id, study.id, numbers)
+    dispatched = usage.dispatched_by_trial(session, project_id, study.id, numbers)
     progress = attempts.progress_by_trial(session, project_id, study.id, numbers)
     space = SearchSpace.from_json(study.resolved["space"])
     return Page[TrialSummary](
@@ -39,7 +45,6 @@ def list_trials(
                 **_summary(
                     trial,
                     dispatched.get(trial.number, _NEVER),
-                    consumed.get(trial.number, _NOTHING),
                     progress.get(trial.number),
                     space,
                 )
@@ -58,11 +63,11 @@ def show_trial(session: Session, project_id: int, name: str, number: int) -> Tri
         attempts=len(history),
         seconds=sum(row.usage.total_seconds() for row in history),
         usd=sum(row.usd for row in history),
+        usage=sum_usage(row.usage for row in history),
     )
-    consumed = sum_usage(row.usage for row in history)
     progress = attempts.progress_by_trial(session, project_id, study.id, [number]).get(number)
     return TrialDocument(
-        **_summary(trial, dispatched, consumed, progress, SearchSpace.from_json(study.resolved["space"])),
+        **_summary(trial, dispatched, progress, SearchSpace.from_json(study.resolved["space"])),
         history=[_attempt(row) for row in history],
         adapter_available=bool(attempts.snapshots_of_trial(session, project_id, study.id, number)),
     )
@@ -84,17 +89,31 @@ def trial_count(session: Session, study: Study) -> int:
     return sum(optuna_reads.count_by_state(session.connection(), study.optuna_study_id).values())
 
 
-def _rows(session: Session, study: Study, **selection: int | None) -> list[TrialFacts]:
+def _rows(
+    session: Session,
+    study: Study,
+    *,
+    after_number: int | None = None,
+    limit: int | None = None,
+    number: int | None = None,
+    newest_first: bool = False,
+) -> list[TrialFacts]:
     if study.optuna_study_id is None:
         return []
-    rows = optuna_reads.read_trials(session.connection(), study.optuna_study_id, **selection)
+    rows = optuna_reads.read_trials(
+        session.connection(),
+        study.optuna_study_id,
+        after_number=after_number,
+        limit=limit,
+        number=number,
+        newest_first=newest_first,
+    )
     return [TrialFacts(row) for row in rows]
 
 
 def _summary(
     trial: TrialFacts,
     dispatched: Dispatched,
-    consumed: UsageSums,
     progress: dict[str, Any] | None,
     space: SearchSpace,
 ) -> dict[str, Any]:
@@ -114,7 +133,7 @@ def _summary(
         "attempts": dispatched.attempts,
         "seconds": dispatched.seconds,
         "cost_usd": dispatched.usd,
-        "usage": usage_document(consumed),
+        "usage": usage_document(dispatched.usage),
         "progress": progress,
         "started_at": trial.started_at,
         "finished_at": trial.finished_at,
@@ -144,6 +163,7 @@ def _attempt(row: AttemptRow) -> AttemptDocument:
         examples=row.usage.examples,
         seconds=row.usage.total_seconds(),
         cost_usd=row.usd,
+        estimated=row.usage.lost_seconds > 0,
         flops=row.usage.flops,
         usage=usage_document(row.usage.sums()),
         devices=row.usage.devices,

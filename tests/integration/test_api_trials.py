@@ -146,3 +146,14 @@ def test_an_older_whole_snapshot_is_sent_instead(ended: TestClient, sessions: Se
     write_snapshot(root, sessions, 0, slot="1")
     (write_snapshot(root, sessions, 0, slot="2") / "adapter_config.json").unlink()
     assert ended.get("/v1/studies/first/trials/0/adapter").status_code == 200
+
+
+def test_the_newest_trials_come_first_if_asked(client: TestClient, sessions: Sessions) -> None:
+    client.post("/v1/studies", json=spec())
+    dispatcher, _ = serving.make_dispatcher(sessions)
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
+    asked: dict[str, Any] = {"newest_first": True, "page_size": 4}
+    first = client.get("/v1/studies/first/trials", params=asked).json()
+    second = client.get("/v1/studies/first/trials", params={**asked, "page_token": first["next_page_token"]}).json()
+    assert [trial["number"] for trial in first["items"] + second["items"]] == [5, 4, 3, 2, 1, 0]
+    assert second["next_page_token"] is None

@@ -1,13 +1,22 @@
-"""A list sums up in the database what one study's page works out from all of its trials."""
+"""A list and a study's page sum up in the database what could be worked out from all of its trials and attempts."""
+
+from functools import reduce
+from operator import add
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.database.preparation import downgrade, upgrade
+from hpo_service.executors.fake import FakeExecutor
+from hpo_service.repository.usage import Consumed, consumed_by_study, dispatched_by_trial
 from hpo_service.studies.facts import read_facts
-from hpo_service.studies.summaries import read_summaries
-from hpo_service.tables import Study
-from tests.dispatching import make, post_study, turn_until
+from hpo_service.studies.summaries import read_leaders, read_summaries
+from hpo_service.tables import DEFAULT_PROJECT_ID, Study
+from tests.dispatching import loss_of, make, post_study, turn_until
+from trainer.spec import UsageSums
+
+BEFORE_SUMS = "0005"
 
 
 @pytest.mark.parametrize("slices", [2, 7, 30])
@@ -20,5 +29,32 @@ def test_the_sums_are_those_of_the_trials(sessions: sessionmaker[Session], slice
         studies = list(session.scalars(select(Study).where(Study.id.in_([first, second]))))
         summaries = read_summaries(session, studies, {})
         for study in studies:
-            facts, summary = read_facts(session, study, ()), summaries[study.id]
+            facts, summary = read_facts(session, study), summaries[study.id]
             assert (summary.counts, summary.best, summary.savings) == (facts.counts, facts.best, facts.savings)
+            assert read_leaders(session, study).best == facts.best
+
+
+def consumed(session: Session, study_id: int) -> Consumed:
+    return consumed_by_study(session, DEFAULT_PROJECT_ID, [study_id])[study_id]
+
+
+def test_what_a_study_consumed_is_the_sum_of_its_attempts(sessions: sessionmaker[Session], engine: Engine) -> None:
+    """While slices run, and from the attempts alone, as the migration adds up those that there were before it."""
+    study_id = post_study(sessions)
+    with sessions() as session:
+        assert consumed(session, study_id).usage == UsageSums()
+    dispatcher, fake = make(sessions, FakeExecutor(loss_of, workers=2))
+    turn_until(dispatcher, lambda: len(fake.submitted) >= 9)
+    with sessions() as session:
+        known = consumed(session, study_id)
+        trials = dispatched_by_trial(session, DEFAULT_PROJECT_ID, study_id, range(20))
+    summed = reduce(add, (trial.usage for trial in trials.values()))
+    assert known.spent.trials == len(trials)
+    assert known.spent.examples == summed.examples > 0
+    assert known.usage.model_dump() == pytest.approx(summed.model_dump())
+    downgrade(engine, BEFORE_SUMS)
+    upgrade(engine)
+    with sessions() as session:
+        again = consumed(session, study_id)
+    assert again.usage.model_dump() == pytest.approx(known.usage.model_dump())
+    assert again.spent.usd == pytest.approx(known.spent.usd)
