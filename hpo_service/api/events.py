@@ -62,7 +62,8 @@ async def stream_events(
             yield ServerSentEvent(id=str(event.id), event=event.kind, data=event)
         if batch.last:
             return
-        await asyncio.sleep(POLL_SECONDS)
+        if not batch.full:
+            await asyncio.sleep(POLL_SECONDS)
 
 
 @router.get("/v1/events", operation_id="list_service_events", summary="What happened to the service")

@@ -87,9 +87,10 @@ def patient_study(client: Client, name: str) -> Json:
     return _patient(lambda: client.get(study_path(name)))
 
 
-def patient_pages(client: Client, name: str, suffix: str) -> list[Json]:
-    """A collection of the study, as patiently."""
-    return _patient(lambda: list(client.pages(f"{study_path(name)}{suffix}")))
+def newest_trials(client: Client, name: str, most: int) -> list[Json]:
+    """At most so many of the study's newest trials, by number, as patiently."""
+    page = _patient(lambda: client.get(f"{study_path(name)}/trials", newest_first="true", page_size=most))
+    return list(reversed(page["items"]))
 
 
 def _patient(ask: Callable[[], Answer]) -> Answer:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpo_service.cli.confirmation import sentence_of
-from hpo_service.cli.follow import Follower, following, patient_pages, patient_study
+from hpo_service.cli.follow import Follower, following, newest_trials, patient_study
 from hpo_service.cli.forecast import forecast_sentence
 from hpo_service.cli.output import make_table, say, text
 from hpo_service.cli.views import (
@@ -33,6 +33,7 @@ EXIT_STUDY_FAILED = 3
 _REFRESH_SECONDS = 1.0
 _LINES_AROUND_TRIALS = 9
 _LINES_OF_A_WARNING = 3
+_FEWEST_SHOWN = 5
 
 
 def watch_study(client: Client, name: str) -> int:
@@ -48,8 +49,11 @@ def follow_to_end(client: Client, name: str, check: Callable[[], None] = lambda:
     study = patient_study(client, name)
     if study["state"] in TERMINAL:
         return study
+    if sys.stderr.isatty():
+        with following(client, name, study["last_event"]) as follower:
+            return _live(client, name, follower, check)
     with following(client, name) as follower:
-        return (_live if sys.stderr.isatty() else _lines)(client, name, follower, check)
+        return _lines(client, name, follower, check)
 
 
 def summary(study: Json) -> list[str]:
@@ -82,7 +86,8 @@ def _live(client: Client, name: str, follower: Follower, check: Callable[[], Non
         while True:
             check()
             started = time.monotonic()
-            study, trials = patient_study(client, name), patient_pages(client, name, "/trials")
+            study = patient_study(client, name)
+            trials = newest_trials(client, name, max(_FEWEST_SHOWN, console.height))
             live.update(_screen(study, trials, console.height), refresh=True)
             if study["state"] in TERMINAL:
                 return study
@@ -94,8 +99,9 @@ def _screen(study: Json, trials: list[Json], height: int) -> Group:
     header = Table(box=None, pad_edge=False, show_header=False)
     header.add_column(style="bold")
     header.add_column(overflow="fold")
+    count = sum(study["trials"].values())
     rows = {
-        "study": f"{study['name']} is {study['state']}, {len(trials)} of {study['max_trials']} trials",
+        "study": f"{study['name']} is {study['state']}, {count} of {study['max_trials']} trials",
         "best": best_sentence(study["best"]),
         **({"confirmation": sentence_of(study)} if study["confirmation"] else {}),
         "spent": spent(study),
@@ -107,12 +113,12 @@ def _screen(study: Json, trials: list[Json], height: int) -> Group:
     for warning in edge_warnings(study["edges"]):
         header.add_row("", warning)
     searched = searched_names(trials)
-    room = max(5, height - _LINES_AROUND_TRIALS - _LINES_OF_A_WARNING * len(study["edges"]))
+    room = max(_FEWEST_SHOWN, height - _LINES_AROUND_TRIALS - _LINES_OF_A_WARNING * len(study["edges"]))
     shown = trials[-room:]
     table = make_table(
         (*TRIAL_COLUMNS, *searched, "note"),
         [trial_row(trial, searched) for trial in shown],
-        f"the last {room} trials" if len(shown) < len(trials) else None,
+        f"the last {len(shown)} trials" if len(shown) < count else None,
     )
     _colour(table, shown, study)
     return Group(header, Text(), table)

@@ -16,9 +16,10 @@ _BATCH = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Events after a known one. `last`: the study has ended and nothing follows."""
+    """Events after a known one. `full`: more are there already. `last`: the study has ended and nothing follows."""
 
     events: list[EventRow]
+    full: bool
     last: bool
 
 
@@ -47,4 +48,5 @@ def next_events(session: Session, project_id: int, study_id: int, after: int) ->
     state = studies.state_by_id(session, project_id, study_id)
     found = events.events_after(session, project_id, study_id, after, _BATCH)
     ended = state is None or state in TERMINAL
-    return Batch(events=found, last=ended and len(found) < _BATCH)
+    full = len(found) == _BATCH
+    return Batch(events=found, full=full, last=ended and not full)
