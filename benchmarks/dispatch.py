@@ -8,7 +8,9 @@ it begins about one for two results; with `--strategy none` each trial takes all
 - `results_per_s`, `asks_per_s`: results that were taken and trials that were begun, over the time measured.
 - `cpu_ms_per_result`: processor time of this process, which a busy machine does not change.
 - `rss_mb`: the largest resident size of this process, which holds the dispatcher and the simulated workers.
-- `open_s`: until another dispatcher has read the study. `list_p95_ms`: pages of studies, trials, decisions by the API.
+- `open_s`: until another dispatcher has read the study.
+- `list_p95_ms`, `show_p95_ms`, `watch_p95_ms`: pages of lists, the study's own page, and what watching it asks for each
+  time, by the API.
 - `ask_ratio_vs_rdb`: one ask and one report by Optuna's RDBStorage on the same PostgreSQL with as many running trials,
   in units of ours (`benchmarks.storage` measures both).
 
@@ -29,7 +31,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from benchmarks.dispatch_lists import list_p95_ms
+from benchmarks.dispatch_lists import page_figures
 from benchmarks.dispatch_side import TimedExecutor
 from benchmarks.storage import SPACE, compare, database
 from hpo_service.database import make_engine, session_factory
@@ -165,7 +167,7 @@ def measure(engine: Engine, url: str, arguments: argparse.Namespace) -> dict[str
         "cpu_ms_per_result": 1000 * measured.cpu_seconds / max(1, measured.results),
         "rss_mb": rss_mb(),
         "open_s": open_seconds(sessions),
-        "list_p95_ms": list_p95_ms(engine, NAME),
+        **page_figures(engine, NAME),
     }
     _say(f"{found}")
     if not arguments.no_rdb:
