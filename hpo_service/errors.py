@@ -80,6 +80,13 @@ class IdempotencyMismatch(HpoError):
     status = 422
 
 
+class NotExpressible(HpoError):
+    """The format that was asked for has no place for something that must not be lost."""
+
+    code = "not_expressible"
+    status = 422
+
+
 class TooLarge(HpoError):
     """The request body is larger than the service accepts."""
 

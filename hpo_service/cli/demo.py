@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import typer
 
 import hpo_service
-from hpo_service.cli.best import ExportFormat, export, write
 from hpo_service.cli.confirmation import bill_of, sentence_of
 from hpo_service.cli.documents import apply_settings, read_document
+from hpo_service.cli.exporting import ExportFormat, fetch, write
 from hpo_service.cli.output import say, show_table, stdout
 from hpo_service.cli.services import load_settings
 from hpo_service.cli.views import gain_sentence, saved, spent
@@ -180,7 +180,8 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
         console.print("No trial has reached its first evaluation.")
         return
     show_table(("parameter", "best value"), list(best["parameters"].items()))
-    write(file, export(service.client, study["name"], ExportFormat.YAML))
+    address = f"{study_path(study['name'])}/best/export"
+    write(file, fetch(service.client, address, ExportFormat.YAML, strict=False))
     for label, value in (
         ("best", f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' * best['provisional']}"),
         ("gain", gain_sentence(best)),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Protocol
 
 from trainer.spec import TrialFile
@@ -49,6 +50,21 @@ def json_text(value: object, indent: int = 0) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+#: values with which a hyperparameter does nothing
+_IDLE: Mapping[str, object] = MappingProxyType(
+    {
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "use_dora": False,
+        "init_lora_weights": "default",
+        "loraplus_lr_ratio": 1.0,
+        "neftune_noise_alpha": 0.0,
+        "warmup_ratio": 0.0,
+        "weight_decay": 0.0,
+    }
+)
+
+
 def settings_not_in(document: TrialFile) -> tuple[str, ...]:
     """What matters of model and data and no training library takes among its arguments."""
     used = {
@@ -62,3 +78,24 @@ def settings_not_in(document: TrialFile) -> tuple[str, ...]:
 def names_not_in(document: TrialFile, known: frozenset[str]) -> tuple[str, ...]:
     """Hyperparameters that a format has no key for, in the document's order."""
     return tuple(name for name in type(document.parameters).model_fields if name not in known)
+
+
+def lost(document: TrialFile, said: frozenset[str]) -> tuple[str, ...]:
+    """What changes the trial's losses and is not among the names that a file `said`, in the document's order.
+
+    Where rows lie is not asked for: it differs between the service and the program that trains.
+    """
+    values = document.parameters.model_dump()
+    matters = {name: name not in _IDLE or value != _IDLE[name] for name, value in values.items()}
+    matters["decay_ratio"] = document.parameters.lr_scheduler == "wsd"
+    matters |= {
+        "dtype": True,
+        "attention": document.model.attention != "auto",
+        "quantization": document.model.quantization != "none",
+        "max_length": True,
+        "packing": document.data.packing,
+        "learn": True,
+        "max_train_examples": document.data.max_train_examples is not None,
+        "seed": True,
+    }
+    return tuple(name for name, does in matters.items() if does and name not in said)

@@ -198,7 +198,7 @@ def test_peft_adapts_the_modules_that_the_trainer_does(targets: str) -> None:
 
 
 def test_an_unknown_format_names_the_known_ones() -> None:
-    with pytest.raises(InvalidRequest, match="yaml, json, hf, peft"):
+    with pytest.raises(InvalidRequest, match="use one of yaml, json, env, hf, peft, trl, "):
         render("toml", document())
 
 

@@ -1,0 +1,108 @@
+"""A file committed to a branch without touching the work tree, the index or what is checked out. Nothing is pushed."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from hpo_service.errors import InvalidRequest, SetupError
+
+_FILE_MODE = "100644"
+
+
+def read_base(path: Path, branch: str) -> str:
+    """The file as the branch has it; of a branch that does not exist yet, as HEAD has it. Raises InvalidRequest."""
+    repository = _Repository.around(path)
+    base = repository.commit_of(f"refs/heads/{branch}") or repository.commit_of("HEAD")
+    inside = repository.inside(path)
+    if base is None or not repository.succeeds("cat-file", "-e", f"{base}:{inside}"):
+        raise InvalidRequest(f"--merge: neither branch {branch} nor HEAD has a file {inside}; commit it first.")
+    return repository.run("cat-file", "blob", f"{base}:{inside}")
+
+
+def commit_file(path: Path, text: str, branch: str, subject: str) -> str | None:
+    """Commit `text` as `path` on the branch, which begins at HEAD if it is new; the commit, None if nothing changed.
+
+    Raises:
+        InvalidRequest: no repository, no such branch name, or the branch is checked out.
+        SetupError: git failed: no identity, a hook, a full disk.
+    """
+    repository = _Repository.around(path)
+    reference = f"refs/heads/{branch}"
+    if branch.startswith("-") or not repository.succeeds("check-ref-format", reference):
+        raise InvalidRequest(f"--git-branch: {branch!r} is no name for a branch.")
+    if f"branch {reference}" in repository.run("worktree", "list", "--porcelain").splitlines():
+        raise InvalidRequest(
+            f"--git-branch: branch {branch} is checked out; name another one, or leave --git-branch out."
+        )
+    old = repository.commit_of(reference)
+    parent = old or repository.commit_of("HEAD")
+    tree = repository.tree_with(parent, repository.inside(path), text)
+    if parent is not None and tree == repository.run("rev-parse", f"{parent}^{{tree}}").strip():
+        return None
+    parents = () if parent is None else ("-p", parent)
+    commit = repository.run("commit-tree", tree, *parents, "-m", subject).strip()
+    repository.run("update-ref", "-m", subject, reference, commit, old or "0" * len(commit))
+    return commit
+
+
+class _Repository:
+    """The git repository in `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @classmethod
+    def around(cls, path: Path) -> "_Repository":
+        """The one that holds `path`, whose folder exists."""
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise InvalidRequest(f"{folder} is no folder; make it first.")
+        finder = cls(folder)
+        if not finder.succeeds("rev-parse", "--is-inside-work-tree"):
+            raise InvalidRequest(f"--git-branch: {folder} is in no git repository.")
+        return cls(Path(finder.run("rev-parse", "--show-toplevel").rstrip("\n")))
+
+    def inside(self, path: Path) -> str:
+        """`path` relative to the root."""
+        return path.absolute().parent.resolve().joinpath(path.name).relative_to(self._root.resolve()).as_posix()
+
+    def commit_of(self, reference: str) -> str | None:
+        """What a reference points at; None if there is none."""
+        if not self.succeeds("rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}"):
+            return None
+        return self.run("rev-parse", "--verify", f"{reference}^{{commit}}").strip()
+
+    def tree_with(self, parent: str | None, name: str, text: str) -> str:
+        """The tree of `parent` with this one file, by an index of its own."""
+        blob = self.run("hash-object", "-w", "--stdin", text=text).strip()
+        with tempfile.TemporaryDirectory() as folder:
+            index = Path(folder) / "index"
+            if parent is not None:
+                self.run("read-tree", parent, index=index)
+            self.run("update-index", "--add", "--cacheinfo", f"{_FILE_MODE},{blob},{name}", index=index)
+            return self.run("write-tree", index=index).strip()
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Whether git ends with status 0."""
+        return self._git(arguments, None, None).returncode == 0
+
+    def run(self, *arguments: str, text: str | None = None, index: Path | None = None) -> str:
+        """What git says. Raises SetupError with what it complains about."""
+        ran = self._git(arguments, text, index)
+        if ran.returncode:
+            said = ran.stderr.strip().splitlines()
+            raise SetupError(f"git {arguments[0]} failed: {said[-1] if said else f'status {ran.returncode}'}.")
+        return ran.stdout
+
+    def _git(
+        self, arguments: tuple[str, ...], text: str | None, index: Path | None
+    ) -> subprocess.CompletedProcess[str]:
+        environment = dict(os.environ) | ({} if index is None else {"GIT_INDEX_FILE": str(index)})
+        command = ["git", "-C", str(self._root), *arguments]
+        try:
+            return subprocess.run(
+                command, input=text or "", capture_output=True, env=environment, encoding="utf-8", check=False
+            )
+        except OSError as error:
+            raise SetupError(f"git cannot be started: {error.strerror or error}.") from error

@@ -1,0 +1,18 @@
+"""Values for a Helm chart: `helm install -f FILE`, or merged into a values file under a key of the chart's."""
+
+from hpo_service.exporters.base import Rendered
+from hpo_service.exporters.header import header
+from hpo_service.exporters.values import nested_values
+from hpo_service.exporters.yaml_text import yaml_text
+from trainer.spec import TrialFile
+
+_USE = "In a template: {{ toYaml .Values.parameters }}; a bare {{ number }} may be printed with an exponent"
+
+
+def render_helm(document: TrialFile) -> Rendered:
+    """Everything, under the document's own names."""
+    return Rendered(
+        text=header(document, _USE) + yaml_text(nested_values(document)),
+        media_type="application/yaml",
+        file_name="values-best.yaml",
+    )
