@@ -77,7 +77,10 @@ ExecutorEvent = WorkerReady | WorkerGone | SliceProgress | SliceEnded | JobEnded
 
 
 class Executor(Protocol):
-    """Runs slices and jobs on workers. Thread-safe; `poll` is called by one thread only.
+    """Runs slices and jobs on workers.
+
+    One thread, that of the dispatcher's loop, calls everything from `start` to `close`. Only `wake` may be called on
+    any other thread, at any time, after `close` too, and in a signal handler.
 
     Contract (tests/contracts/test_executor.py): every submitted `(slice, attempt)` is followed by exactly one of
     `SliceEnded` with its token or `WorkerGone` of the worker that holds it, every job by one of `JobEnded` or
@@ -89,6 +92,8 @@ class Executor(Protocol):
     name: str
     lasting: bool
     """Whether workers go on when the dispatcher ends, and wait for the next one; else they end with it."""
+    devices_setting: str
+    """The setting by which its workers get more devices."""
 
     def start(self) -> None:
         """Start the workers; returns at once, they report `WorkerReady` when warm. Called once the lease is won."""
@@ -160,7 +165,7 @@ class Executor(Protocol):
         """All that happened since the last call; waits up to `timeout_seconds` for the first event."""
 
     def wake(self) -> None:
-        """Make a waiting `poll` return early."""
+        """Make `poll` return early: the one that waits, else the next one. The only method for any thread."""
 
     def close(self) -> None:
         """End all workers and wait for them. What still runs is reported to nobody."""

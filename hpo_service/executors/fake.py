@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
-from threading import Event
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 
 from hpo_service.domain import Cause
@@ -41,6 +42,7 @@ class FakeExecutor:
 
     name = "fake"
     lasting = False
+    devices_setting = "workers"
 
     def __init__(self, loss: LossFunction, *, total_examples: int = 1000, workers: int = 1, slots: int = 1) -> None:
         self.loss = loss
@@ -62,7 +64,7 @@ class FakeExecutor:
         self._held_jobs: dict[str, Job] = {}
         self._stopped: set[tuple[int, int]] = set()
         self._events: deque[ExecutorEvent] = deque()
-        self._wake = Event()
+        self._woken: SimpleQueue[None] = SimpleQueue()
         self._generation = workers
 
     def start(self) -> None:
@@ -146,15 +148,16 @@ class FakeExecutor:
         self._end_slices()
         self._end_jobs()
         self._end_drained()
-        if not self._events:
-            self._wake.wait(timeout_seconds)
-        self._wake.clear()
+        with suppress(Empty):
+            self._woken.get(block=not self._events, timeout=timeout_seconds)
+            while True:
+                self._woken.get_nowait()
         events = list(self._events)
         self._events.clear()
         return events
 
     def wake(self) -> None:
-        self._wake.set()
+        self._woken.put(None)
 
     def close(self) -> None:
         self._held.clear()

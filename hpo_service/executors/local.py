@@ -67,6 +67,7 @@ class LocalExecutor:
 
     name = "local"
     lasting = False
+    devices_setting = "HPO_WORKERS"
 
     def __init__(self, config: LocalWorkers) -> None:
         self._config = config

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.executors.ray.cluster import Cluster
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.executor import RayExecutor
+from hpo_service.settings import Settings
 from tests.ray_cluster import RESOURCE, RayCluster
 from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
 from trainer.spec import Outcome, QualityReport
@@ -103,6 +105,7 @@ def rig(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
     assert len({place for event in ready for place in event.places}) == 2
     yield rig
     rig.close()
+    rig.executor.wake()
 
 
 @pytest.fixture(autouse=True)
@@ -323,11 +326,58 @@ def ready(seen: Sequence[ExecutorEvent]) -> list[WorkerReady]:
     return [event for event in seen if isinstance(event, WorkerReady)]
 
 
-def test_wake_ends_a_wait(rig: Rig) -> None:
+def test_wake_ends_the_next_wait(rig: Rig) -> None:
     rig.executor.wake()
     began = time.monotonic()
     rig.executor.poll(10.0)
     assert time.monotonic() - began < 5.0
+
+
+def test_wake_on_another_thread_ends_a_wait(rig: Rig) -> None:
+    list(rig.executor.poll(0.0))
+    waker = threading.Timer(0.2, rig.executor.wake)
+    waker.start()
+    began = time.monotonic()
+    rig.executor.poll(10.0)
+    assert 0.1 < time.monotonic() - began < 5.0
+    waker.join()
+
+
+def test_wake_in_a_signal_handler_ends_a_wait(rig: Rig) -> None:
+    list(rig.executor.poll(0.0))
+    before = signal.signal(signal.SIGALRM, lambda *_: rig.executor.wake())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        began = time.monotonic()
+        rig.executor.poll(10.0)
+        assert 0.1 < time.monotonic() - began < 5.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_threads_that_wake_all_the_time_disturb_nothing(rig: Rig) -> None:
+    over = threading.Event()
+
+    def wake_often() -> None:
+        while not over.wait(0.001):
+            rig.executor.wake()
+
+    threads = [threading.Thread(target=wake_often) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        test_a_slice_ends_once_with_its_token(rig)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    list(rig.executor.poll(0.0))
+
+
+def test_the_setting_for_more_devices_is_one(rig: Rig) -> None:
+    known = {f"HPO_{name}".upper() for name in Settings.model_fields}
+    assert isinstance(rig, FakeRig) or rig.executor.devices_setting in known
 
 
 def test_devices_go_to_groups_that_are_wanted_and_come_back(rig: Rig) -> None:
