@@ -61,18 +61,18 @@ class Admission:
         self._longest: dict[tuple[DataSpec, DataFingerprints, str], NDArray[np.int64]] = {}
         self._sizes: dict[tuple[DataSpec, DataFingerprints, str, int], BatchSize] = {}
 
-    def plan(self, spec: TrialSpec, data: TrialData, resumed: int | None = None) -> MemoryPlan:
+    def plan(self, spec: TrialSpec, data: TrialData, *known: int | None) -> MemoryPlan:
         """The largest micro-batch that fits: `training.micro_batch`, or it halved so and so often.
 
-        `resumed` is the micro-batch of the snapshot that the trial goes on from; it is kept if it fits.
+        `known` are the micro-batch of the snapshot that the trial goes on from and the one that memory is known to
+        allow, where there are such; the smaller one is kept if it fits.
 
         Raises:
             MemoryShortage: not even one example at a time fits.
         """
         fresh = self._largest(spec, data, _most(spec))
-        if resumed is None or resumed >= fresh.micro_batch:
-            return fresh
-        return self._largest(spec, data, resumed, halved=True)
+        most = min((size for size in known if size is not None), default=fresh.micro_batch)
+        return fresh if most >= fresh.micro_batch else self._largest(spec, data, most, halved=True)
 
     def halved(self, plan: MemoryPlan, spec: TrialSpec, data: TrialData) -> MemoryPlan | None:
         """What to try after memory ran out under `plan`; None if that was tried already."""

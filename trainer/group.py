@@ -16,6 +16,8 @@ RANK_LOST = 71
 OUT_OF_MEMORY = 72
 #: how long rank 0 has to notice by itself that another rank is gone
 _GRACE_SECONDS = 10.0
+#: what a rank is started with; its arguments are those of rank 0
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "trainer.worker")
 _POLL_SECONDS = 0.2
 
 Abandoned = Callable[[Outcome, str], Sequence[SliceResult]]
@@ -64,7 +66,7 @@ class WorkerGroup:
         os.environ.update(rank_environment(0, size, port))
         self._ranks = {
             rank: subprocess.Popen(
-                [sys.executable, "-m", "trainer.worker", *arguments],
+                [*COMMAND, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=sys.stderr,
                 env={**os.environ, **rank_environment(rank, size, port)},

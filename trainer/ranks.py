@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import TCPStore
+from torch._C._distributed_c10d import Store, TCPStore
 
 from trainer.errors import DataError, Diverged, OutOfMemory, TrainerError, UserError
 from trainer.outcomes import outcome_of
@@ -28,6 +28,7 @@ _FAILURES: dict[Outcome, type[TrainerError]] = {
 }
 _OUTCOMES = tuple(Outcome)
 _MESSAGE_BYTES = 1024
+_OUT_OF_MEMORY = "out of memory"
 
 _log = logging.getLogger("trainer.worker")
 
@@ -41,6 +42,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
     group: dist.ProcessGroup | None = None
+    store: Store | None = None
 
     @property
     def leads(self) -> bool:
@@ -132,6 +134,17 @@ class Ranks:
         """All ranks together: rank 0's answer to a question that clocks or disks may answer differently."""
         return answer if self.size == 1 else self.tell(b"\1" if answer else b"\0") == b"\1"
 
+    def tell_out_of_memory(self) -> None:
+        """Memory ran out here, in the middle of what all ranks do together. To be seen outside of that."""
+        if self.store is not None:
+            self.store.set(_OUT_OF_MEMORY, str(self.rank))
+
+    def out_of_memory(self) -> int | None:
+        """The rank that said so, if one did. May be called on any thread."""
+        if self.store is None or not self.store.check([_OUT_OF_MEMORY]):
+            return None
+        return int(self.store.get(_OUT_OF_MEMORY))
+
     def _fail(self, failure: Exception | None, outcome: Outcome | None, message: str) -> None:
         """Raise what failed, told in the words of the first rank that did."""
         words = f"{outcome.value}\n{message}".encode() if outcome is not None else b""
@@ -165,8 +178,8 @@ def start_ranks(timeout_seconds: float, listener: socket.socket | None = None) -
     )
     if not torch.cuda.is_available():
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
-        return Ranks(rank, size, dist.group.WORLD)
+        return Ranks(rank, size, dist.group.WORLD, store)
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(device)
     dist.init_process_group("nccl", store=store, rank=rank, world_size=size, timeout=timeout, device_id=device)
-    return Ranks(rank, size, dist.new_group(backend="gloo", timeout=timeout))
+    return Ranks(rank, size, dist.new_group(backend="gloo", timeout=timeout), store)

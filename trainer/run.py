@@ -129,6 +129,10 @@ def _finished(slice_: Slice, store: Store, options: argparse.Namespace, say: Cal
     """Run the slice in this process, or on a worker group if the trial is for several ranks."""
     if slice_.trial.training.ranks > 1:
         result = run_in_group(slice_, store.location, options, say)
+        if result.outcome is Outcome.OOM and result.micro_batch is not None and result.micro_batch > 1:
+            again = _with_half(slice_, store, result.micro_batch // 2)
+            sys.stderr.write(f"{result.message}; goes on with {again.micro_batch} at the same effective batch\n")
+            result = run_in_group(again, store.location, options, say)
     else:
         cache = TokenCache(options.token_cache, options.tokenize_processes)
         residents = Residents(prepare_device(options.threads), 1, cache)
@@ -139,6 +143,14 @@ def _finished(slice_: Slice, store: Store, options: argparse.Namespace, say: Cal
     for path in result.discarded_snapshots:
         sys.stderr.write(f"snapshot {path} is damaged or of another model and was passed over\n")
     return result
+
+
+def _with_half(slice_: Slice, store: Store, micro_batch: int) -> Slice:
+    """The slice from its newest checkpoint, after memory ran out on a rank."""
+    snapshots = tuple(SnapshotStore(store).find(slice_.snapshot_dir, slice_.trial.digest()))
+    return slice_.model_copy(
+        update={"attempt": slice_.attempt + 1, "micro_batch": micro_batch, "snapshots": snapshots}
+    )
 
 
 def _in_this_process(run: SliceRun) -> SliceResult:

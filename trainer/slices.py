@@ -6,25 +6,19 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-from trainer.accounting import Meter, memory_bytes
-from trainer.admission import MemoryPlan, gib
 from trainer.data import Judged, require_same_data
-from trainer.devices import device_name
-from trainer.divergence import divergence_notice
 from trainer.engines.base import AdmittedTrial, Engine
-from trainer.errors import BaseChangedError, Diverged, MemoryShortage, TrainerError
+from trainer.errors import BaseChangedError, Diverged, TrainerError
 from trainer.evaluate import Evaluation
 from trainer.failpoints import Failpoint, reach
-from trainer.memory_record import MemoryRecord
 from trainer.outcomes import is_out_of_memory, outcome_of
-from trainer.peaks import peak_flops_per_second
 from trainer.residents import Residents, free_memory
+from trainer.slice_account import SliceAccount, never_started
 from trainer.snapshot import Snapshot, SnapshotStore, newest_first
 from trainer.snapshot_together import find_together, write_together
-from trainer.spec import DataFingerprints, Notice, Outcome, Phase, Progress, Slice, SliceResult, SnapshotRef
+from trainer.spec import DataFingerprints, Outcome, Progress, Slice, SliceResult, SnapshotRef
 from trainer.trial_log import TrialLog
 
-_PROGRESS_SECONDS = 0.5
 #: checkpoints of an attempt on disk: the newest, which was read back, and the one before
 _KEPT_CHECKPOINTS = 2
 
@@ -47,31 +41,14 @@ class SliceRun:
     ) -> None:
         self.slice = slice_
         self.broken = False
+        self._account = SliceAccount(slice_, residents, send)
+        self._meter = self._account.meter
         self._residents = residents
         self._ranks = residents.ranks
         self._store = store
-        self._send = send
-        self._meter = Meter(
-            residents.use,
-            devices=slice_.trial.training.ranks,
-            peak_flops_per_second=peak_flops_per_second(device_name(residents.device), slice_.trial.model.dtype),
-        )
-        self._notices = list(residents.use.health.look())
         self._stopping = False
         self._trial: AdmittedTrial | None = None
-        self._plan: MemoryPlan | None = None
-        self._predicted_bytes: int | None = None
-        self._record: MemoryRecord | None = None
-        self._attention = ""
         self._checkpoints: list[SnapshotRef] = []
-        self._resumed_from_examples = 0
-        self._discarded: tuple[str, ...] = ()
-        self._flops_per_example: float | None = None
-        self._test_loss: float | None = None
-        self._sent_at = -math.inf
-        self._phase: Phase = "starting"
-        self._sent_phase: Phase | None = None
-        self._slowest_step_seconds = 0.0
         self._pieces = self._run()
 
     def stop(self) -> None:
@@ -93,10 +70,7 @@ class SliceRun:
         except Exception as error:
             self.broken = self._ranks.size > 1 and not isinstance(error, TrainerError)
             outcome, message = outcome_of(error)
-            if isinstance(error, Diverged):
-                self._notices.append(divergence_notice(error))
-            if isinstance(error, MemoryShortage):
-                self._predicted_bytes = error.predicted_bytes
+            self._account.note_failure(error)
             if outcome is Outcome.INFRA_ERROR and not isinstance(error, TrainerError):
                 _log.exception("slice %d, attempt %d", *self.slice.token)
             # The traceback holds the tensors of the failed step.
@@ -104,13 +78,20 @@ class SliceRun:
             return self._failed(outcome, message)
         return None
 
+    def abandoned(self, outcome: Outcome, message: str) -> SliceResult:
+        """How the attempt ends if this process does now. May be called on another thread."""
+        return self._account.abandoned(outcome, message)
+
     def _run(self) -> Generator[None, None, SliceResult]:
-        self._report(None)
+        account = self._account
+        account.report(None)
         with self._meter.timed("load"):
             engine = self._residents.engine(self.slice.trial)
-            self._attention = engine.attention
+            account.attention = engine.attention
             resident, snapshot = self._find(engine)
-            plan = self._plan = resident.plan if resident else engine.plan(self.slice.trial, snapshot)
+            plan = account.plan = (
+                resident.plan if resident else engine.plan(self.slice.trial, snapshot, self.slice.micro_batch)
+            )
         while not self._residents.make_room(engine, plan.prediction):
             if resident is not None:
                 # While it waits it counts as idle, and may have to leave for another.
@@ -122,18 +103,16 @@ class SliceRun:
                 with self._meter.timed("load"):
                     resident, snapshot = self._find(engine)
         with self._meter.timed("load"):
-            self._record = MemoryRecord(
-                self._residents.device, self._meter, plan.prediction, resident=resident is not None
-            )
-            trial = self._trial = resident or engine.admit(self.slice.trial, snapshot)
+            account.expect_memory(plan, resident=resident is not None)
+            trial = self._trial = resident or engine.admit(self.slice.trial, snapshot, self.slice.micro_batch)
             self._require_known_data(trial)
             self._residents.enter(trial)
-            self._resumed_from_examples = trial.examples_seen
+            account.resumed_from_examples = trial.examples_seen
             left_out = trial.left_out()
             if left_out is not None and not trial.examples_seen:
-                self._notices.append(left_out)
+                account.notices.append(left_out)
         reach(Failpoint.TRIAL_ADMITTED)
-        self._report(trial)
+        account.report(trial)
         yield
         log_file = self._store.open_log(self.slice.snapshot_dir) if self._ranks.leads else None
         with TrialLog(log_file, *self.slice.token) as log:
@@ -158,13 +137,22 @@ class SliceRun:
         """The trial if it is resident, else the snapshot to go on from; neither if it begins."""
         spec, refs = self.slice.trial, newest_first(self.slice.snapshots)
         resident = self._residents.take(spec.digest(), refs[0].digest) if refs else None
-        if resident is not None:
+        if resident is not None and self._may_stay(resident):
             return resident, None
-        snapshot, self._discarded = find_together(self._store, self._ranks, refs, spec.digest(), engine.base_digest)
+        if resident is not None:
+            self._residents.evict(engine, resident)
+        snapshot, self._account.discarded = find_together(
+            self._store, self._ranks, refs, spec.digest(), engine.base_digest
+        )
         return None, snapshot
 
+    def _may_stay(self, resident: AdmittedTrial) -> bool:
+        """Whether it takes no more at once than memory is known to allow, which another worker may have found out."""
+        most = self.slice.micro_batch
+        return most is None or resident.plan.micro_batch <= most
+
     def _advance(self, engine: Engine[Any], trial: AdmittedTrial, log: TrialLog) -> Generator[None, None, None]:
-        settings = self.slice.trial.training
+        settings, account = self.slice.trial.training, self._account
         steps = engine.advance(trial, self.slice.until_examples)
         saved_step, saved_at = trial.step, time.monotonic()
         while True:
@@ -178,17 +166,17 @@ class SliceRun:
                 continue
             if step is None:
                 return
-            self._phase = "training"
-            self._slowest_step_seconds = max(self._slowest_step_seconds, time.monotonic() - began)
+            account.phase = "training"
+            account.slowest_step_seconds = max(account.slowest_step_seconds, time.monotonic() - began)
             self._meter.count_step(step)
-            self._notices.extend(trial.watch.take_spikes())
+            account.notices.extend(trial.watch.take_spikes())
             log.append(step)
             due = step.step - saved_step >= settings.checkpoint_every_steps
             due = due or self._ranks.decide(time.monotonic() - saved_at >= settings.checkpoint_every_seconds)
             if due and step.examples_seen < min(self.slice.until_examples, trial.total_examples):
-                self._report(trial, self._checkpoint(engine, trial))
+                account.report(trial, self._checkpoint(engine, trial))
                 saved_step, saved_at = step.step, time.monotonic()
-            self._report(trial)
+            account.report(trial)
             yield
 
     def _judge(self, engine: Engine[Any], trial: AdmittedTrial) -> Generator[None, None, Evaluation | None]:
@@ -200,15 +188,15 @@ class SliceRun:
         test = None if evaluation is None else (yield from self._evaluate(engine, trial, "test"))
         if test is None:
             return None
-        self._test_loss = test.loss
+        self._account.test_loss = test.loss
         return evaluation
 
     def _evaluate(
         self, engine: Engine[Any], trial: AdmittedTrial, part: Judged = "evaluation"
     ) -> Generator[None, None, Evaluation | None]:
         """The evaluation on these examples, or None if a stop came first."""
-        self._phase = "evaluating"
-        self._report(trial)
+        self._account.phase = "evaluating"
+        self._account.report(trial)
         batches = engine.evaluate(trial, part)
         flops = 0.0
         while not self._stopping:
@@ -218,7 +206,7 @@ class SliceRun:
             except StopIteration as end:
                 evaluation: Evaluation = end.value
                 if part == "evaluation":
-                    self._flops_per_example = flops / len(evaluation.example_losses)
+                    self._account.flops_per_example = flops / len(evaluation.example_losses)
                 return evaluation
             except Exception as error:
                 self._halve(engine, trial, error)
@@ -231,7 +219,7 @@ class SliceRun:
             }
             self._meter.evaluate_flops += engine.shape.forward_flops(trial.adapter_parameters, **work)
             flops += engine.shape.train_flops(trial.adapter_parameters, **work)
-            self._report(trial)
+            self._account.report(trial)
             yield
         return None
 
@@ -243,13 +231,7 @@ class SliceRun:
         # The traceback holds the tensors of the failed step.
         error.__traceback__ = None
         free_memory()
-        self._plan = trial.plan
-        values = {"micro_batch": float(before.micro_batch), "predicted_bytes": float(before.prediction.total)}
-        message = (
-            f"out of memory with micro-batch {before.micro_batch}, predicted as {gib(before.prediction.total)}; "
-            f"goes on with {trial.plan.micro_batch} at the same effective batch"
-        )
-        self._notices.append(Notice(kind="oom_halved", step=trial.step, values=values, message=message))
+        self._account.note_halved(before, trial)
 
     def _done(self, engine: Engine[Any], trial: AdmittedTrial, evaluation: Evaluation) -> SliceResult:
         if not math.isfinite(evaluation.loss):
@@ -287,107 +269,24 @@ class SliceRun:
     ) -> SliceResult:
         self._trial = None
         with self._meter.timed("load"):
-            self._note_memory()
+            self._account.note_memory()
             self._residents.keep(engine, trial, ref.digest)
-        return self._result(
+        return self._account.result(
             outcome,
             trial,
             finished=trial.examples_seen >= trial.total_examples,
             eval_loss=evaluation.loss if evaluation else None,
             eval_tokens=evaluation.tokens if evaluation else None,
             fold_losses=evaluation.fold_losses() if evaluation else (),
-            flops_per_example=self._flops_per_example if evaluation else None,
+            flops_per_example=self._account.flops_per_example if evaluation else None,
             adapter_parameters=trial.adapter_parameters,
-            test_loss=self._test_loss if evaluation else None,
+            test_loss=self._account.test_loss if evaluation else None,
             snapshot=ref,
         )
 
     def _failed(self, outcome: Outcome, message: str) -> SliceResult:
         trial, self._trial = self._trial, None
-        if outcome is Outcome.OOM and trial is not None:
-            predicted, used = trial.plan.prediction.total, self._meter.usage().peak_memory_bytes
-            message += (
-                f"; with micro-batch {trial.plan.micro_batch} {gib(predicted)} were predicted and {gib(used)} in use"
-            )
         if trial is not None and not self.broken:
             self._residents.evict(self._residents.engine(self.slice.trial), trial)
         free_memory()
-        return self._result(outcome, trial, message=message)
-
-    def _result(self, outcome: Outcome, trial: AdmittedTrial | None, **fields: Any) -> SliceResult:  # noqa: ANN401
-        leak = self._residents.read_memory()
-        if leak is not None:
-            self._notices.append(leak)
-        return SliceResult(
-            slice_id=self.slice.slice_id,
-            attempt=self.slice.attempt,
-            outcome=outcome,
-            examples_seen=trial.examples_seen if trial else 0,
-            train_loss=trial.recent_loss if trial else None,
-            resumed_from_examples=self._resumed_from_examples,
-            discarded_snapshots=self._discarded,
-            data_fingerprints=trial.data_fingerprints if trial else None,
-            usage=self._meter.usage(),
-            device=device_name(self._residents.device),
-            attention=self._attention,
-            micro_batch=self._plan.micro_batch if self._plan else None,
-            predicted_memory_bytes=self._plan.prediction.total if self._plan else self._predicted_bytes,
-            notices=self._all_notices(),
-            **fields,
-        )
-
-    def _note_memory(self) -> None:
-        """Tell how good the prediction was, if it was measured alone and with the plan that it is of."""
-        halved = any(notice.kind == "oom_halved" for notice in self._notices)
-        if self._record is not None and not halved and not self._residents.shared:
-            notice = self._record.notice()
-            if notice is not None:
-                self._notices.append(notice)
-
-    def _all_notices(self) -> tuple[Notice, ...]:
-        """What was noticed, and what became of the device since the slice started."""
-        return (*self._notices, *self._residents.use.health.look())
-
-    def _report(self, trial: AdmittedTrial | None, checkpoint: SnapshotRef | None = None) -> None:
-        """Say how far it is, if that was not said just now; `trial` is None before it is admitted."""
-        now = time.monotonic()
-        moved = checkpoint is not None or self._phase != self._sent_phase
-        if not moved and now - self._sent_at < _PROGRESS_SECONDS:
-            return
-        self._sent_at, self._sent_phase = now, self._phase
-        reach(Failpoint.PROGRESS_BEFORE_SEND)
-        self._send(
-            Progress(
-                slice_id=self.slice.slice_id,
-                attempt=self.slice.attempt,
-                phase=self._phase,
-                examples_seen=trial.examples_seen if trial else 0,
-                step=trial.step if trial else 0,
-                slowest_step_seconds=self._slowest_step_seconds,
-                train_loss=trial.recent_loss if trial else None,
-                tokens_per_second=self._meter.tokens_per_second(),
-                memory_bytes=memory_bytes(),
-                checkpoint=checkpoint,
-            )
-        )
-        reach(Failpoint.PROGRESS_AFTER_SEND)
-
-
-def never_started(slice_: Slice) -> SliceResult:
-    """The result of a slice that was stopped before it started: the trial is where it was."""
-    return abandoned(slice_, Outcome.PREEMPTED, "the slice was stopped before it started")
-
-
-def abandoned(slice_: Slice, outcome: Outcome, message: str) -> SliceResult:
-    """The result of a slice of which nothing is left: the trial is where it was."""
-    newest = max(slice_.snapshots, key=lambda ref: ref.examples_seen, default=None)
-    examples_seen = newest.examples_seen if newest else 0
-    return SliceResult(
-        slice_id=slice_.slice_id,
-        attempt=slice_.attempt,
-        outcome=outcome,
-        examples_seen=examples_seen,
-        resumed_from_examples=examples_seen,
-        snapshot=newest,
-        message=message,
-    )
+        return self._account.failed(outcome, message, trial)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from trainer.jobs import JobRuns
 from trainer.logs import bound
 from trainer.ranks import Ranks
 from trainer.residents import Residents
-from trainer.slices import SliceRun, abandoned, never_started
+from trainer.slice_account import never_started
+from trainer.slices import SliceRun
 from trainer.snapshot import SnapshotStore
 from trainer.snapshot_together import find_marker_together
 from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlice, WorkerCommand, worker_command
@@ -34,6 +36,9 @@ _GOODBYE_SECONDS = 0.5
 _JOB_POLL_SECONDS = 0.1
 #: how often the ranks of an idle group hear that there is nothing to do, well below any time limit of theirs
 _SIGN_OF_LIFE_SECONDS = 5.0
+#: how often rank 0 asks whether memory ran out on another rank, and how long that one leaves it the word
+_HELP_POLL_SECONDS = 0.2
+_HELP_SECONDS = 10.0
 
 _log = logging.getLogger("trainer.worker")
 
@@ -58,6 +63,7 @@ class Turns:
         self._waiting: deque[Slice] = deque()
         self._jobs = JobRuns(residents.scratch)
         self._retiring = False
+        self._ending = threading.Lock()
 
     @property
     def has_jobs(self) -> bool:
@@ -69,9 +75,17 @@ class Turns:
         """Whether there are slices to work at."""
         return bool(self._running or self._waiting)
 
-    def abandoned(self, outcome: Outcome, message: str) -> list[SliceResult]:
-        """How the slices end that have started, if this process ends now."""
-        return [abandoned(run.slice, outcome, message) for run in list(self._running)]
+    def abandoned(self, outcome: Outcome, message: str, own: SliceResult | None = None) -> list[SliceResult]:
+        """How the slices end that have started, as this process ends now.
+
+        `own` is the account of the slice that failed, where there is one: then it was the only one. It is told once: a
+        second thread that asks waits here for the end that the first one brings.
+        """
+        self._ending.acquire()
+        last = {"outcome": outcome, "message": message, "ends_worker": True}
+        if own is not None:
+            return [own.model_copy(update=last)]
+        return [run.abandoned(outcome, message).model_copy(update={"ends_worker": True}) for run in list(self._running)]
 
     @property
     def retired(self) -> bool:
@@ -175,6 +189,8 @@ def serve(
     turns = Turns(residents, SnapshotStore(store), send)
     if group is not None:
         group.abandoned = turns.abandoned
+    if ranks.size > 1 and ranks.leads:
+        threading.Thread(target=_watch_memory, args=(turns, ranks, group, send), name="memory", daemon=True).start()
     ready = _ready(residents, *find_marker_together(store, ranks))
     reach(Failpoint.READY_BEFORE_SEND)
     send(ready)
@@ -188,7 +204,7 @@ def serve(
             _log.critical("%s; the worker ends", error)
             os._exit(BASE_CHANGED)
         except OutOfStep as error:
-            _end_group(turns, error, group, send)
+            _end_group(turns, error, ranks, group, send)
         if turns.retired and ranks.leads:
             _say_goodbye(turns, commands)
         if turns.retired and ranks.leads:
@@ -232,17 +248,42 @@ def _heard(turns: Turns, ranks: Ranks, commands: SimpleQueue[WorkerCommand]) -> 
 
 
 def _end_group(
-    turns: Turns, error: OutOfStep, group: WorkerGroup | None, send: Callable[[BaseModel], None]
+    turns: Turns, error: OutOfStep, ranks: Ranks, group: WorkerGroup | None, send: Callable[[BaseModel], None]
 ) -> NoReturn:
-    """Say why, as well as is known, and end this process."""
+    """Say why, as well as is known, and end this process.
+
+    A rank whose memory ran out stays for a moment, so that rank 0 learns why before it loses the connection.
+    """
     outcome = error.result.outcome if error.result is not None else Outcome.INFRA_ERROR
     message = str(error)
+    if outcome is Outcome.OOM and not ranks.leads:
+        _log.critical("%s; the worker group ends", message)
+        ranks.tell_out_of_memory()
+        time.sleep(_HELP_SECONDS)
+        os._exit(OUT_OF_MEMORY)
     if group is not None and outcome is not Outcome.OOM:
         outcome, message = group.verdict(outcome, message)
+    _say_last(turns.abandoned(outcome, message, error.result), message, outcome, group, send)
+
+
+def _watch_memory(turns: Turns, ranks: Ranks, group: WorkerGroup | None, send: Callable[[BaseModel], None]) -> NoReturn:
+    """End rank 0, which may wait in a collective for ever, once memory ran out on another rank."""
+    while (rank := ranks.out_of_memory()) is None:
+        time.sleep(_HELP_POLL_SECONDS)
+    message = f"rank {rank} of the worker group ran out of memory"
+    _say_last(turns.abandoned(Outcome.OOM, message), message, Outcome.OOM, group, send)
+
+
+def _say_last(
+    results: list[SliceResult],
+    message: str,
+    outcome: Outcome,
+    group: WorkerGroup | None,
+    send: Callable[[BaseModel], None],
+) -> NoReturn:
     _log.critical("%s; the worker group ends", message)
-    results = turns.abandoned(outcome, message) if error.result is None else [error.result]
     for result in results:
-        send(result.model_copy(update={"outcome": outcome, "message": message}))
+        send(result)
     if group is not None:
         group.kill()
     os._exit(OUT_OF_MEMORY if outcome is Outcome.OOM else RANK_LOST)

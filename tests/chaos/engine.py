@@ -72,11 +72,11 @@ class MarkingEngine:
         """See `Engine.fits`."""
         return spec.model == self._model
 
-    def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
+    def plan(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> MemoryPlan:
         """See `Engine.plan`."""
         return _PLAN
 
-    def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> MarkedTrial:
+    def admit(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> MarkedTrial:
         """See `Engine.admit`."""
         rows = spec.data.max_train_examples
         assert rows is not None

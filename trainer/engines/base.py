@@ -106,15 +106,17 @@ class Engine(Protocol[Trial]):
     def fits(self, spec: TrialSpec) -> bool:
         """Whether a trial of `spec` runs on the base as this engine holds it."""
 
-    def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
+    def plan(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> MemoryPlan:
         """How `admit` would run the trial. Allocates nothing on the device; raises what `admit` raises for the data.
 
         Raises:
             MemoryShortage: the trial does not fit the device, even with one example at a time.
         """
 
-    def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> Trial:
+    def admit(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> Trial:
         """Take a trial in, from its start or from a verified snapshot of it.
+
+        It takes `micro_batch` examples at once at most, if memory is known to run out with more.
 
         Raises:
             UserError: the spec asks for what the base does not have.

@@ -83,16 +83,17 @@ class ResidentEngine(WarmBase):
         """See `Engine.fits`."""
         return spec.model == self._base.spec
 
-    def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
+    def plan(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> MemoryPlan:
         """See `Engine.plan`."""
-        return self._admission.plan(spec, self._load(spec, snapshot), snapshot.state.micro_batch if snapshot else None)
+        resumed = snapshot.state.micro_batch if snapshot else None
+        return self._admission.plan(spec, self._load(spec, snapshot), resumed, micro_batch)
 
-    def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> ResidentTrial:
+    def admit(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> ResidentTrial:
         """See `Engine.admit`."""
         if snapshot is not None and snapshot.state.trial_digest != spec.digest():
             raise SnapshotError("the snapshot belongs to another trial")
         data = self._load(spec, snapshot)
-        plan = self._admission.plan(spec, data, snapshot.state.micro_batch if snapshot else None)
+        plan = self._admission.plan(spec, data, snapshot.state.micro_batch if snapshot else None, micro_batch)
         self._deactivate()
         if spec.data.packing:
             self._base.check_packing()

@@ -48,7 +48,8 @@ class Slice(Frozen):
 
     The rung is reached at the first optimizer step at or past `until_examples`, or at the trial's own end.
     `snapshot_dir` is relative to the snapshot root and unique to `(slice, attempt)`. `data_fingerprints` are those that
-    the data must have; None for the first slices of a study, whose results say what they are.
+    the data must have; None for the first slices of a study, whose results say what they are. `micro_batch` is the most
+    examples that a rank takes at once, below what the trial's settings say: memory ran out with twice as many.
     """
 
     slice_id: int
@@ -58,6 +59,7 @@ class Slice(Frozen):
     snapshot_dir: Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z/-]*$", max_length=200)]
     snapshots: tuple[SnapshotRef, ...] = ()
     data_fingerprints: DataFingerprints | None = None
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
     alone: bool = False  #: no other slice beside it: it may have ended a worker that it shared
 
     @property
@@ -73,6 +75,7 @@ class SliceResult(Frozen):
     `flops_per_example` are predicted model FLOPs of training on an example as long as the evaluation examples are.
     `test_loss` comes with the last slice of a trial that has test rows. `attention` and `micro_batch` are what was
     chosen at run time. `data_fingerprints` are those of the data that were found, None if none were looked at.
+    `ends_worker` says that the worker ends right after it: a rank failed in the middle of what all do together.
     """
 
     type: Literal["result"] = "result"
@@ -98,6 +101,7 @@ class SliceResult(Frozen):
     micro_batch: int | None = None
     predicted_memory_bytes: int | None = None
     notices: tuple[Notice, ...] = ()
+    ends_worker: bool = False
     message: str = ""
 
     @model_validator(mode="after")

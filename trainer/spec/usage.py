@@ -22,6 +22,7 @@ class _Amounts(Frozen):
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     snapshot_seconds: float = 0.0
+    lost_seconds: float = 0.0
 
 
 class Usage(_Amounts):
@@ -32,6 +33,8 @@ class Usage(_Amounts):
     leaves out `data_seconds` (waiting for batches). `peak_memory_bytes` is the most that was in use while this slice
     had the device. `energy_joules` is that of all its devices, None where no counter can be read.
     `peak_flops_per_second` is one device's dense peak at the trial's dtype, None if the device is not in our table.
+    `lost_seconds` are the service's estimate for an attempt that could not tell what it used, since its worker was
+    lost: from its start until it was given up.
     """
 
     peak_memory_bytes: int = 0
@@ -41,6 +44,10 @@ class Usage(_Amounts):
 
     def total_seconds(self) -> float:
         """Seconds the worker was occupied by the slice."""
+        return self.told_seconds() + self.lost_seconds
+
+    def told_seconds(self) -> float:
+        """Those of them that the worker measured."""
         return (
             self.load_seconds + self.data_seconds + self.train_seconds + self.evaluate_seconds + self.snapshot_seconds
         )
@@ -53,7 +60,7 @@ class Usage(_Amounts):
             **self.model_dump(include=set(_Amounts.model_fields)),
             device_seconds=self.total_seconds() * self.devices,
             peak_memory_bytes=self.peak_memory_bytes,
-            energy_joules=self.energy_joules if self.total_seconds() else 0.0,
+            energy_joules=self.energy_joules if self.told_seconds() else 0.0,
             available_flops=trained_seconds * self.devices * (peak or 0.0) if peak or not trained_seconds else None,
         )
 
@@ -62,8 +69,8 @@ class UsageSums(_Amounts):
     """What several attempts consumed: those of a slice, a trial or a study. Adds up with `+`; the empty sum is zero.
 
     `device_seconds` are seconds times devices. `available_flops` is what the devices could have computed at their
-    peaks while the trials trained or waited for batches. Where any attempt that took time does not know its energy or
-    its peak, the sum does not either: it is None. `peak_memory_bytes` is the largest of them.
+    peaks while the trials trained or waited for batches. Where any attempt that measured its time does not know its
+    energy or its peak, the sum does not either: it is None. `peak_memory_bytes` is the largest of them.
     """
 
     device_seconds: float = 0.0
@@ -93,9 +100,12 @@ class UsageSums(_Amounts):
         return _share(self.train_hardware_flops, self.available_flops)
 
     def compute_share(self) -> float | None:
-        """Share of the time in which a model was computed (train and evaluate); None if no time passed."""
+        """Share of the time in which a model was computed (train and evaluate); None if no time passed.
+
+        What a lost attempt computed nobody has: its time counts, and nothing in it.
+        """
         compute_seconds = self.train_seconds + self.evaluate_seconds
-        seconds = compute_seconds + self.load_seconds + self.data_seconds + self.snapshot_seconds
+        seconds = compute_seconds + self.load_seconds + self.data_seconds + self.snapshot_seconds + self.lost_seconds
         return _share(compute_seconds, seconds)
 
 

@@ -50,6 +50,13 @@ def test_what_one_does_not_know_the_sum_does_not_either() -> None:
     assert study.tokens_per_second() == 500
 
 
+def test_a_lost_attempt_counts_as_time_of_which_nothing_is_known() -> None:
+    study = sum_usage([FAST, Usage(lost_seconds=4.25, devices=4)])
+    assert (study.device_seconds, study.lost_seconds) == (2 * 4 * 4.25, 4.25)
+    assert (study.energy_joules, study.mfu()) == (300.0, FAST.sums().mfu())
+    assert study.compute_share() == pytest.approx(2.5 / 8.5)
+
+
 def test_attempts_that_never_ran_are_no_obstacle() -> None:
     assert sum_usage([Usage(), FAST, Usage()]) == FAST.sums()
     nothing = sum_usage([])

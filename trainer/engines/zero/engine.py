@@ -66,7 +66,8 @@ class ZeroEngine(WarmBase):
     """The engine of a worker group. Every method is called by all ranks together, with the same arguments.
 
     An exception other than `Diverged` that `advance` or `evaluate` raises on one rank may leave the others waiting:
-    the group must end then.
+    the group must end then. If memory ran out, who gave the group its slice tries it again on a fresh one, with
+    `Slice.micro_batch`.
     """
 
     _base: PartitionedBase
@@ -99,15 +100,15 @@ class ZeroEngine(WarmBase):
         """Whether a trial of `spec` can use this engine as it was made."""
         return self._key == (spec.model, spec.training.zero) and self._room(spec) == self._slots.room
 
-    def plan(self, spec: TrialSpec, snapshot: Snapshot | None) -> MemoryPlan:
+    def plan(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> MemoryPlan:
         """See `Engine.plan`."""
-        resumed = snapshot.state.micro_batch if snapshot else None
-        plan, _ = self._ranks.attempt(lambda: self._admission.plan(spec, self._load(spec, snapshot), resumed))
+        known = (snapshot.state.micro_batch if snapshot else None, micro_batch)
+        plan, _ = self._ranks.attempt(lambda: self._admission.plan(spec, self._load(spec, snapshot), *known))
         return plan
 
-    def admit(self, spec: TrialSpec, snapshot: Snapshot | None) -> ZeroTrial:
+    def admit(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None = None) -> ZeroTrial:
         """See `Engine.admit`."""
-        trial, _ = self._ranks.attempt(lambda: self._admitted(spec, snapshot))
+        trial, _ = self._ranks.attempt(lambda: self._admitted(spec, snapshot, micro_batch))
         if spec.data.packing:
             self._base.check_packing()
         return trial
@@ -194,7 +195,7 @@ class ZeroEngine(WarmBase):
     def _room(self, spec: TrialSpec) -> Room:
         return room_for(spec, self._base.linear_modules)
 
-    def _admitted(self, spec: TrialSpec, snapshot: Snapshot | None) -> ZeroTrial:
+    def _admitted(self, spec: TrialSpec, snapshot: Snapshot | None, micro_batch: int | None) -> ZeroTrial:
         check(spec, self._ranks)
         # First, since it says better what is wrong.
         self._room(spec)
@@ -209,7 +210,7 @@ class ZeroEngine(WarmBase):
             data=data,
             order=DataOrder(spec.training.seed, len(data.train)),
             watch=DivergenceWatch(),
-            plan=self._admission.plan(spec, data, snapshot.state.micro_batch if snapshot else None),
+            plan=self._admission.plan(spec, data, snapshot.state.micro_batch if snapshot else None, micro_batch),
             total_examples=total_examples(data.train_rows, spec.parameters.epochs),
             adapter_parameters=self._slots.elements(spec.parameters),
             parked=[],
