@@ -9,8 +9,9 @@ _PHASES = ("load", "data", "train", "evaluate", "snapshot")
 
 def efficiency(usage: Json) -> Json:
     """Speed and where the time went, as fields of a record; what is not known is left out."""
-    total = sum(usage[f"{phase}_seconds"] for phase in _PHASES)
-    shares = ", ".join(f"{usage[f'{phase}_seconds'] / total:.0%} {phase}" for phase in _PHASES) if total else None
+    phases = (*_PHASES, "lost") if usage["lost_seconds"] else _PHASES
+    total = sum(usage[f"{phase}_seconds"] for phase in phases)
+    shares = ", ".join(f"{usage[f'{phase}_seconds'] / total:.0%} {phase}" for phase in phases) if total else None
     joules = usage["energy_joules"]
     fields = {
         "tokens": f"{usage['tokens']} ({whole(usage['tokens_per_second'])} a second)" if usage["tokens"] else None,

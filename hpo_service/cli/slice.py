@@ -6,11 +6,12 @@ import typer
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import Format, OutputOption, show_json, show_table
+from hpo_service.cli.views import bill
 from hpo_service.client import study_path
 
 app = typer.Typer(name="slice", help="What was dispatched for a study.", no_args_is_help=True)
 
-SLICE_COLUMNS = ("slice", "trial", "to", "state", "attempt", "worker", "now", "failed attempts")
+SLICE_COLUMNS = ("slice", "trial", "to", "state", "attempt", "worker", "now", "time", "cost", "failed attempts")
 
 
 @app.callback()
@@ -46,5 +47,6 @@ def slice_row(piece: dict[str, Any]) -> list[object]:
         piece["attempt"],
         piece["worker"],
         now,
+        *bill(piece["seconds"], piece["cost_usd"], estimated=piece["lost_seconds"] > 0),
         causes or None,
     ]

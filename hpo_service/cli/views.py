@@ -34,6 +34,7 @@ def show_study(study: Json) -> None:
             "study": study["name"],
             "state": study["state"] + (f" ({', '.join(study['pending'])} asked for)" if study["pending"] else ""),
             "message": study["message"] or None,
+            "stands still": study["standstill"],
             "trials": ", ".join(f"{count} {name}" for name, count in study["trials"].items() if count) or "none yet",
             "budget": f"{study['max_trials']} trials",
             "spent": spent(study),
@@ -139,7 +140,7 @@ def show_trial(trial: Json) -> None:
             "message": trial["message"] or None,
             "examples": f"{examples_now(trial)} of {text(trial['total_examples'])}",
             "loss": last_loss(trial),
-            "time": duration(trial["seconds"]),
+            "time": duration(trial["seconds"]) + lost(trial["usage"]["lost_seconds"]),
             "cost": f"{trial['cost_usd']:.2f} USD" if trial["cost_usd"] else None,
             **efficiency(trial["usage"]),
             "adapter": "can be downloaded" if trial["adapter_available"] else "none yet",
@@ -168,8 +169,7 @@ def show_trial(trial: Json) -> None:
             row["until_examples"],
             where(row),
             ending(row),
-            duration(row["seconds"]),
-            f"{row['cost_usd']:.2f} USD" if row["cost_usd"] else None,
+            *bill(row["seconds"], row["cost_usd"], estimated=row["estimated"]),
             whole(row["usage"]["tokens_per_second"]),
             percent(row["usage"]["mfu"]),
             gibibytes(row["usage"]["peak_memory_bytes"]),
@@ -244,7 +244,18 @@ def spent(study: Json) -> str:
     """What a study has consumed."""
     usage = study["spent"]
     money = f", {usage['usd']:.2f} USD" if usage["usd"] else ""
-    return f"{usage['examples']} examples, {duration(usage['seconds'])}{money}"
+    return f"{usage['examples']} examples, {duration(usage['seconds'])}{lost(usage['lost_seconds'])}{money}"
+
+
+def lost(seconds: float) -> str:
+    """The part of a time that lost attempts took, for the end of a sentence; nothing if there were none."""
+    return f" (about {duration(seconds)} of it by lost attempts)" if seconds else ""
+
+
+def bill(seconds: float, usd: float, *, estimated: bool) -> tuple[str, str | None]:
+    """Time and cost; with ~ if they are an estimate."""
+    about = "~" if estimated else ""
+    return f"{about}{duration(seconds)}", f"{about}{usd:.2f} USD" if usd else None
 
 
 def saved(study: Json) -> str:

@@ -1,5 +1,6 @@
 """Everything that waits in the inbox, and every open intent, in one transaction."""
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from hpo_service.dispatcher.fleet import Fleet, lost_result
 from hpo_service.dispatcher.fulfilment import forget, fulfil
 from hpo_service.dispatcher.inbox import Inbox
 from hpo_service.dispatcher.losses import Loss, losses
-from hpo_service.dispatcher.memory import LiveStudy, load_study
+from hpo_service.dispatcher.memory import LiveSlice, LiveStudy, load_study
 from hpo_service.dispatcher.settling import settle
 from hpo_service.domain import Cause
 from hpo_service.executors.base import Token, WorkerGone
@@ -125,7 +126,7 @@ def settle_ended(session: Session, context: Context, studies: Studies, registere
 def _settle_loss(session: Session, context: Context, studies: Studies, study: LiveStudy | None, loss: Loss) -> None:
     if study is not None:
         result = lost_result(loss.token, loss.reason)
-        settle(session, study, result, prices=context.prices, cause=loss.cause, alone=loss.alone)
+        settle(session, study, result, prices=context.prices, cause=loss.cause, alone=loss.alone, sharing=loss.sharing)
     elif loss.token[0] in context.jobs:
         lost_job = jobs.lost(loss.token, loss.reason)
         jobs.settle(session, context.jobs, studies.values(), lost_job, prices=context.prices, cause=loss.cause)
@@ -150,8 +151,14 @@ def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:
             _note_checkpoint(session, running[token], progress)
     for token, progress in inbox.progress.items():
         if token in running:
+            _note_begun(running[token].slices[token[0]])
             shown = progress.model_dump(mode="json", exclude={"type", "slice_id", "attempt", "checkpoint"})
             dispatch.set_progress(session, token, shown)
+
+
+def _note_begun(piece: LiveSlice) -> None:
+    if piece.queued_seconds is None:
+        piece.queued_seconds = time.monotonic() - piece.begun_at
 
 
 def _note_checkpoint(session: Session, study: LiveStudy, progress: Progress) -> None:

@@ -10,12 +10,16 @@ from hpo_service.executors.base import Token, WorkerGone
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """An attempt that cannot speak for itself. `alone`: nothing else ran on the worker, which it may have ended."""
+    """An attempt that cannot speak for itself. `alone`: nothing else ran on the worker, which it may have ended.
+
+    So many were `sharing` the worker.
+    """
 
     token: Token
     reason: str
     cause: Cause
     alone: bool
+    sharing: int = 1
 
 
 def losses(gone: WorkerGone, slices: Sequence[Token], jobs: Collection[Token], liveness: Liveness) -> list[Loss]:
@@ -26,7 +30,7 @@ def losses(gone: WorkerGone, slices: Sequence[Token], jobs: Collection[Token], l
     for token in slices:
         if token in begun:
             reason = f"{gone.reason}; {liveness.last_words(token)}"
-            found.append(Loss(token=token, reason=reason, cause=gone.cause, alone=alone))
+            found.append(Loss(token=token, reason=reason, cause=gone.cause, alone=alone, sharing=len(begun)))
         else:
             cause = Cause.NEVER_SENT if gone.cause in COUNTED_CAUSES else gone.cause
             reason = f"it had not begun on worker {gone.worker}, which ended"

@@ -44,6 +44,7 @@ class LiveSlice:
     decision_number: int = 0  #: of that decision, from 1
     predicted_seconds: float | None = None  #: device seconds of an attempt, as was expected when the slice was placed
     begun_at: float = field(default_factory=time.monotonic)  #: the current attempt, by this process's clock
+    queued_seconds: float | None = None  #: before its worker began with it; None: nothing was heard of it yet
 
     @property
     def token(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings
+from hpo_service.dispatcher import endings, short_memory
 from hpo_service.dispatcher.memory import RUNNING, LiveSlice, LiveStudy
 from hpo_service.dispatcher.proposing import Proposal
 from hpo_service.domain import StudyState
@@ -129,7 +129,7 @@ def begin(
         raise RuntimeError(f"slice {piece.id} is running already under attempt {piece.attempt}")
     decision, piece.decision = piece.decision, None
     piece.attempt += 1
-    piece.running, piece.begun_at = True, time.monotonic()
+    piece.running, piece.begun_at, piece.queued_seconds = True, time.monotonic(), None
     if row is None:
         dispatch.set_current_attempt(session, piece.id, piece.attempt)
     else:
@@ -168,6 +168,7 @@ def describe(study: LiveStudy, piece: LiveSlice, snapshots: Sequence[dict[str, A
         snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{attempt}",
         snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in snapshots[:_OFFERED_SNAPSHOTS]),
         data_fingerprints=study.data_fingerprints,
+        micro_batch=short_memory.micro_batch(study, piece.trial_number),
         alone=piece.kills > 0,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings, notes, poison, same_data
+from hpo_service.dispatcher import endings, lost_usage, notes, poison, same_data, short_memory
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd
 from hpo_service.intents import EventKind
@@ -31,11 +31,12 @@ def settle(
     prices: Prices,
     cause: Cause | None = None,
     alone: bool = False,
+    sharing: int = 1,
 ) -> bool:
     """Apply the end of an attempt. A stale one changes nothing: False.
 
     `cause` is why it was lost; whether that counts against the slice follows from it. `alone`: no other slice can have
-    ended its worker.
+    ended its worker, which so many were `sharing`.
     """
     piece = study.slices.get(result.slice_id)
     if piece is None or piece.attempt != result.attempt or not piece.running:
@@ -44,7 +45,10 @@ def settle(
     result = same_data.checked(study, result)
     cause = cause or _own_cause(result)
     poisonous = poison.is_poison(piece.kills, cause, alone=alone)
-    next_state = _next_state(study, piece, result, cause, poisonous=poisonous)
+    smaller = short_memory.half(study, piece, result)
+    next_state = _next_state(study, piece, result, cause, poisonous=poisonous, again=smaller is not None)
+    ranks, queued_seconds = study.resolved.training.ranks, piece.queued_seconds or 0.0
+    result = lost_usage.estimated(session, result, cause, ranks=ranks, queued_seconds=queued_seconds, sharing=sharing)
     price = prices.usd_per_device_hour(result.device)
     cost = cost_usd(result.usage.total_seconds(), result.usage.devices, price)
     if not dispatch.end_attempt(session, result, cost, state=next_state, cause=cause):
@@ -60,6 +64,10 @@ def settle(
     _account(study, piece, result, cost)
     if poisonous and next_state == "failed":
         result = result.model_copy(update={"message": poison.evidence(session, piece.id)})
+    if smaller is not None:
+        short_memory.keep(session, study, piece, result, smaller)
+    elif next_state == "failed":
+        result = short_memory.with_evidence(session, study, piece, result)
     _apply(session, study, piece, result, next_state, cause)
     endings.conclude(session, study)
     return True
@@ -73,11 +81,11 @@ def _own_cause(result: SliceResult) -> Cause | None:
 
 
 def _next_state(
-    study: LiveStudy, piece: LiveSlice, result: SliceResult, cause: Cause | None, *, poisonous: bool
+    study: LiveStudy, piece: LiveSlice, result: SliceResult, cause: Cause | None, *, poisonous: bool, again: bool
 ) -> str:
     if result.outcome is Outcome.DONE:
         return "done"
-    if result.outcome.about_the_trial or result.outcome in _ABOUT_THE_STUDY:
+    if not again and (result.outcome.about_the_trial or result.outcome in _ABOUT_THE_STUDY):
         return "failed"
     if study.state in (StudyState.STOPPING, StudyState.CANCELLING):
         return "dropped"
@@ -97,7 +105,9 @@ def _account(study: LiveStudy, piece: LiveSlice, result: SliceResult, cost: floa
         flops=spent.flops + usage.flops,
     )
     attrs = study.trial(piece.trial_number).user_attrs
-    amounts = {"seconds": usage.total_seconds(), "examples": usage.examples, "cost_usd": cost}
+    # What was lost with a worker is the study's bill, and says nothing about the trial's pace.
+    own_usd = 0.0 if usage.lost_seconds else cost
+    amounts = {"seconds": usage.told_seconds(), "examples": usage.examples, "cost_usd": own_usd}
     if any(objective.name == "train_tokens_per_second" for objective in study.resolved.search.objectives):
         amounts |= {"tokens": usage.tokens, "train_seconds": usage.train_seconds + usage.data_seconds}
     for name, amount in amounts.items():

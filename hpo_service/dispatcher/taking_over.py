@@ -33,7 +33,8 @@ def load(context: Context) -> dict[int, LiveStudy]:
         if not context.taken_over and context.leadership.epoch is not None:
             epoch = context.leadership.epoch
             kept = keep(session, context.executor.name, epoch, held)
-            lost = lose_attempts(session, epoch, "the dispatcher was restarted", kept)
+            price = context.prices.usd_per_device_hour
+            lost = lose_attempts(session, epoch, "the dispatcher was restarted", kept, price)
             log.info("leading with epoch %d; %d attempts go on, %d are lost", epoch, len(kept.attempts), lost)
             payload = {"epoch": epoch, "holder": context.leadership.holder}
             payload |= {"attempts_kept": len(kept.attempts), "attempts_lost": lost}

@@ -88,6 +88,7 @@ class WorkerProcess:
         #: takes nothing more and ends once it is idle, whatever studies want
         self.draining = False
         self.hung_up_at: float | None = None
+        #: ends by itself, which is no crash
         self.retiring = False
         self.started_at = time.monotonic()
         self._process = process
@@ -97,6 +98,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._killed: tuple[str, Cause] | None = None
+        self._retires_for = "its memory grew"
         self._active: set[tuple[int, int]] = set()
         self._alone: set[tuple[int, int]] = set()
         self._queued: deque[Slice] = deque()
@@ -238,7 +240,7 @@ class WorkerProcess:
                 self._hear(line)
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        why = ": its memory grew, a fresh one replaces it" if self.retiring else ""
+        why = f": {self._retires_for}, a fresh one replaces it" if self.retiring else ""
         reason, cause = f"worker {self.name} (pid {self.pid}) ended with {how}{why}", Cause.WORKER_DIED
         if self.retiring or self.hung_up:
             cause = Cause.WORKER_ENDED
@@ -255,8 +257,7 @@ class WorkerProcess:
             return
         reach(Failpoint.MESSAGE_BEFORE_DELIVERY)
         if isinstance(message, SliceResult):
-            # The worker ends when all it runs has stopped; what still comes it answers with `preempted`.
-            self.retiring = self.retiring or any(notice.kind == "memory_growth" for notice in message.notices)
+            self._note_end(message)
             self._release((message.slice_id, message.attempt))
             self._deliver(SliceEnded(worker=self.name, result=message))
         elif isinstance(message, JobResult):
@@ -267,6 +268,16 @@ class WorkerProcess:
             self._deliver(SliceProgress(worker=self.name, progress=message))
         elif isinstance(message, Ready):
             self._deliver(WorkerReady(worker=self.name, ready=message, node=self._node, places=self.places))
+
+    def _note_end(self, result: SliceResult) -> None:
+        """See whether the worker ends after this result, so that nothing more is given to it."""
+        if result.ends_worker:
+            self.ready = False
+        if result.ends_worker and result.outcome is Outcome.OOM:
+            self.retiring, self._retires_for = True, "memory ran out on one of its ranks"
+        elif any(notice.kind == "memory_growth" for notice in result.notices):
+            # It ends when all it runs has stopped; what still comes it answers with `preempted`.
+            self.retiring = True
 
     def _release(self, token: tuple[int, int]) -> None:
         with self._lock:

@@ -144,7 +144,7 @@ def set_progress(session: Session, token: tuple[int, int], progress: dict[str, A
     session.execute(
         update(Slice)
         .where(Slice.id == token[0], Slice.attempt == token[1], Slice.state == "running")
-        .values(progress=progress)
+        .values(progress=progress, heard_at=func.clock_timestamp())
     )
 
 
@@ -164,7 +164,7 @@ def spent(session: Session, study_id: int) -> Spent:
             """
             SELECT count(DISTINCT s.trial_number) AS trials, coalesce(sum(a.examples), 0) AS examples,
                    coalesce(sum((a.load_seconds + a.data_seconds + a.train_seconds + a.evaluate_seconds
-                                 + a.snapshot_seconds) * a.devices), 0) AS seconds,
+                                 + a.snapshot_seconds + a.lost_seconds) * a.devices), 0) AS seconds,
                    coalesce(sum(a.cost_usd), 0) AS usd, coalesce(sum(a.flops), 0) AS flops
               FROM hpo.slices s LEFT JOIN hpo.attempts a ON a.slice_id = s.id
              WHERE s.study_id = :study

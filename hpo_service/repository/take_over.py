@@ -1,16 +1,17 @@
 """What becomes of the workers and attempts of earlier dispatchers when another one takes over."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import Select, case, func, select, update
 from sqlalchemy.orm import Session
 
-from hpo_service.domain import Cause
+from hpo_service.domain import Cause, cost_usd
+from hpo_service.repository.attempt_ends import close_attempt
 from hpo_service.repository.failures import counted
 from hpo_service.repository.workers import GONE, QUARANTINED
 from hpo_service.tables import Attempt, Job, Slice, Worker
-from trainer.spec import Outcome
+from trainer.spec import Outcome, SliceResult, Usage
 
 Token = tuple[int, int]
 
@@ -46,20 +47,28 @@ def keep(session: Session, executor: str, epoch: int, held: Mapping[str, Collect
     )
 
 
-def lose_attempts(session: Session, epoch: int, message: str, kept: Kept) -> int:
-    """Close every other attempt of an earlier dispatcher: its workers are gone. How many there were."""
+def lose_attempts(
+    session: Session, epoch: int, message: str, kept: Kept, usd_per_device_hour: Callable[[str], float]
+) -> int:
+    """Close every other attempt of an earlier dispatcher: its workers are gone. How many there were.
+
+    What they took is estimated: nobody knows when they ended, so until they were last heard of.
+    """
     going_on = [token[0] for token in kept.attempts]
-    lost = session.execute(
-        update(Attempt)
-        .where(Attempt.outcome.is_(None), Attempt.slice_id.not_in(going_on))
-        .values(
-            outcome=str(Outcome.LOST),
-            cause=str(Cause.DISPATCHER_LOST),
+    lost = session.execute(_held(going_on)).all()
+    for row in lost:
+        usage = Usage(lost_seconds=float(row.seconds), devices=max(1, row.devices))
+        result = SliceResult(
+            slice_id=row.slice_id,
+            attempt=row.attempt,
+            outcome=Outcome.LOST,
+            examples_seen=0,
+            usage=usage,
+            device=row.device,
             message=message,
-            finished_at=func.clock_timestamp(),
         )
-        .returning(Attempt.slice_id)
-    ).all()
+        usd = cost_usd(usage.lost_seconds, usage.devices, usd_per_device_hour(row.device))
+        close_attempt(session, result, usd, str(Cause.DISPATCHER_LOST))
     session.execute(
         update(Slice)
         .where(Slice.state == "running", Slice.id.not_in(going_on))
@@ -85,3 +94,21 @@ def lose_attempts(session: Session, epoch: int, message: str, kept: Kept) -> int
         )
     )
     return len(lost) + len(lost_jobs)
+
+
+def _held(going_on: Collection[int]) -> Select[int, int, float, str, int]:
+    """The open attempts of other slices, with the seconds from their dispatch to their last sign of life."""
+    heard_at = func.greatest(func.coalesce(Slice.heard_at, Attempt.started_at), Attempt.started_at)
+    return (
+        select(
+            Attempt.slice_id,
+            Attempt.attempt,
+            func.extract("epoch", heard_at - Attempt.started_at).label("seconds"),
+            func.coalesce(Worker.device, "").label("device"),
+            func.coalesce(func.jsonb_array_length(Worker.places), 1).label("devices"),
+        )
+        .join(Slice, Slice.id == Attempt.slice_id)
+        .outerjoin(Worker, Worker.id == Attempt.worker_id)
+        .where(Attempt.outcome.is_(None), Attempt.slice_id.not_in(going_on))
+        .order_by(Attempt.slice_id)
+    )

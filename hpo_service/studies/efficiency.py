@@ -1,6 +1,8 @@
-"""Usage as the API shows it."""
+"""Usage and bills as the API shows them."""
 
-from hpo_service.studies.documents import UsageDocument
+from hpo_service.repository.usage import Consumed
+from hpo_service.studies.document_base import SpentDocument, UsageDocument
+from hpo_service.tables import Study
 from trainer.spec import UsageSums
 
 
@@ -20,4 +22,18 @@ def usage_document(sums: UsageSums) -> UsageDocument:
         train_seconds=sums.train_seconds,
         evaluate_seconds=sums.evaluate_seconds,
         snapshot_seconds=sums.snapshot_seconds,
+        lost_seconds=sums.lost_seconds,
+    )
+
+
+def spent_document(study: Study, consumed: Consumed) -> SpentDocument:
+    """The study's bill."""
+    spent = consumed.spent
+    return SpentDocument(
+        trials=spent.trials,
+        examples=spent.examples,
+        seconds=spent.seconds,
+        lost_seconds=consumed.usage.lost_seconds * study.resolved["training"]["ranks"],
+        usd=spent.usd,
+        flops=spent.flops,
     )

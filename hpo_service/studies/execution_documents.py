@@ -56,6 +56,12 @@ class SliceDocument(Document):
     """Attempts that count against `resources.max_attempts`."""
     failures_by_cause: dict[str, int]
     """All attempts that were lost or failed through no fault of the trial, by cause."""
+    seconds: float
+    """For how long all its attempts that have ended held their workers."""
+    lost_seconds: float
+    """Those of them that lost attempts took: an estimate."""
+    cost_usd: float
+    """Of all its attempts that have ended; what lost ones cost is an estimate."""
     worker: str | None
     """Where the current or last attempt is."""
     node: str | None

@@ -23,6 +23,9 @@ SLICE = {
     "attempt": 2,
     "worker": "local-0.1",
     "progress": {"phase": "training", "examples_seen": 24},
+    "seconds": 300.0,
+    "lost_seconds": 180.0,
+    "cost_usd": 0.25,
     "failures_by_cause": {"no_progress": 1, "worker_ended": 2},
 }
 
@@ -35,9 +38,11 @@ def test_a_worker() -> None:
 
 
 def test_a_slice() -> None:
-    shown = [7, 3, 100, "running", 2, "local-0.1", "training at 24", "1 no_progress, 2 worker_ended"]
+    shown = [7, 3, 100, "running", 2, "local-0.1", "training at 24", "~5 min", "~0.25 USD"]
+    shown += ["1 no_progress, 2 worker_ended"]
     assert slice_row(SLICE) == shown
-    assert slice_row(SLICE | {"state": "done", "failures_by_cause": {}})[-2:] == [None, None]
+    free = {"state": "done", "failures_by_cause": {}, "lost_seconds": 0.0, "cost_usd": 0.0}
+    assert slice_row(SLICE | free)[-4:] == [None, "5 min", None, None]
 
 
 def test_an_attempt_says_where_it_was_and_why_it_ended() -> None:

@@ -83,7 +83,9 @@ def test_a_data_check_is_one_line() -> None:
 
 
 def test_what_is_not_known_of_the_speed_is_left_out() -> None:
-    usage: dict[str, Any] = {f"{phase}_seconds": 0.0 for phase in ("load", "data", "train", "evaluate", "snapshot")}
+    usage: dict[str, Any] = {
+        f"{phase}_seconds": 0.0 for phase in ("load", "data", "train", "evaluate", "snapshot", "lost")
+    }
     usage |= {"tokens": 0, "tokens_per_second": None, "mfu": None, "hfu": None, "busy": None, "energy_joules": None}
     usage |= {"peak_memory_bytes": 0}
     assert efficiency(usage) == {}
@@ -97,6 +99,7 @@ def test_what_is_not_known_of_the_speed_is_left_out() -> None:
         "time went to": "0% load, 10% data, 90% train, 0% evaluate, 0% snapshot",
         "peak memory": "1.50 GiB",
     }
+    assert efficiency(usage | {"lost_seconds": 10.0})["time went to"].endswith("0% snapshot, 50% lost")
     attempt = {"devices": 2, "device": "H100", "attention": "sdpa", "micro_batch": 4}
     assert ran_as(attempt) == "2 x H100, sdpa, micro-batch 4"
     assert ran_as({"devices": 1, "device": "cpu", "attention": "", "micro_batch": None}) == "cpu"

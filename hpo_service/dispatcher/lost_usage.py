@@ -1,0 +1,26 @@
+"""What an attempt took that cannot say so itself, since its worker was lost. An estimate."""
+
+from sqlalchemy.orm import Session
+
+from hpo_service.domain import Cause
+from hpo_service.repository import attempts
+from trainer.spec import Outcome, SliceResult, Usage
+
+_MAY_BE_SILENT = frozenset({Outcome.LOST, Outcome.INFRA_ERROR, Outcome.OOM})
+
+
+def estimated(
+    session: Session, result: SliceResult, cause: Cause | None, *, ranks: int, queued_seconds: float, sharing: int
+) -> SliceResult:
+    """The result with the time for which the attempt held its devices, if nobody measured it.
+
+    That is from its dispatch until now, without the `queued_seconds` that it waited on its worker. What `sharing`
+    slices had a worker for in turn, each of them is booked an equal part of.
+    """
+    silent = result.outcome in _MAY_BE_SILENT and not result.usage.total_seconds()
+    if not silent or cause is Cause.NEVER_SENT:
+        return result
+    held = attempts.held(session, (result.slice_id, result.attempt))
+    seconds = max(0.0, held.seconds - queued_seconds) / sharing
+    usage = Usage(lost_seconds=seconds, devices=ranks)
+    return result.model_copy(update={"usage": usage, "device": result.device or held.device})
