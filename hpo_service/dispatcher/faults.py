@@ -1,7 +1,9 @@
 """Which workers are to be trusted no more, from what the executor reports of them."""
 
+import logging
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hpo_service.domain import Cause
@@ -10,8 +12,14 @@ from trainer.spec import Outcome, SliceResult, is_device_fault
 
 #: So many different slices in a row broke on a worker, while another worker finished some.
 _BROKEN_SLICES = 3
+#: So many attempts in a row, of at least two slices, broke on the only worker there is. Nobody can say whether it is
+#: to blame, so it rests in between, the longer the more there were: 5, 10, 20, 40 s.
+_LONE_ERRORS = 5
+_FIRST_REST_SECONDS = 5.0
 #: So many workers in a row ended at the same places before they were ready.
 _DEATHS_AT_START = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +46,13 @@ class _Broken:
 class Faults:
     """Counts what went wrong at every worker's places, since workers come and go there. Memory only."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, first_rest_seconds: float = _FIRST_REST_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._first_rest_seconds = first_rest_seconds
+        self._clock = clock
+        self._rests_until = float("-inf")
+        self._alone: list[int] = []  #: slices of the attempts that broke in a row on the only worker
         self.found: list[Fault] = []  #: not yet acted upon
         self._places: dict[str, tuple[str, ...]] = {}
         self._events = 0
@@ -52,6 +66,8 @@ class Faults:
             self._events += 1
             match event:
                 case WorkerReady():
+                    if any(places != event.places for places in self._places.values()):
+                        self._end_row()
                     self._places[event.worker] = event.places
                     self._deaths.pop(event.places, None)
                 case WorkerGone():
@@ -59,9 +75,15 @@ class Faults:
                 case SliceEnded():
                     self._hear_result(event.worker, event.result)
 
+    @property
+    def resting(self) -> bool:
+        """Whether the only worker is to be given nothing for a while."""
+        return self._clock() < self._rests_until
+
     def forgive(self, places: Iterable[str]) -> None:
         """These places were released: what went wrong there is past."""
         released = set(places)
+        self._end_row()
         for known in [*self._broken, *self._deaths]:
             if released.intersection(known):
                 self._broken.pop(known, None)
@@ -83,6 +105,7 @@ class Faults:
             self._find(worker, places, f"its device is faulty: {fault.message}", broken=True)
         key = places or (worker,)
         if result.outcome is not Outcome.INFRA_ERROR:
+            self._end_row()
             if result.outcome is Outcome.DONE:
                 self._finished[key] = self._events
             self._broken.pop(key, None)
@@ -95,6 +118,25 @@ class Faults:
             why = f"{len(streak)} slices in a row broke on it while others worked, the last one: {result.message}"
             self._find(worker, places, why)
             del self._broken[key]
+        elif all(known == places for known in self._places.values()):
+            self._hear_alone(worker, places, result)
+
+    def _hear_alone(self, worker: str, places: tuple[str, ...], result: SliceResult) -> None:
+        """An attempt broke, and there is no other worker to compare with."""
+        self._alone.append(result.slice_id)
+        errors = len(self._alone)
+        if errors >= _LONE_ERRORS and len(set(self._alone)) > 1 and places:
+            why = f"{errors} attempts in a row broke on it, the only worker, the last one: {result.message}"
+            self._find(worker, places, why)
+            self._end_row()
+            return
+        rest_seconds = self._first_rest_seconds * 2 ** (min(errors, _LONE_ERRORS - 1) - 1)
+        self._rests_until = self._clock() + rest_seconds
+        log.warning("%d attempts in a row broke on the only worker; it rests for %g s", errors, rest_seconds)
+
+    def _end_row(self) -> None:
+        self._alone.clear()
+        self._rests_until = float("-inf")
 
     def _find(self, worker: str, places: tuple[str, ...], reason: str, *, broken: bool = False) -> None:
         if not any(fault.worker == worker for fault in self.found):

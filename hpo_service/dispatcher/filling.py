@@ -36,7 +36,7 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     current = _Round(context=context, studies=placed)
     _plan_jobs(current)
     _plan_refusals(current)
-    current.slots = _slots(context, current.studies)
+    current.slots = {} if context.faults.resting else _slots(context, current.studies)
     for study in current.studies:
         _plan_study(current, study)
     hand_out(context, current.plan)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.faults import Fault
 from hpo_service.dispatcher.memory import LiveStudy
-from hpo_service.domain import Cause
+from hpo_service.domain import Cause, StudyState
 from hpo_service.errors import Conflict, HpoError
 from hpo_service.intents import EventKind, IntentKind
 from hpo_service.repository import dispatch, workers
@@ -135,8 +135,10 @@ def _quarantine(session: Session, context: Context, studies: Iterable[LiveStudy]
     payload = {"worker": fault.worker, "places": list(fault.places), "message": fault.reason}
     dispatch.add_event(session, DEFAULT_PROJECT_ID, None, EventKind.WORKER_QUARANTINED, payload)
     held = set(context.fleet.held_by(fault.worker))
+    last = all(other == fault.worker for other in context.fleet.worker_ids)
     for study in studies:
-        if any(piece.token in held for piece in study.running()):
+        stands_still = last and study.state is StudyState.RUNNING
+        if stands_still or any(piece.token in held for piece in study.running()):
             dispatch.add_event(session, study.project_id, study.id, EventKind.WORKER_QUARANTINED, payload)
 
 

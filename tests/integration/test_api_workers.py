@@ -4,13 +4,19 @@ import json
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.dispatcher.faults import Faults
 from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.base import WorkerReady
 from hpo_service.executors.fake import FakeExecutor
+from hpo_service.tables import Event
 from tests import serving
 from tests.dispatching import turn_until
+from tests.integration.test_liveness import broken_result
 from tests.serving import spec
+from trainer.spec import Ready
 
 Sessions = sessionmaker[Session]
 
@@ -63,6 +69,39 @@ def test_a_worker_is_quarantined_and_released(
     assert (last["kind"], last["payload"]["places"]) == ("worker.released", ["fake/0"])
 
 
+def test_a_study_says_why_it_stands_still(
+    client: TestClient,
+    running: tuple[Dispatcher, FakeExecutor],
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the only worker every attempt breaks; it is quarantined, and released once it is mended."""
+    dispatcher, fake = running
+    dispatcher.context.faults = Faults(first_rest_seconds=0.01)
+    dispatcher.context.faults.hear([ready_of(fake)])
+    assert client.get("/v1/studies/first").json()["standstill"] is None
+    with monkeypatch.context() as patch:
+        patch.setattr(fake, "_result", broken_result)
+        fake.hold = False
+        turn_until(dispatcher, lambda: states(client) == {"fake-0": "quarantined"} and not fake.workers())
+    study = client.get("/v1/studies/first").json()
+    assert study["state"] == "running"
+    assert "5 attempts in a row broke on it, the only worker, the last one: OSError" in study["standstill"]
+    assert "hpo worker release fake-0" in study["standstill"]
+    with sessions() as session:
+        assert session.scalars(select(Event.study_id).where(Event.kind == "worker.quarantined")).all().count(None) == 1
+        assert session.scalars(
+            select(Event).where(Event.kind == "worker.quarantined", Event.study_id.is_not(None))
+        ).one()
+    assert client.post("/v1/workers/fake-0:release").status_code == 202
+    turn_until(dispatcher, lambda: bool(client.get("/v1/studies/first").json()["state"] == "completed"))
+
+
+def ready_of(fake: FakeExecutor) -> WorkerReady:
+    (worker,) = fake.workers()
+    return WorkerReady(worker=worker, ready=Ready(pid=1, device="fake", software={}), places=("fake/0",))
+
+
 def test_a_trial_and_its_slices_say_what_became_of_every_attempt(
     client: TestClient, running: tuple[Dispatcher, FakeExecutor]
 ) -> None:
@@ -78,6 +117,13 @@ def test_a_trial_and_its_slices_say_what_became_of_every_attempt(
     assert (lost["worker"], lost["node"], lost["outcome"], lost["cause"]) == ("fake-0", "fake", "lost", "worker_died")
     assert "ended with signal SIGKILL" in lost["message"]
     assert (done["worker"], done["outcome"], done["cause"]) == ("fake-1", "done", None)
+    assert (lost["estimated"], done["estimated"]) == (True, False)
+    assert lost["usage"]["lost_seconds"] == lost["seconds"] > 0
+    bill = client.get("/v1/studies/first").json()["spent"]
+    assert bill["lost_seconds"] == pytest.approx(lost["seconds"])
+    first = client.get("/v1/studies/first/slices").json()["items"][0]
+    assert first["seconds"] == pytest.approx(lost["seconds"] + done["seconds"])
+    assert first["lost_seconds"] == lost["seconds"]
     assert client.get("/v1/studies/first/slices", params={"state": "running"}).json()["items"] == []
     pages = client.get("/v1/studies/first/slices", params={"page_size": 2}).json()
     following = client.get("/v1/studies/first/slices", params={"page_token": pages["next_page_token"]}).json()

@@ -91,6 +91,64 @@ def test_a_group_that_ends_with_every_broken_slice_is_counted_by_its_places(faul
     assert [fault.places for fault in faults.found] == [("n/0",)]
 
 
+class Clock:
+    """Turned by the test."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def lone(clock: Clock) -> Faults:
+    """There is one worker only."""
+    faults = Faults(clock=clock)
+    faults.hear([ready("a")])
+    return faults
+
+
+def test_the_only_worker_rests_longer_and_longer_and_is_quarantined_in_the_end(lone: Faults, clock: Clock) -> None:
+    for slice_id, rest_seconds in ((1, 5), (1, 10), (1, 20), (2, 40)):
+        assert not lone.resting
+        lone.hear(broken("a", slice_id))
+        clock.seconds += rest_seconds - 1
+        assert lone.resting
+        clock.seconds += 1
+        assert not lone.found
+    lone.hear(broken("a", 2))
+    (fault,) = lone.found
+    assert fault.places == ("n/0",)
+    assert "5 attempts in a row broke on it, the only worker" in fault.reason
+    assert not lone.resting
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param([ended("a", Outcome.DONE, 3)], id="one worked in between"),
+        pytest.param([ready("b")], id="there is another worker now"),
+    ],
+)
+def test_the_only_worker_begins_anew(lone: Faults, between: list[ExecutorEvent]) -> None:
+    lone.hear([*broken("a", 1, 1, 2, 2), *between])
+    assert not lone.resting
+    lone.hear(broken("a", 2))
+    assert not lone.found
+
+
+def test_one_slice_alone_says_nothing_about_its_worker(lone: Faults, clock: Clock) -> None:
+    lone.hear(broken("a", *[1] * 9))
+    assert not lone.found
+    clock.seconds += 40
+    assert not lone.resting
+
+
 def test_places_where_no_worker_gets_ready(faults: Faults) -> None:
     faults.hear([gone("a", Cause.NO_PROGRESS)])
     faults.hear([gone(f"a{number}") for number in range(4)])
