@@ -55,9 +55,41 @@ class Failpoint(StrEnum):
     TIDY_BEFORE_REMOVE = "tidy.before_remove"  #: a result is committed, superseded snapshots are still there
 
 
+class RayFailpoint(StrEnum):
+    """Hand-overs of the Ray executor: of a dispatcher to and from the cluster (`ray.`), and in the actor (`host.`)."""
+
+    GROUP_BEFORE_MAKE = "ray.group.before_make"  #: a worker of several ranks is to get a place
+    GROUP_AFTER_MAKE = "ray.group.after_make"  #: it has the place, and no actor is there
+    ACTOR_BEFORE_MAKE = "ray.actor.before_make"
+    ACTOR_AFTER_MAKE = "ray.actor.after_make"  #: the cluster knows the actor, and nobody spoke to it
+    LAUNCH_BEFORE_SEND = "ray.launch.before_send"
+    LAUNCH_AFTER_SEND = "ray.launch.after_send"
+    SUBMIT_BEFORE_SEND = "ray.submit.before_send"
+    SUBMIT_AFTER_SEND = "ray.submit.after_send"
+    STOP_BEFORE_SEND = "ray.stop.before_send"
+    STOP_AFTER_SEND = "ray.stop.after_send"
+    RESULT_BEFORE_EVENT = "ray.result.before_event"  #: a result was fetched, the loop does not have it
+    RESULT_AFTER_EVENT = "ray.result.after_event"
+    TAKE_BEFORE_SEND = "ray.take.before_send"  #: a result is committed, its actor still keeps it
+    TAKE_AFTER_SEND = "ray.take.after_send"
+    END_BEFORE_SEND = "ray.end.before_send"  #: a drained worker holds nothing and was not told to end
+    END_AFTER_SEND = "ray.end.after_send"
+    ATTACH_BEFORE_ASK = "ray.attach.before_ask"  #: the actors of an earlier dispatcher are found
+    ATTACH_AFTER_ANSWER = "ray.attach.after_answer"  #: they obey this dispatcher, what they hold is not accounted for
+    HOST_LAUNCH_BEFORE_START = "host.launch.before_start"
+    HOST_LAUNCH_AFTER_START = "host.launch.after_start"
+    HOST_SUBMIT_BEFORE_SEND = "host.submit.before_send"  #: the actor has the work, its worker has not
+    HOST_SUBMIT_AFTER_SEND = "host.submit.after_send"
+    HOST_RESULT_BEFORE_KEEP = "host.result.before_keep"  #: the worker said it, and nothing keeps it
+    HOST_RESULT_AFTER_KEEP = "host.result.after_keep"
+    HOST_TAKE_BEFORE_FORGET = "host.take.before_forget"
+    HOST_TAKE_AFTER_FORGET = "host.take.after_forget"
+
+
 FAILPOINTS: tuple[str, ...] = (
     *(f"{commit}.{side}_commit" for commit in Commit for side in ("before", "after")),
     *map(str, Failpoint),
+    *map(str, RayFailpoint),
 )
 
 
@@ -71,7 +103,7 @@ _armed: dict[str, _Armed] = {}
 _passed: Counter[str] = Counter()
 
 
-def reach(point: Failpoint) -> None:
+def reach(point: Failpoint | RayFailpoint) -> None:
     """This process is at `point`."""
     if _armed:
         _pass(point)

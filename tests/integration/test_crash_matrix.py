@@ -18,13 +18,15 @@ from tests.chaos.parts import SPEC, ChaosDispatcher, resolved, rung_loss
 from tests.chaos.processes import Forked, fork
 from tests.dispatching import ask, expire_lease, optuna_trials, state_of
 from tests.invariants import bad_snapshots, broken, wrong_losses
-from trainer.failpoints import FAILPOINTS, VARIABLE, Commit
+from trainer.failpoints import FAILPOINTS, VARIABLE, Commit, RayFailpoint
 from trainer.spec import CheckData
 
 Sessions = sessionmaker[Session]
 Start = Callable[..., Forked]
 _SECONDS = 30.0
 _OF_THE_API = (Commit.CREATE, Commit.STEER)
+#: tests/full/ray/test_crash_matrix.py has them
+_OF_A_CLUSTER = tuple(RayFailpoint)
 #: failpoints that a process passes often: at which of the times it is killed, beside the first
 _LATER = {
     "settle.before_commit": 5,
@@ -35,7 +37,7 @@ _LATER = {
     "result.before_send": 3,
 }
 _CASES = [
-    *(name for name in FAILPOINTS if not name.startswith(_OF_THE_API)),
+    *(name for name in FAILPOINTS if not name.startswith(_OF_THE_API) and name not in _OF_A_CLUSTER),
     *(f"{name}:{nth}" for name, nth in _LATER.items()),
 ]
 

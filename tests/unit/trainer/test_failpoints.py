@@ -1,14 +1,17 @@
 """Failpoints: off unless named, at the time that was named, and only known ones."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from trainer import failpoints
-from trainer.failpoints import FAILPOINTS, VARIABLE, Commit, Failpoint, arm
+from trainer.failpoints import FAILPOINTS, VARIABLE, Commit, Failpoint, RayFailpoint, arm
 
+ROOT = Path(__file__).parents[3]
 PASS_THREE_TIMES = """
 from trainer.failpoints import Failpoint, reach
 for time in range(3):
@@ -58,4 +61,12 @@ def test_what_is_not_known_is_refused(text: str) -> None:
 
 
 def test_every_place_is_listed_once() -> None:
-    assert len(FAILPOINTS) == len(set(FAILPOINTS)) == 2 * len(Commit) + len(Failpoint)
+    assert len(FAILPOINTS) == len(set(FAILPOINTS)) == 2 * len(Commit) + len(Failpoint) + len(RayFailpoint)
+
+
+def test_every_place_is_come_by() -> None:
+    code = "".join(
+        path.read_text() for package in ("hpo_service", "trainer") for path in (ROOT / package).rglob("*.py")
+    )
+    places = [f"{type(place).__name__}.{place.name}" for kind in (Commit, Failpoint, RayFailpoint) for place in kind]
+    assert [place for place in places if not re.search(rf"\b{place}\b", code)] == []
