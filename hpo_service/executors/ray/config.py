@@ -39,6 +39,7 @@ class RayWorkers:
         return {
             rank: Launch(
                 command=(*alone, *([*group, "--rank", str(rank)] if ranks > 1 else [])),
+                rank=rank,
                 ranks=ranks,
                 slots=self.slots if ranks == 1 else 1,
                 credentials=tuple(credential_prefixes(self.snapshots)),

@@ -27,23 +27,24 @@ from hpo_service.executors.base import (
 )
 from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.message_log import MessageLog
+from hpo_service.executors.ray.orphans import next_step
 from hpo_service.executors.ray.protocol import Ended, HostState, Launch, Place, said_list
 from hpo_service.executors.worker_process import WorkerProcess, never_started
+from trainer.failpoints import RayFailpoint, reach
 from trainer.spec import Job, Slice
 
 log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1.0
 _NODE_CHECK_SECONDS = 2.0
-#: how long an orphan's slices have to stop at a step boundary
-_ORPHAN_GRACE_SECONDS = 60.0
 
 
 class WorkerHost:
     """One rank of a worker, as a detached actor. Its methods run on threads of Ray's, commands on one, in order.
 
-    Without a word from a dispatcher for `orphan_seconds` it stops its slices with a snapshot and ends. It ends at once
-    when the cluster has given its node up: another worker may have its slices by then.
+    Without a word from a dispatcher for `orphan_seconds` it stops its slices with a snapshot, and ends unless results
+    are still to be taken. It ends at once when the cluster has given its node up: another worker may have its slices by
+    then.
     """
 
     def __init__(self, name: str, orphan_seconds: int) -> None:
@@ -80,6 +81,7 @@ class WorkerHost:
         if self._refuses(dispatcher) or self._launch is not None:
             return 0
         self._launch = Launch.model_validate_json(launch)
+        reach(RayFailpoint.HOST_LAUNCH_BEFORE_START)
         self._worker = WorkerProcess.start(
             name=self._name,
             node=self._place.node,
@@ -90,6 +92,7 @@ class WorkerHost:
             credentials=self._launch.credentials,
             deliver=self._hear,
         )
+        reach(RayFailpoint.HOST_LAUNCH_AFTER_START)
         return 1
 
     def submit(self, dispatcher: str, kind: str, work: str) -> int:
@@ -104,7 +107,9 @@ class WorkerHost:
             self._base = base_of(piece.trial.model, piece.trial.training)
         else:
             self._jobs.add(piece.token)
+        reach(RayFailpoint.HOST_SUBMIT_BEFORE_SEND)
         self._worker.submit(piece)
+        reach(RayFailpoint.HOST_SUBMIT_AFTER_SEND)
         return 1
 
     def stop(self, dispatcher: str, identity: int, attempt: int) -> int:
@@ -120,9 +125,11 @@ class WorkerHost:
             return 0
         token = (identity, attempt)
         if token in self._log.results():
+            reach(RayFailpoint.HOST_TAKE_BEFORE_FORGET)
             self._log.take(token)
             self._slices.discard(token)
             self._jobs.discard(token)
+            reach(RayFailpoint.HOST_TAKE_AFTER_FORGET)
         return 1
 
     def kill(self, dispatcher: str, reason: str, cause: str) -> int:
@@ -170,7 +177,9 @@ class WorkerHost:
             case SliceProgress():
                 self._log.add(event.progress)
             case SliceEnded() | JobEnded():
+                reach(RayFailpoint.HOST_RESULT_BEFORE_KEEP)
                 self._log.add(event.result)
+                reach(RayFailpoint.HOST_RESULT_AFTER_KEEP)
             case WorkerGone():
                 self._ended = True
                 self._log.add(Ended(reason=event.reason, replaced=event.replaced, cause=event.cause))
@@ -182,22 +191,22 @@ class WorkerHost:
         os._exit(0)
 
     def _watch_dispatcher(self) -> None:
-        while True:
-            if self._silent_seconds() < self._orphan_seconds:
-                time.sleep(_WATCH_SECONDS)
-            elif self._stopped():
-                log.warning("no dispatcher has spoken to %s for %d s; it ends", self._name, self._orphan_seconds)
-                self._exit()
+        while (step := self._next_step()) != "end":
+            for token in self._running() if step == "stop" else ():
+                self._stop(token)
+            time.sleep(_WATCH_SECONDS)
+        log.warning("no dispatcher has spoken to %s for %d s; it ends", self._name, self._orphan_seconds)
+        self._exit()
 
-    def _stopped(self) -> bool:
-        """Stop what runs, with a snapshot; whether nothing runs any more, or it took too long."""
-        for token in self._running():
-            self._stop(token)
-        time.sleep(_WATCH_SECONDS)
-        return not self._running() or self._silent_seconds() > self._orphan_seconds + _ORPHAN_GRACE_SECONDS
-
-    def _silent_seconds(self) -> float:
-        return time.monotonic() - self._heard_at
+    def _next_step(self) -> str:
+        # A rank that is not the first keeps nothing, but rank 0 could not be met without it.
+        follows = self._launch is not None and self._launch.rank > 0 and not self._ended
+        return next_step(
+            time.monotonic() - self._heard_at,
+            self._orphan_seconds,
+            runs=bool(self._running()),
+            keeps=bool(self._log.results()) or follows,
+        )
 
     def _watch_node(self) -> None:
         node_id = ray.get_runtime_context().get_node_id()

@@ -18,12 +18,13 @@ class Place(Frozen):
 
 
 class Launch(Frozen):
-    """What a host starts: one rank of a worker. `command` follows the host's own Python.
+    """What a host starts: rank `rank` of the `ranks` of a worker. `command` follows the host's own Python.
 
     `credentials` are beginnings of the names of variables of the host that the worker may have.
     """
 
     command: tuple[str, ...]
+    rank: int = 0
     ranks: int
     slots: int
     credentials: tuple[str, ...] = ()
