@@ -11,9 +11,11 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.util import list_named_actors, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hpo_service.executors.ray.host import WorkerHost
+from trainer.failpoints import RayFailpoint, reach
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Found:
-    """The living hosts of a worker, by rank."""
+    """The living hosts of a worker, by rank; none where only the place that was kept for them is left."""
 
     ranks: int
     hosts: dict[int, Host]
@@ -118,17 +120,12 @@ class Cluster:
 
     def create(self, worker: str, ranks: int, orphan_seconds: int) -> list[Host]:
         """Make the actors of a worker, one a rank, in order; they start when the cluster has devices for them all."""
-        options: dict[str, Any] = {"num_cpus": 0} | self._bundle_options()
+        options: dict[str, Any] = {"num_cpus": 0} | self.actor_options()
         if ranks > 1:
-            fits = any(devices >= ranks for devices in self.survey().by_node.values())
-            group = placement_group(
-                [{self._resource: 1.0}] * ranks,
-                strategy="STRICT_PACK" if fits else "PACK",
-                name=_PREFIX + worker,
-                lifetime="detached",
-            )
+            group = self._make_group(worker, ranks)
         hosts = []
         for rank in range(ranks):
+            reach(RayFailpoint.ACTOR_BEFORE_MAKE)
             if ranks > 1:
                 options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
             actor = ray.remote(concurrency_groups={_COMMANDS: 1, _OTHERS: _OTHER_THREADS})(WorkerHost).options(
@@ -139,11 +136,23 @@ class Cluster:
                 **options,
             )
             hosts.append(Host(actor.remote(worker, orphan_seconds)))
+            reach(RayFailpoint.ACTOR_AFTER_MAKE)
         return hosts
 
+    def actor_options(self) -> dict[str, Any]:
+        """What Ray is told of every actor beside its name: the device that it needs."""
+        if self._resource == "GPU":
+            return {"num_gpus": 1}
+        if self._resource == "CPU":
+            return {"num_cpus": 1}
+        return {"resources": {self._resource: 1}}
+
     def find(self) -> dict[str, Found]:
-        """The actors of all workers, by worker."""
-        found: dict[str, Found] = {}
+        """The actors of all workers, by worker, and workers of which nothing but a placement group is left."""
+        found = {
+            group["name"].removeprefix(_PREFIX): Found(ranks=len(group["bundles"]), hosts={})
+            for group in _placement_groups()
+        }
         for name in list_named_actors():
             if name.startswith(_PREFIX):
                 worker, rank, ranks = name.removeprefix(_PREFIX).rsplit(".", 2)
@@ -157,14 +166,26 @@ class Cluster:
         found = self.find().get(worker)
         for host in found.hosts.values() if found is not None else ():
             host.kill()
-        for group_id, group in ray.util.placement_group_table().items():
-            if group["name"] == _PREFIX + worker and group["state"] != "REMOVED":
+        for group in _placement_groups():
+            if group["name"] == _PREFIX + worker:
                 remove_placement_group(ray.util.get_placement_group(group["name"]))
-                log.info("placement group %s of worker %s is given back", group_id, worker)
+                log.info("the placement group of worker %s is given back", worker)
 
-    def _bundle_options(self) -> dict[str, Any]:
-        if self._resource == "GPU":
-            return {"num_gpus": 1}
-        if self._resource == "CPU":
-            return {"num_cpus": 1}
-        return {"resources": {self._resource: 1}}
+    def _make_group(self, worker: str, ranks: int) -> PlacementGroup:
+        """Keep a place for all ranks: one node if one has so many devices."""
+        fits = any(devices >= ranks for devices in self.survey().by_node.values())
+        reach(RayFailpoint.GROUP_BEFORE_MAKE)
+        group = placement_group(
+            [{self._resource: 1.0}] * ranks,
+            strategy="STRICT_PACK" if fits else "PACK",
+            name=_PREFIX + worker,
+            lifetime="detached",
+        )
+        reach(RayFailpoint.GROUP_AFTER_MAKE)
+        return group
+
+
+def _placement_groups() -> list[dict[str, Any]]:
+    """Those of workers that are not given back."""
+    groups = ray.util.placement_group_table().values()
+    return [group for group in groups if group["name"].startswith(_PREFIX) and group["state"] != "REMOVED"]

@@ -20,22 +20,21 @@ from hpo_service.executors.base import (
     WorkerGone,
     WorkerReady,
 )
-from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.actions import Actions
+from hpo_service.executors.ray.backoff import Backoff
+from hpo_service.executors.ray.choosing import Choice
 from hpo_service.executors.ray.cluster import Cluster, Host
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.keeper import Keeper
-from hpo_service.executors.ray.planning import Standing, plan
+from hpo_service.executors.ray.planning import plan
 from hpo_service.executors.ray.reattaching import meet_workers
 from hpo_service.executors.ray.remote_worker import RemoteWorker
-from trainer.spec import Job, JobResult, Progress, Ready, Slice, SliceResult, WorkerMessage
+from trainer.failpoints import RayFailpoint, reach
+from trainer.spec import JobResult, Progress, Ready, Slice, SliceResult, WorkerMessage
 
 log = logging.getLogger(__name__)
 
 _ADJUST_SECONDS = 0.5
-_FIRST_RESTART_SECONDS = 0.5
-_LONGEST_RESTART_SECONDS = 30.0
-_HEALTHY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 #: an actor that has not answered for so long has most likely got no device yet
 _PENDING_SECONDS = 120.0
@@ -50,12 +49,12 @@ _ANY_GROUP = 1024
 class RayExecutor:
     """One slice beyond `slots` may wait beside a worker, so that it never waits for a commit.
 
-    All state belongs to one thread, that of the dispatcher's loop; answers of the cluster are handed to it. Only `wake`
-    may be called on others.
+    All state belongs to the loop's thread; answers of the cluster, which come on others, are handed to it.
     """
 
     name = "ray"
     lasting = True
+    devices_setting = "HPO_RAY_MAX_DEVICES"
 
     def __init__(self, config: RayWorkers, cluster: Cluster) -> None:
         self._config = config
@@ -68,9 +67,8 @@ class RayExecutor:
         self._parked: dict[str, RemoteWorker] = {}
         self._excluded: set[str] = set()
         self._wanted: Sequence[Wanted] = ()
-        self._last_worker: dict[str, str] = {}
-        self._deaths = 0
-        self._start_at = 0.0
+        self._choice = Choice(self._workers, config.slots)
+        self._backoff = Backoff()
         self._adjusted_at = 0.0
         self._changed_at = 0.0
 
@@ -97,23 +95,14 @@ class RayExecutor:
         self._wanted = tuple(wanted)
 
     def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        return sum(self._room(worker, prefetch) for worker in self._ready(ranks))
+        return self._choice.free_slots(prefetch, ranks)
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
-        if isinstance(work, Job):
-            return next((worker.name for worker in self._ready() if not worker.jobs), None)
-        suitable = self._ready(work.trial.training.ranks)
-        loads = {worker.name: len(worker.slices) + planned.get(worker.name, 0) for worker in suitable}
-        free = [
-            worker
-            for worker in suitable
-            if (not loads[worker.name] if work.alone else self._room(worker, prefetch) > planned.get(worker.name, 0))
-        ]
-        return self._best(free, loads, work)
+        return self._choice.choose(work, prefetch, planned)
 
     def submit(self, work: Work, worker: str) -> None:
         if isinstance(work, Slice):
-            self._last_worker[_trial_of(work)] = worker
+            self._choice.note(work, worker)
         if worker in self._workers:
             self._workers[worker].submit(work)
 
@@ -178,6 +167,8 @@ class RayExecutor:
 
     def said(self, worker: RemoteWorker, message: WorkerMessage) -> None:
         """Make an event of a worker's message."""
+        if isinstance(message, SliceResult | JobResult):
+            reach(RayFailpoint.RESULT_BEFORE_EVENT)
         match message:
             case Ready():
                 worker.ready, worker.pid = True, message.pid
@@ -189,16 +180,19 @@ class RayExecutor:
                 worker.ended((message.slice_id, message.attempt))
                 # It ends when all it runs has stopped; a fresh one takes its place.
                 worker.retiring |= any(notice.kind == "memory_growth" for notice in message.notices)
+                worker.ready &= not message.ends_worker
                 self._events.append(SliceEnded(worker=worker.name, result=message))
             case JobResult():
                 worker.ended((message.job_id, message.attempt))
                 self._events.append(JobEnded(worker=worker.name, result=message))
+        if isinstance(message, SliceResult | JobResult):
+            reach(RayFailpoint.RESULT_AFTER_EVENT)
 
     def over(self, worker: RemoteWorker, reason: str, cause: Cause, *, replaced: bool) -> None:
         """A worker has ended: say so, clear up after it, and think of a fresh one."""
         if self._workers.pop(worker.name, None) is None:
             return
-        self._last_worker = {trial: name for trial, name in self._last_worker.items() if name != worker.name}
+        self._choice.forget(worker.name)
         if worker.launch is not None:
             event = WorkerGone(worker=worker.name, reason=reason, replaced=replaced, cause=cause, places=worker.places)
             self._events.append(event)
@@ -207,7 +201,7 @@ class RayExecutor:
         else:
             self._remove(worker)
         if cause in (Cause.WORKER_DIED, Cause.INFRA_ERROR) and not replaced:
-            self._wait_before_restart(time.monotonic() - worker.started_at)
+            self._backoff.died(time.monotonic() - worker.started_at)
 
     def _adjust(self) -> None:
         """Start the workers that are missing, let those go that are not needed."""
@@ -226,7 +220,7 @@ class RayExecutor:
         steps = plan(
             self._wanted,
             self._devices(now),
-            [_standing(worker, now) for worker in staying if not worker.draining],
+            [worker.standing(now) for worker in staying if not worker.draining],
             slots=self._config.slots,
             keep_idle_seconds=self._config.idle_seconds,
         )
@@ -264,7 +258,7 @@ class RayExecutor:
 
     def _may_start(self, now: float) -> bool:
         """Whether the cluster's account of its devices covers all that we did to them."""
-        if now < self._start_at:
+        if not self._backoff.is_over(now):
             return False
         settled = all(worker.placed for worker in self._workers.values())
         return bool(self._config.max_devices) or (
@@ -294,48 +288,3 @@ class RayExecutor:
 
     def _remove(self, worker: RemoteWorker) -> None:
         self._keeper.do(partial(self._cluster.remove, worker.name))
-
-    def _wait_before_restart(self, lived_seconds: float) -> None:
-        self._deaths = 1 if lived_seconds > _HEALTHY_SECONDS else self._deaths + 1
-        delay = min(_FIRST_RESTART_SECONDS * 2 ** (self._deaths - 1), _LONGEST_RESTART_SECONDS)
-        self._start_at = time.monotonic() + delay
-
-    def _ready(self, ranks: int | None = None) -> list[RemoteWorker]:
-        """Workers that take work, of any or of that number of ranks."""
-        ready = [worker for worker in self._workers.values() if worker.ready and worker.let_go is None]
-        return [
-            worker
-            for worker in ready
-            if not (worker.draining or worker.leaving or worker.retiring) and ranks in (None, worker.ranks)
-        ]
-
-    def _room(self, worker: RemoteWorker, prefetch: bool) -> int:
-        slots = self._config.slots if worker.ranks == 1 else 1
-        return 0 if worker.alone else max(0, slots + int(prefetch) - len(worker.slices))
-
-    def _best(self, free: Sequence[RemoteWorker], loads: Mapping[str, int], work: Slice) -> str | None:
-        """The least loaded: rather where the trial was, else where its base is, else where none is yet."""
-        home = self._last_worker.get(_trial_of(work))
-        base = base_of(work.trial.model, work.trial.training)
-        chosen = min(
-            free,
-            key=lambda one: (loads[one.name], one.name != home, one.base != base, one.base != ""),
-            default=None,
-        )
-        return None if chosen is None else chosen.name
-
-
-def _standing(worker: RemoteWorker, now: float) -> Standing:
-    idle = worker.ready and worker.idle
-    return Standing(
-        worker=worker.name,
-        ranks=worker.ranks,
-        placed=worker.placed,
-        busy=not worker.idle,
-        idle_seconds=now - worker.idle_since if idle else 0.0,
-        base=worker.base,
-    )
-
-
-def _trial_of(work: Slice) -> str:
-    return "/".join(work.snapshot_dir.split("/")[:2])

@@ -9,6 +9,7 @@ from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Answer, Cluster, Found
 from hpo_service.executors.ray.protocol import HostState
 from hpo_service.executors.ray.remote_worker import Owner, RemoteWorker
+from trainer.failpoints import RayFailpoint, reach
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,9 @@ _ANSWER_SECONDS = 4.0
 def meet_workers(cluster: Cluster, dispatcher: str, owner: Owner, actions: Actions) -> dict[str, RemoteWorker]:
     """Make all hosts obey `dispatcher`; the workers of which every host answered. What is left of others is ended."""
     found = cluster.find()
+    reach(RayFailpoint.ATTACH_BEFORE_ASK)
     states = _ask(found, dispatcher)
+    reach(RayFailpoint.ATTACH_AFTER_ANSWER)
     met = {}
     for name, one in found.items():
         answered = {rank: states[name, rank] for rank in one.hosts if (name, rank) in states}

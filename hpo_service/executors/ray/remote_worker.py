@@ -12,7 +12,9 @@ from hpo_service.executors.base import Token, Work
 from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Answer, Host, is_final, lost_its_node
+from hpo_service.executors.ray.planning import Standing
 from hpo_service.executors.ray.protocol import Ended, HostState, Launch, said_list
+from trainer.failpoints import RayFailpoint, reach
 from trainer.spec import Job, WorkerMessage, worker_message
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,13 @@ _RETRY_SECONDS = 0.5
 _GRACE_SECONDS = 10.0
 #: how long a worker has to end when it is killed, before its actors are
 _KILL_SECONDS = 10.0
+#: before and after a command is on its way
+_FAILPOINTS = {
+    "launch": (RayFailpoint.LAUNCH_BEFORE_SEND, RayFailpoint.LAUNCH_AFTER_SEND),
+    "submit": (RayFailpoint.SUBMIT_BEFORE_SEND, RayFailpoint.SUBMIT_AFTER_SEND),
+    "stop": (RayFailpoint.STOP_BEFORE_SEND, RayFailpoint.STOP_AFTER_SEND),
+    "take": (RayFailpoint.TAKE_BEFORE_SEND, RayFailpoint.TAKE_AFTER_SEND),
+}
 
 
 class Owner(Protocol):
@@ -98,6 +107,17 @@ class RemoteWorker:
         """Whether it holds nothing."""
         return not self.slices and not self.jobs
 
+    def standing(self, now: float) -> Standing:
+        """What a plan has to know of it; `now` is monotonic."""
+        return Standing(
+            worker=self.name,
+            ranks=self.ranks,
+            placed=self.placed,
+            busy=not self.idle,
+            idle_seconds=now - self.idle_since if self.ready and self.idle else 0.0,
+            base=self.base,
+        )
+
     def meet(self, hosts: Mapping[int, Host], states: Mapping[int, HostState] | None = None) -> None:
         """These are its hosts; `states` if they were asked already."""
         self._hosts = hosts
@@ -154,8 +174,10 @@ class RemoteWorker:
     def end(self, reason: str) -> None:
         """Let it go, idle as it is."""
         self.let_go = reason
+        reach(RayFailpoint.END_BEFORE_SEND)
         for host in self._hosts.values():
             host.ask("end", self._dispatcher, then=_ignore)
+        reach(RayFailpoint.END_AFTER_SEND)
         self._actions.later(_KILL_SECONDS, partial(self._over, reason, Cause.WORKER_ENDED))
 
     def ended(self, token: Token) -> None:
@@ -246,7 +268,10 @@ class RemoteWorker:
         if self._outbox[rank] and rank not in self._sending and not self.is_over:
             self._sending.add(rank)
             method, *arguments = self._outbox[rank][0]
+            before, after = _FAILPOINTS[str(method)]
+            reach(before)
             self._hosts[rank].ask(str(method), self._dispatcher, *arguments, then=self._posting(self._told, rank))
+            reach(after)
 
     def _told(self, rank: int, answer: Answer) -> None:
         self._sending.discard(rank)
