@@ -63,6 +63,11 @@ class RayNode:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if Path(child.name()).name == name]
 
+    def actors(self) -> list[psutil.Process]:
+        """The actors beside its workers."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "ray::WorkerHost" in " ".join(_command_of(child))]
+
     def signal_raylet(self, number: signal.Signals) -> None:
         """Kill, stop or continue the raylet alone; its actors' processes are not touched."""
         (raylet,) = self.parts("raylet")
@@ -129,6 +134,15 @@ class RayCluster:
             assert time.monotonic() < deadline, f"waited for {what}\n{logs}"
             time.sleep(0.2)
 
+    def actors(self) -> list[psutil.Process]:
+        """The actors beside workers on all its nodes."""
+        return [actor for node in self.nodes.values() if node.process.poll() is None for actor in node.actors()]
+
+    def logs(self) -> str:
+        """What its actors have said."""
+        folder = self.folder / "ray" / "session_latest" / "logs"
+        return "".join(log.read_text(errors="replace") for log in folder.glob("worker-*.err"))
+
     def close(self) -> None:
         """End everything."""
         for node in self.nodes.values():
@@ -144,6 +158,14 @@ def environment() -> dict[str, str]:
         "RAY_raylet_start_wait_time_s": "120",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     }
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    """Nothing of a process that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _size(devices: int) -> list[str]:

@@ -1,7 +1,7 @@
 """`python -m tests.chaos.worker STEP_SECONDS REPEATS ...`: the real worker, on an engine without a model.
 
 With REPEATS other than 0, the seed, it says some of its messages twice, and some once more much later. All other
-arguments are the worker's own.
+arguments are the worker's own. Of a group whose ranks are started apart, rank 0 does all the work.
 """
 
 import os
@@ -13,6 +13,11 @@ from tests.chaos import without_torch
 
 def main(step_seconds: float, repeats: int, arguments: list[str]) -> None:
     """Serve slices until stdin ends."""
+    if "--rank" in arguments:
+        if arguments[arguments.index("--rank") + 1] != "0":
+            sys.stdin.read()
+            return
+        arguments = arguments[: arguments.index("--ranks")]
     without_torch.install()
     # Imported late: whatever the trainer needs of torch is now the stand-in's.
     from tests.chaos.engine import MarkingEngine

@@ -18,7 +18,7 @@ from hpo_service.tables import Attempt, Slice, Worker
 from tests.dispatching import expire_lease, state_of
 from tests.integration.test_crash_matrix import post, require_whole
 from tests.ray_cluster import RayCluster, RayNode
-from tests.ray_dispatching import DispatcherProcess
+from tests.ray_dispatching import DispatcherProcess, RayDispatcher
 
 pytestmark = pytest.mark.timeout(900)
 Sessions = sessionmaker[Session]
@@ -39,7 +39,8 @@ def start(database_url: str, tmp_path: Path, cluster: RayCluster) -> Iterator[St
     started: list[DispatcherProcess] = []
 
     def begin(step_seconds: float = _STEP_SECONDS) -> DispatcherProcess:
-        started.append(DispatcherProcess(database_url, cluster.address, tmp_path, step_seconds))
+        told = RayDispatcher(url=database_url, address=cluster.address, folder=str(tmp_path), step_seconds=step_seconds)
+        started.append(DispatcherProcess(told))
         return started[-1]
 
     yield begin

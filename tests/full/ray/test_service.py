@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.e2e.conftest import home, service, undisturbed
@@ -41,15 +40,6 @@ class RayService(Service):
         return super().environment() | environment() | self._settings
 
 
-def actors() -> list[psutil.Process]:
-    """The actors beside workers."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "ray::WorkerHost" in " ".join(process.info["cmdline"] or [])
-    ]
-
-
 def test_kills_change_nothing(home: Path, undisturbed: list[dict[str, Any]], cluster: RayCluster) -> None:
     service = RayService(home, cluster)
     service.up()
@@ -58,10 +48,10 @@ def test_kills_change_nothing(home: Path, undisturbed: list[dict[str, Any]], clu
     service.wait_for_reports("study", 3)
     service.kill("dispatcher")
     service.wait_for_reports("study", 6)
-    for actor in actors():
+    for actor in cluster.actors():
         actor.kill()
     assert service.wait_for_end("study")["state"] == "completed"
     disturbed = service.trials("study")
     assert facts(disturbed) == facts(undisturbed)
     assert service.down() == 0
-    assert actors() != []
+    assert cluster.actors() != []
