@@ -76,7 +76,7 @@ def _plan_refusals(current: _Round) -> None:
                 (
                     study,
                     f"resources.gpus_per_trial is {ranks} and the {executor.name} executor has {most} device(s); "
-                    "lower it, or give the dispatcher more (HPO_WORKERS)",
+                    f"lower it, or give the dispatcher more ({executor.devices_setting})",
                 )
             )
 

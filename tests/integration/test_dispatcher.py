@@ -335,3 +335,4 @@ def test_a_study_that_needs_more_devices_than_there_are_fails_and_says_so(sessio
     with sessions() as session:
         message = session.execute(select(Study.message).where(Study.id == study_id)).scalar_one()
     assert "gpus_per_trial is 4 and the fake executor has 2 device(s)" in message
+    assert f"({FakeExecutor.devices_setting})" in message
