@@ -15,7 +15,7 @@ _WITH_USAGE = ("attempts", "study_usage")
 def upgrade() -> None:
     """Apply."""
     for table in _WITH_USAGE:
-        seconds = sa.Column("lost_seconds", sa.Double(), nullable=False, server_default="0")
+        seconds: sa.Column[float] = sa.Column("lost_seconds", sa.Double(), nullable=False, server_default="0")
         op.add_column(table, seconds, schema=_SCHEMA)
     op.add_column("slices", sa.Column("heard_at", sa.TIMESTAMP(timezone=True), nullable=True), schema=_SCHEMA)
 

@@ -21,7 +21,7 @@ def main(most: int, rank: str, arguments: list[str]) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return whole(base, batch)
 
-    PartitionedBase.nll = nll  # type: ignore[method-assign]
+    PartitionedBase.nll = nll  # type: ignore[assignment, method-assign]
     group.COMMAND = (sys.executable, __file__, str(most), rank)
     sys.argv[1:] = arguments
     worker.main(arguments)

@@ -15,7 +15,8 @@ from trainer.__main__ import main
 from trainer.devices import device_name
 from trainer.engines.resident import ResidentEngine
 from trainer.run import RunError, read_trial_file
-from trainer.spec import TrialSpec
+from trainer.slice_account import abandoned
+from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
 
 MakeSpec = Callable[..., TrialSpec]
 
@@ -31,6 +32,25 @@ def run(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(root)}, check=False, timeout=60
     )
+
+
+def test_memory_that_runs_out_on_a_rank_halves_the_micro_batch_once(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Slice] = []
+
+    def run_in_group(slice_: Slice, *_: object) -> SliceResult:
+        given.append(slice_)
+        tried = slice_.micro_batch or 4
+        return abandoned(slice_, Outcome.OOM, f"no room for {tried}").model_copy(update={"micro_batch": tried})
+
+    monkeypatch.setattr("trainer.run.run_in_group", run_in_group)
+    file = write_trial(tmp_path / "trial.yaml", make_spec(ranks=2))
+    assert main(["run", str(file), "--output-dir", str(tmp_path / "out")]) == 1
+    assert [(slice_.attempt, slice_.micro_batch) for slice_ in given] == [(1, None), (2, 2)]
+    said = capsys.readouterr().err
+    assert "no room for 4; goes on with 2 at the same effective batch" in said
+    assert "oom: no room for 2" in said
 
 
 def test_a_run_gives_what_the_engine_gives_and_resumes(
