@@ -27,17 +27,18 @@ from hpo_service.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
 
 _READY_SECONDS = 120.0
+_RESULTS_FIRST = 100
 
 
 def work(url: str, running: int, rate: float, ready: Event, stop: Event) -> None:
-    """A dispatcher until it is told to stop; `ready` once nearly all slots are taken."""
+    """A dispatcher until it is told to stop; `ready` once it takes results."""
     engine = make_engine(url, application_name="benchmark")
     executor = TimedExecutor(running, running / rate, RUNGS * EXAMPLES_A_RUNG)
     with TemporaryDirectory(prefix="hpo-bench-") as folder:
         dispatcher = Dispatcher(session_factory(engine), executor, snapshots=Path(folder))
         while not stop.is_set():
             dispatcher.turn()
-            if executor.running() >= 0.95 * running:
+            if executor.ended >= _RESULTS_FIRST:
                 ready.set()
         dispatcher.context.proposals.close()
         dispatcher.context.leadership.release()
@@ -53,7 +54,7 @@ def dispatching(url: str, running: int, rate: float) -> Iterator[None]:
     process.start()
     try:
         if not ready.wait(_READY_SECONDS):
-            raise RuntimeError(f"the dispatcher did not fill its slots within {_READY_SECONDS:.0f} s")
+            raise RuntimeError(f"the dispatcher took no results within {_READY_SECONDS:.0f} s")
         yield
     finally:
         stop.set()
