@@ -1,4 +1,4 @@
-# One command each: install, demo, up, test, test-full, check, peers, clean.
+# One command each: install, demo, up, test, test-full, check, lock, peers, clean.
 PYTHON ?= python3
 MODEL ?= tiny
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SUITES := unit contracts integration e2e
 
 .NOTPARALLEL:
-.PHONY: install demo up test test-full check peers clean
+.PHONY: install demo up test test-full check lock peers clean
 
 install: $(VENV)/.dev
 
@@ -61,6 +61,13 @@ suite-full: $(VENV)/.full
 suite-%: install
 	@start=$$(date +%s); $(BIN)/pytest -q tests/$*; status=$$?; \
 	echo "tests/$*: $$(( $$(date +%s) - start )) s"; exit $$status
+
+# What the images of deploy/ install, with hashes. What is locked already stays, as far as pyproject.toml allows.
+LOCK := $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28
+lock: install
+	$(LOCK) --extra object-store pyproject.toml -o deploy/requirements/api.txt
+	$(LOCK) --extra trainer --extra zero --extra ray --extra object-store --extra quantized pyproject.toml -o deploy/requirements/worker.txt
+	$(LOCK) deploy/requirements/mlflow.in -o deploy/requirements/mlflow.txt
 
 clean:
 	rm -rf $(VENV) .peers .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,166 @@
+"""The Helm chart by Helm's own library, what it renders by Kubernetes' schemas, and what it promises of every pod."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+
+KUBERNETES = kubernetes_validate.latest_version()
+#: no packaged schema has these; their fields are checked below
+CUSTOM = {"RayCluster", "ServiceMonitor", "PrometheusRule"}
+EVERYTHING: dict[str, Any] = {
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True},
+    "grafanaDashboard": {"enabled": True},
+    "snapshots": {"location": "s3://bucket/prefix"},
+    "settings": {"storeSecret": "s3", "extra": {"HPO_SLOTS_PER_WORKER": "2"}},
+    "networkPolicy": {"storeTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ingressFrom": [{"podSelector": {}}]},
+    "api": {"ingress": {"enabled": True, "host": "hpo.example", "className": "nginx", "tlsSecret": "tls"}},
+    "image": {"api": {"digest": "sha256:" + "0" * 64}, "pullSecrets": [{"name": "registry"}]},
+    "ray": {"autoscaling": False, "gpuWorkers": {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}},
+    "nodeSelector": {"pool": "service"},
+}
+CASES = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+
+
+@pytest.fixture(scope="module")
+def chart(deploy: Path) -> Iterator[helm_python.Chart]:
+    """The chart."""
+    loaded = helm_python.Chart.load(deploy / "helm" / "hpo")
+    yield loaded
+    loaded.close()
+
+
+def rendered(chart: helm_python.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every object."""
+    files = chart.render(values, name="search", namespace="ml")
+    return [
+        thing
+        for name, text in files.items()
+        if name.endswith(".yaml")
+        for thing in yaml.safe_load_all(text)
+        if thing is not None
+    ]
+
+
+def pods(things: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The specs of all pods, by component."""
+    templates = []
+    for thing in things:
+        spec = thing.get("spec", {})
+        if thing["kind"] == "RayCluster":
+            templates += [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
+        elif "template" in spec:
+            templates.append(spec["template"])
+    return {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"] for pod in templates}
+
+
+@CASES
+def test_lint(deploy: Path, values: dict[str, Any]) -> None:
+    found = helm_python.lint(deploy / "helm" / "hpo", values, strict=True)
+    assert found["errors"] == []
+    assert [message["error"] for message in found["messages"]] == ["icon is recommended"]
+
+
+@CASES
+def test_objects_are_valid(chart: helm_python.Chart, values: dict[str, Any]) -> None:
+    things = rendered(chart, values)
+    for thing in things:
+        if thing["kind"] not in CUSTOM:
+            kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+    kinds = [thing["kind"] for thing in things]
+    assert {"Job", "PodDisruptionBudget", "NetworkPolicy", "RayCluster", "Deployment"} <= set(kinds)
+    assert set(kinds) >= CUSTOM or not values
+    names = [(thing["kind"], thing["metadata"]["name"]) for thing in things]
+    assert len(set(names)) == len(names)
+
+
+@CASES
+def test_pods_are_hardened(chart: helm_python.Chart, values: dict[str, Any]) -> None:
+    found = pods(rendered(chart, values))
+    assert set(found) == {"migration", "api", "dispatcher", "ray-head", "ray-worker"}
+    for component, pod in found.items():
+        assert pod["securityContext"]["runAsNonRoot"] is True, component
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, component
+        token = pod.get("automountServiceAccountToken")
+        assert token is False or (component == "ray-head" and not values), component
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, component
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False, component
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, component
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"]), component
+            assert component == "migration" or "livenessProbe" in container, component
+            secret = [one for one in container["env"] if "secret" in str(one.get("value", "")).lower()]
+            assert all(one["value"].startswith("/run/secrets/") for one in secret), component
+            assert {volume["name"] for volume in pod["volumes"]} == {
+                mount["name"] for mount in container["volumeMounts"]
+            }
+
+
+def test_each_pod_gets_the_secrets_that_it_needs(chart: helm_python.Chart) -> None:
+    keys = {
+        component: {
+            item["key"] for volume in pod["volumes"] if "secret" in volume for item in volume["secret"]["items"]
+        }
+        for component, pod in pods(rendered(chart, {})).items()
+    }
+    assert keys["ray-worker"] == keys["ray-head"] == {"ray_token"}
+    assert keys["migration"] == {"hpo_database_url"}
+    assert keys["dispatcher"] == {"hpo_database_url", "ray_token"}
+    assert "ray_token" not in keys["api"]
+
+
+def test_the_cluster_asks_for_gpus_and_a_token(chart: helm_python.Chart) -> None:
+    (cluster,) = [thing for thing in rendered(chart, {}) if thing["kind"] == "RayCluster"]
+    assert cluster["apiVersion"] == "ray.io/v1"
+    spec = cluster["spec"]
+    assert set(spec) == {
+        *("rayVersion", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec", "workerGroupSpecs")
+    }
+    (group,) = spec["workerGroupSpecs"]
+    assert set(group) == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+    assert spec["headGroupSpec"]["rayStartParams"]["num-gpus"] == "0"
+    found = pods([cluster])
+    assert found["ray-worker"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 8
+    for pod in found.values():
+        environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+        assert environment["RAY_AUTH_MODE"] == "token"
+    assert {one["name"] for one in spec["autoscalerOptions"]["env"]} == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+
+
+def test_workers_reach_neither_database_nor_internet(chart: helm_python.Chart) -> None:
+    policies = {
+        thing["metadata"]["name"]: thing["spec"] for thing in rendered(chart, {}) if thing["kind"] == "NetworkPolicy"
+    }
+    assert "ingress" not in policies["search-hpo-nothing"]
+    assert policies["search-hpo-nothing"]["policyTypes"] == ["Ingress", "Egress"]
+    for rule in policies["search-hpo-ray"]["egress"]:
+        ports = {port["port"] for port in rule.get("ports", [])}
+        assert ports == {53} or rule["to"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "search"}
+
+
+def test_migrations_come_first(chart: helm_python.Chart) -> None:
+    (job,) = [thing for thing in rendered(chart, {}) if thing["kind"] == "Job"]
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["hpo", "migrate"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"api": {"replica": 1}},
+        {"image": {"api": {"digest": "latest"}}},
+        {"settings": {"extra": {"HPO_DATABASE_URL": "postgresql://u:p@h/d"}}},
+        {"settings": {"extra": {"PATH": "/"}}},
+        {"snapshots": {"location": "s3://key:secret@bucket"}},
+        {"dispatcher": {"replicas": 0}},
+        {"serviceMonitor": {"interval": "often"}},
+    ],
+)
+def test_wrong_values_are_refused(chart: helm_python.Chart, values: dict[str, Any]) -> None:
+    with pytest.raises(helm_python.HelmError):
+        chart.render(values)
