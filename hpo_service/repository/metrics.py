@@ -89,13 +89,9 @@ _LIVE = text(
            (SELECT min(v.value) FROM optuna.trials t JOIN optuna.trial_values v ON v.trial_id = t.trial_id
              WHERE t.study_id = live.optuna_study_id AND t.state = 'COMPLETE' AND v.objective = 0
                AND v.value_type = 'FINITE') AS best,
-           spent.*
-      FROM live CROSS JOIN LATERAL (
-           SELECT coalesce(sum(a.examples), 0)::float AS examples, coalesce(sum(a.cost_usd), 0) AS usd,
-                  coalesce(sum((a.load_seconds + a.data_seconds + a.train_seconds + a.evaluate_seconds
-                                + a.snapshot_seconds) * a.devices), 0) AS seconds
-             FROM hpo.slices s JOIN hpo.attempts a ON a.slice_id = s.id
-            WHERE s.study_id = live.id) spent
+           coalesce(u.examples, 0) AS examples, coalesce(u.cost_usd, 0) AS usd,
+           coalesce(u.device_seconds, 0) AS seconds
+      FROM live LEFT JOIN hpo.study_usage u ON u.study_id = live.id
     """
 )
 _LAST_EVENT = text("SELECT coalesce(max(id), 0) FROM hpo.events")

@@ -126,4 +126,8 @@ def test_the_dispatcher_tells_of_slices_with_their_ids(sessions: Sessions, log: 
         attempts = {tuple(row) for row in session.execute(text("SELECT slice_id, attempt FROM hpo.attempts"))}
     assert {(line["slice_id"], line["attempt"]) for line in started} == attempts
     assert all(line["study_id"] == study and line["worker"] for line in started)
-    assert [line["state"] for line in lines if line["message"].startswith("study.state")] == ["queued", "running", "completed"]
+    assert [line["state"] for line in lines if line["message"].startswith("study.state")] == [
+        "queued",
+        "running",
+        "completed",
+    ]
