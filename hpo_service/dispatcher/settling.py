@@ -47,8 +47,7 @@ def settle(
     poisonous = poison.is_poison(piece.kills, cause, alone=alone)
     smaller = short_memory.half(study, piece, result)
     next_state = _next_state(study, piece, result, cause, poisonous=poisonous, again=smaller is not None)
-    ranks, queued_seconds = study.resolved.training.ranks, piece.queued_seconds or 0.0
-    result = lost_usage.estimated(session, result, cause, ranks=ranks, queued_seconds=queued_seconds, sharing=sharing)
+    result = lost_usage.estimated(session, study, piece, result, cause=cause, sharing=sharing)
     price = prices.usd_per_device_hour(result.device)
     cost = cost_usd(result.usage.total_seconds(), result.usage.devices, price)
     if not dispatch.end_attempt(session, result, cost, state=next_state, cause=cause):
@@ -64,7 +63,7 @@ def settle(
     _account(study, piece, result, cost)
     if poisonous and next_state == "failed":
         result = result.model_copy(update={"message": poison.evidence(session, piece.id)})
-    if smaller is not None:
+    if smaller is not None and next_state == "waiting":
         short_memory.keep(session, study, piece, result, smaller)
     elif next_state == "failed":
         result = short_memory.with_evidence(session, study, piece, result)
