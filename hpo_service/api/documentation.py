@@ -7,8 +7,8 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse
 
 from hpo_service.api.guard import PUBLIC
-from hpo_service.api.markup import Markup, join, page, tag
 from hpo_service.api.problems import ProblemDocument
+from hpo_service.markup import Markup, join, page, tag
 from hpo_service.spec import StudySpec
 from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
 from hpo_service.studies.suggestion import SuggestRequest

@@ -13,9 +13,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo_service.api import auth
-from hpo_service.api.markup import page, tag
 from hpo_service.api.problems import problem_response, unavailable
 from hpo_service.errors import HpoError, Unauthenticated
+from hpo_service.markup import page, tag
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/login"})
 METRICS = "/metrics"

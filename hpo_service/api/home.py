@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
-from hpo_service.api.markup import Markup, join, page, tag
+from hpo_service.markup import Markup, join, page, tag
 from hpo_service.studies.documents import StudySummary
 from hpo_service.studies.reading import list_studies
 

@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse
 
 from hpo_service.api import auth
 from hpo_service.api.dependencies import SessionDependency
-from hpo_service.api.markup import page, tag
+from hpo_service.markup import page, tag
 
 router = APIRouter()
 

@@ -6,10 +6,10 @@ import pytest
 
 from hpo_service.access import digest, parse_key
 from hpo_service.api.auth import bearer
-from hpo_service.api.markup import Markup, join, page, tag
 from hpo_service.domain import StudyState
 from hpo_service.errors import Conflict, InvalidRequest, SetupError
 from hpo_service.intents import IntentKind
+from hpo_service.markup import Markup, join, page, tag
 from hpo_service.serve import listen
 from hpo_service.studies.creation import merge_patch
 from hpo_service.studies.idempotency import Repetition

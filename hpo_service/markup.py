@@ -27,8 +27,15 @@ def join(*children: Child) -> Markup:
     return Markup("".join(c if isinstance(c, Markup) else escape(str(c)) for c in children if c is not None))
 
 
-def page(title: str, *body: Child, refresh_seconds: int | None = None, refresh_to: str = "") -> Markup:
-    """A whole document in our looks."""
+def page(
+    title: str,
+    *body: Child,
+    refresh_seconds: int | None = None,
+    refresh_to: str = "",
+    policy: str | None = None,
+    style: str = "",
+) -> Markup:
+    """A whole document in our looks. `policy` is a Content-Security-Policy that goes with a saved copy."""
     refresh = None
     if refresh_seconds is not None:
         content = f"{refresh_seconds}; url={refresh_to}" if refresh_to else str(refresh_seconds)
@@ -37,9 +44,10 @@ def page(title: str, *body: Child, refresh_seconds: int | None = None, refresh_t
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        None if policy is None else tag("meta", http_equiv="Content-Security-Policy", content=policy),
         refresh,
         tag("title", title),
-        tag("style", Markup(_STYLE)),
+        tag("style", Markup(_STYLE + style)),
     )
     return Markup("<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en"))
 
