@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo_service.cli.connection import service_url
+from hpo_service.cli.database_checks import check_database
+from hpo_service.cli.findings import Finding, finding
+from hpo_service.cli.machine_checks import check_devices, check_mlflow, check_ray, check_shared_memory
 from hpo_service.cli.node_checks import check_nodes
 from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 from hpo_service.cli.services import load_settings
@@ -29,32 +32,30 @@ _LEAST_DISK_BYTES = 2 * 1024**3
 _START = "Start the service: hpo up"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One check. `remedy` is empty where nothing is wrong."""
-
-    check: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-
-
 def doctor(output: OutputOption = Format.TABLE) -> None:
     """Check this machine and the service; exit code 1 if anything is wrong."""
     settings = load_settings()
-    findings = [check(settings) for check in CHECKS] + _nodes()
+    findings = [
+        *(check(settings) for check in CHECKS),
+        *check_database(settings),
+        *check_devices(),
+        *check_shared_memory(settings),
+        *check_ray(settings),
+        *check_mlflow(),
+        *_nodes(),
+    ]
     if output is Format.JSON:
-        show_json([asdict(finding) for finding in findings])
+        show_json([asdict(found) for found in findings])
     else:
         rows = [("ok" if found.ok else "FAIL", found.check, found.detail, found.remedy) for found in findings]
         show_table(("", "check", "found", "remedy"), rows)
-    if not all(finding.ok for finding in findings):
+    if not all(found.ok for found in findings):
         raise typer.Exit(1)
 
 
 def _python(_: Settings) -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    return _finding("python", sys.version_info >= (3, 11), found, "Use Python 3.11 or newer.")
+    return finding("python", sys.version_info >= (3, 11), found, "Use Python 3.11 or newer.")
 
 
 def _package(name: str, least: tuple[int, int]) -> Callable[[Settings], Finding]:
@@ -65,9 +66,9 @@ def _package(name: str, least: tuple[int, int]) -> Callable[[Settings], Finding]
         try:
             found = version(name)
         except PackageNotFoundError:
-            return _finding(name, False, "not installed", remedy)
+            return finding(name, False, "not installed", remedy)
         numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2] if part.isdigit())
-        return _finding(name, numbers >= least, found, remedy)
+        return finding(name, numbers >= least, found, remedy)
 
     return check
 
@@ -77,20 +78,20 @@ def _home(settings: Settings) -> Finding:
     there = _existing(home)
     usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     detail = f"{home}{'' if there == home else ' (will be made)'}"
-    return _finding("home", usable, detail, f"Make {there} writable, or name another folder in HPO_HOME.")
+    return finding("home", usable, detail, f"Make {there} writable, or name another folder in HPO_HOME.")
 
 
 def _disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(_existing(settings.home_path())).free
     remedy = "Free some space: snapshots and the database need 2 GB or more."
-    return _finding("disk", free >= _LEAST_DISK_BYTES, f"{free / 1024**3:.1f} GB free", remedy)
+    return finding("disk", free >= _LEAST_DISK_BYTES, f"{free / 1024**3:.1f} GB free", remedy)
 
 
 def _roots(settings: Settings) -> Finding:
     roots = settings.allowed_roots()
     bad = [str(root) for root in roots if not root.is_dir() or not os.access(root, os.R_OK | os.X_OK)]
     detail = f"unreadable: {', '.join(bad)}" if bad else ":".join(map(str, roots))
-    return _finding("roots", not bad, detail, "Name folders that exist in HPO_ROOTS, separated by `:`.")
+    return finding("roots", not bad, detail, "Name folders that exist in HPO_ROOTS, separated by `:`.")
 
 
 def _snapshots(settings: Settings) -> Finding:
@@ -100,19 +101,23 @@ def _snapshots(settings: Settings) -> Finding:
         store.snapshots_in("0")
     except (HpoError, TrainerError, OSError) as error:
         remedy = "Correct HPO_SNAPSHOTS, or the network and the credentials in the environment."
-        return _finding("snapshots", False, str(error), remedy)
+        return finding("snapshots", False, str(error), remedy)
     if is_url(store.location):
-        return _finding("snapshots", True, f"{store.location} answers")
+        return finding("snapshots", True, f"{store.location} answers")
     there = _existing(Path(store.location))
     usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    free = shutil.disk_usage(there).free
+    if usable and free < _LEAST_DISK_BYTES:
+        remedy = "Free some space, or lower HPO_SNAPSHOT_KEEP_BEST or HPO_SNAPSHOT_MAX_BYTES."
+        return finding("snapshots", False, f"{store.location}, {free / 1024**3:.1f} GB free", remedy)
     remedy = f"Make {there} writable, or name another folder in HPO_SNAPSHOTS."
-    return _finding("snapshots", usable, store.location, remedy)
+    return finding("snapshots", usable, f"{store.location}, {free / 1024**3:.1f} GB free", remedy)
 
 
 def _nodes() -> list[Finding]:
     """What every worker of a running service sees from its node."""
     return [
-        _finding(
+        finding(
             f"node {check.node}, {check.worker}",
             check.ok,
             check.detail,
@@ -128,9 +133,9 @@ def _port(settings: Settings) -> Finding:
         require_free_port(settings.host, settings.port)
     except HpoError:
         if _answers(service_url(settings), "/healthz"):
-            return _finding("port", True, f"{where} is the service's")
-        return _finding("port", False, f"{where} is taken", "Stop that program, or choose another port in HPO_PORT.")
-    return _finding("port", True, f"{where} is free")
+            return finding("port", True, f"{where} is the service's")
+        return finding("port", False, f"{where} is taken", "Stop that program, or choose another port in HPO_PORT.")
+    return finding("port", True, f"{where} is free")
 
 
 def _database(settings: Settings) -> Finding:
@@ -138,29 +143,27 @@ def _database(settings: Settings) -> Finding:
         url = database_url(settings)
         _count_workers(url)
     except HpoError as error:
-        return _finding("database", False, error.detail, _START)
+        return finding("database", False, error.detail, _START)
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        return _finding("database", False, reason, f"{_START}, or correct HPO_DATABASE_URL and run hpo migrate")
-    return _finding("database", True, describe(url))
+        return finding("database", False, reason, f"{_START}, or correct HPO_DATABASE_URL and run hpo migrate")
+    return finding("database", True, describe(url))
 
 
 def _api(settings: Settings) -> Finding:
     url = service_url(settings)
     answers = _answers(url, "/readyz")
-    return _finding(
-        "api", answers, f"{url} {'answers' if answers else 'does not answer'}", f"{_START}, or set HPO_URL."
-    )
+    return finding("api", answers, f"{url} {'answers' if answers else 'does not answer'}", f"{_START}, or set HPO_URL.")
 
 
 def _worker(settings: Settings) -> Finding:
     try:
         workers = _count_workers(database_url(settings))
     except (HpoError, SQLAlchemyError):
-        return _finding("worker", False, "unknown, the database does not answer", _START)
+        return finding("worker", False, "unknown, the database does not answer", _START)
     detail = ", ".join(f"{count} {state}" for state, count in workers.items()) or "none"
     remedy = f"{_START}. If it runs, look into {settings.home_path() / 'logs'}."
-    return _finding("worker", bool(workers.get("ready")), detail, remedy)
+    return finding("worker", bool(workers.get("ready")), detail, remedy)
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
@@ -177,10 +180,6 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     _api,
     _worker,
 )
-
-
-def _finding(check: str, ok: bool, detail: str, remedy: str = "") -> Finding:
-    return Finding(check=check, ok=ok, detail=detail, remedy="" if ok else remedy)
 
 
 def _existing(folder: Path) -> Path:
