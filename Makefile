@@ -63,7 +63,7 @@ suite-%: install
 	echo "tests/$*: $$(( $$(date +%s) - start )) s"; exit $$status
 
 # What the images of deploy/ install, with hashes. What is locked already stays, as far as pyproject.toml allows.
-LOCK := $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28
+LOCK := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28
 lock: install
 	$(LOCK) --extra object-store pyproject.toml -o deploy/requirements/api.txt
 	$(LOCK) --extra trainer --extra zero --extra ray --extra object-store --extra quantized pyproject.toml -o deploy/requirements/worker.txt
