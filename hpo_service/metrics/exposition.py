@@ -30,7 +30,7 @@ class Metrics:
     """Thread-safe."""
 
     def __init__(self, engine: Engine, *, revision: str = "", fresh_seconds: float = FRESH_SECONDS) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._engine = engine
         self._fresh_seconds = fresh_seconds
         self._lock = threading.Lock()

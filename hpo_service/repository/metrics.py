@@ -65,8 +65,8 @@ _ATTEMPTS = text(
     """
     SELECT coalesce(nullif(device, ''), 'unknown') AS gpu_model, outcome, coalesce(cause, '') AS cause,
            count(*) AS attempts, sum(tokens)::float AS tokens, sum(cost_usd) AS usd,
-           sum((load_seconds + data_seconds + train_seconds + evaluate_seconds + snapshot_seconds) * devices)
-               AS seconds,
+           sum((load_seconds + data_seconds + train_seconds + evaluate_seconds + snapshot_seconds + lost_seconds)
+               * devices) AS seconds,
            coalesce(sum(energy_joules), 0) AS joules,
            sum(train_flops) FILTER (WHERE recent) AS flops,
            sum((train_seconds + data_seconds) * devices * peak_flops_per_second) FILTER (WHERE recent)
@@ -117,11 +117,11 @@ class Figures:
 
     def studies(self) -> dict[str, int]:
         """Studies that are not deleted, by state; confirmations are not counted."""
-        return dict(self._rows(_STUDIES))
+        return {row.state: row.studies for row in self._rows(_STUDIES)}
 
     def trials(self) -> dict[str, int]:
         """Trials of studies that are not deleted, by Optuna's state, those that are paused apart."""
-        found = dict(self._rows(_TRIALS))
+        found = {row.state: row.trials for row in self._rows(_TRIALS)}
         paused = self._connection.execute(_PAUSED, {"ended": _ENDED}).scalar_one()
         return found | {"paused": paused, "running": found.get("running", 0) - paused}
 

@@ -98,7 +98,7 @@ def test_a_study_is_seen(metrics: Metrics, sessions: Sessions) -> None:
 def test_a_live_study_tells_its_best_and_its_budget(metrics: Metrics, sessions: Sessions) -> None:
     dispatcher, _ = dispatching.make(sessions)
     dispatching.post_study(sessions, budget__max_trials=50, budget__max_examples=1_000_000)
-    dispatching.turn_until(dispatcher, lambda: Scrape(metrics.exposition())("hpo_trials", state="complete") or 0)
+    dispatching.turn_until(dispatcher, lambda: bool(Scrape(metrics.exposition())("hpo_trials", state="complete")))
     scrape = Scrape(metrics.exposition())
     assert 2.0 < (scrape("hpo_best_value", project="default", study="s") or 0) < 4.0
     assert 0 < (scrape("hpo_study_budget_used_ratio", study="s", cap="max_trials") or 0) < 1

@@ -68,7 +68,7 @@ def test_a_line_for_every_request(client: TestClient, log: Log) -> None:
 
 def test_ids_that_could_forge_lines_are_not_taken(client: TestClient) -> None:
     for given in ("x" * 65, "a b", "a\u00e9", ""):
-        told = client.get("/healthz", headers={HEADER: given.encode("latin-1")}).headers[HEADER]
+        told = client.get("/healthz", headers=[(HEADER.encode(), given.encode("latin-1"))]).headers[HEADER]
         assert told != given
         assert len(told) == 16
     assert client.get("/healthz").headers[HEADER] != client.get("/healthz").headers[HEADER]

@@ -87,13 +87,13 @@ def test_libraries_that_do_not_fit() -> None:
 )
 def test_a_database_that_does_not_fit(changes: dict[str, object], check: str, remedy: str) -> None:
     assert wrong(judge_database(FACTS)) == {}
-    remedies = wrong(judge_database(DatabaseFacts(**{**FACTS.__dict__, **changes})))  # type: ignore[arg-type]
+    remedies = wrong(judge_database(DatabaseFacts(**{**FACTS.__dict__, **changes})))
     assert set(remedies) == {check}
     assert remedy in remedies[check]
 
 
 def test_ray_needs_its_token() -> None:
-    ray = Settings(executor="ray", RAY_ADDRESS="127.0.0.1:6379")  # type: ignore[call-arg]
+    ray = Settings(executor="ray", RAY_ADDRESS="127.0.0.1:6379")
     assert check_ray(Settings()) == []
     assert "ray get-auth-token" in wrong(check_ray(ray, {}))["ray token"]
     (found,) = check_ray(Settings(executor="ray"), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"})

@@ -136,10 +136,11 @@ def test_compose_gives_them_to_prometheus_and_grafana(tools: Tools) -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: apt install promtool)")
 def test_promtool(deploy: Path) -> None:
-    for arguments in (
+    calls: list[list[str | Path]] = [
         ["check", "rules", FILES / "rules.yaml"],
         ["test", "rules", deploy / "prometheus" / "rules_test.yaml"],
         ["check", "config", "--syntax-only", deploy / "prometheus" / "prometheus.yaml"],
-    ):
+    ]
+    for arguments in calls:
         said = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stdout + said.stderr
