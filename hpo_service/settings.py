@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -141,3 +141,11 @@ class Settings(BaseSettings):
             return parse_location(self.snapshots or self.home / "snapshots")
         except UserError as error:
             raise SetupError(f"HPO_SNAPSHOTS: {error}.") from error
+
+
+def secret_names() -> frozenset[str]:
+    """Settings whose values are never shown, under every name that they have."""
+    fields = Settings.model_fields.items()
+    secret = {name: field for name, field in fields if SecretStr in (field.annotation, *get_args(field.annotation))}
+    aliases = (field.validation_alias for field in secret.values())
+    return frozenset(secret) | {alias for alias in aliases if isinstance(alias, str)}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
 from hpo_service.errors import SetupError
-from hpo_service.settings import Settings
+from hpo_service.settings import Settings, secret_names
 
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 
@@ -95,7 +95,8 @@ def load_settings(*, port: int | None = None, home: Path | None = None) -> Setti
     except ValidationError as error:
         first = error.errors()[0]
         name = "HPO_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise SetupError(f"{name} is {os.environ.get(name, first['input'])!r}: {first['msg']}.") from None
+        said = "" if first["loc"][0] in secret_names() else f" is {os.environ.get(name, first['input'])!r}"
+        raise SetupError(f"{name}{said}: {first['msg']}.") from None
 
 
 def _end_with_parent() -> None:

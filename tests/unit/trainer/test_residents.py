@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel as Message
+from structlog.contextvars import get_contextvars
 
 from trainer import admission
 from trainer.engines.resident import ResidentEngine, ResidentTrial
 from trainer.memory import MemoryPrediction
 from trainer.residents import Residents
 from trainer.snapshot import SnapshotStore
-from trainer.spec import Slice, SliceResult, SnapshotRef, StartSlice, TrialSpec
+from trainer.spec import Progress, Slice, SliceResult, SnapshotRef, StartSlice, TrialSpec
 from trainer.stores.folder import FolderStore
 from trainer.token_cache import TokenCache
 from trainer.turns import Turns
@@ -51,6 +52,21 @@ def start(turns: Turns, spec: TrialSpec, number: int, until: int, *refs: Snapsho
 def finish(turns: Turns) -> None:
     while turns.busy:
         turns.tick()
+
+
+def test_what_a_slice_logs_carries_its_ids(residents: Residents, make_spec: MakeSpec, tmp_path: Path) -> None:
+    told: list[dict[str, object]] = []
+
+    def hear(message: Message) -> None:
+        if isinstance(message, Progress):
+            told.append(dict(get_contextvars()))
+
+    turns = Turns(residents, SnapshotStore(FolderStore(tmp_path)), hear)
+    for number in (1, 2):
+        start(turns, make_spec(), number, 16)
+    finish(turns)
+    assert {(fields["slice_id"], fields["attempt"]) for fields in told} == {(1, 1), (2, 1)}
+    assert get_contextvars() == {}
 
 
 def test_another_base_frees_what_idle_trials_hold(residents: Residents, turns: Turns, make_spec: MakeSpec) -> None:
