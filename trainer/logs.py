@@ -54,6 +54,7 @@ def configure_logs(form: LogFormat, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(make_formatter(form))
     logging.basicConfig(level=level, handlers=[handler])
+    logging.captureWarnings(capture=True)
 
 
 def format_of(environment: Mapping[str, str] = os.environ) -> LogFormat:

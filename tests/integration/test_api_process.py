@@ -1,5 +1,6 @@
 """`run_api` as a process: it stops quickly with a stream open, and its dashboard never outlives it."""
 
+import json
 import os
 import signal
 import socket
@@ -28,13 +29,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(root: Path, database_url: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(root: Path, database_url: str, port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "HPO_DATABASE_URL": database_url,
         "HPO_PORT": str(port),
         "HPO_ROOTS": str(root),
         "HPO_HOME": str(root / "home"),
+        **settings,
     }
     with (root / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", CODE], env=environment, stderr=log, stdout=log)
@@ -85,3 +87,21 @@ def test_nothing_is_left(
         assert process.returncode in (0, -signal.SIGTERM)
         assert "Traceback" not in (root / "log").read_text()
     assert key not in (root / "log").read_text()
+
+
+def test_its_log_is_json_and_holds_no_secret(root: Path, database_url: str, sessions: sessionmaker[Session]) -> None:
+    port, key, token = free_port(), serving.make_key(sessions), "t" * 32
+    with running(root, database_url, port, HPO_LOG_FORMAT="json", HPO_METRICS_TOKEN=token) as process:
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, trust_env=False, headers=serving.bearer(key)) as client:
+            assert client.get("/v1/studies").status_code == 200
+            assert client.get(f"/login?token={key}").status_code == 401
+            assert client.get("/metrics", headers=serving.bearer(token)).status_code == 200
+        process.terminate()
+        process.wait(timeout=30)
+    log = (root / "log").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {"uvicorn.error", "hpo_service.api.request_log"} <= {line["logger"] for line in lines}
+    assert [line["path"] for line in lines if "path" in line] == ["/v1/studies", "/login"]
+    assert key.split("_", 3)[3] not in log
+    assert token not in log
