@@ -3,18 +3,27 @@
 import hmac
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
-from hpo_service.errors import Unauthenticated
+from hpo_service.errors import Forbidden, Unauthenticated
 from hpo_service.repository import keys
 
 LOGIN_SECONDS = 600
 SESSION_SECONDS = 12 * 3600
 _KEY = re.compile(r"hpo_key_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
 _SECRET_BYTES = 32
+
+
+class Scope(StrEnum):
+    """What a key may do beside reading everything of its project and running studies."""
+
+    PROMOTE = "promote"  #: make parameters a promotion, and go back to an earlier one
+    APPROVE = "approve"  #: consent to another key's promotion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +33,21 @@ class Principal:
     project_id: int
     key_id: int
     sees_dashboard: bool
+    scopes: frozenset[str]
+
+    def require(self, scope: Scope) -> None:
+        """Raises Forbidden if the key does not have the scope."""
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"this API key has no scope '{scope}'; use another one, or make one on the service's machine with "
+                f"`hpo key create LABEL --scope {scope}`."
+            )
 
 
-def create_key(session: Session, project_id: int, label: str) -> str:
+def create_key(session: Session, project_id: int, label: str, scopes: Collection[Scope] = tuple(Scope)) -> str:
     """Make an API key of the project. The answer is the only time it can be seen."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    key_id = keys.add_key(session, project_id, label, digest(secret))
+    key_id = keys.add_key(session, project_id, label, digest(secret), scopes)
     return f"hpo_key_{key_id}_{secret}"
 
 
@@ -79,7 +97,7 @@ def parse_key(key: str) -> tuple[int, str] | None:
 
 
 def _principal(key: keys.StoredKey) -> Principal:
-    return Principal(project_id=key.project_id, key_id=key.id, sees_dashboard=key.in_default_project)
+    return Principal(project_id=key.project_id, key_id=key.id, sees_dashboard=key.in_default_project, scopes=key.scopes)
 
 
 def _stored_key(session: Session, key: str) -> keys.StoredKey:

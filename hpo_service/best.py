@@ -120,6 +120,20 @@ def best_trial(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed] = ()
     return _best(leader, leader.intermediate[rung], rung, provisional=True, trials=trials)
 
 
+def judged(number: int, trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed] = ()) -> Best | None:
+    """The trial with this number, as if it had won. None before its first rung, and if it failed."""
+    known = [one for one in confirmed if one.trial_number == number]
+    if known:
+        return _best_confirmed(trials, known)
+    trial = next((trial for trial in trials if trial.number == number and trial.state != "FAIL"), None)
+    if trial is None or not _finite(trial):
+        return None
+    rung = max(_finite(trial))
+    if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value):
+        return _best(trial, trial.value, rung, provisional=False, trials=trials)
+    return _best(trial, trial.intermediate[rung], rung, provisional=True, trials=trials)
+
+
 def ranking(trials: Sequence[TrialFacts], count: int) -> list[Best]:
     """The best of the search, then the best without it, and so on."""
     rest, ranked = list(trials), list[Best]()

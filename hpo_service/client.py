@@ -86,6 +86,11 @@ class Client:
         key = str(uuid.uuid4())
         return self._repeat(lambda: self.post("/v1/studies", spec, idempotency_key=key))
 
+    def promote(self, study: str, name: str, *, trial: int | None = None, note: str = "") -> Json:
+        """Make a trial of a study (None: its best) the next version of a promotion, once even after a lost answer."""
+        key, body = str(uuid.uuid4()), {"study": study, "name": name, "trial": trial, "note": note}
+        return self._repeat(lambda: self.post("/v1/promotions", body, idempotency_key=key))
+
     def patch_study(self, name: str, changes: Mapping[str, Any]) -> Json:
         """Extend a study's budget or ranges, provided that nobody changes it meanwhile."""
         current = self._repeated(study_path(name), {})
@@ -137,6 +142,28 @@ class Client:
 def study_path(name: str) -> str:
     """Path of a study."""
     return f"/v1/studies/{quote(name, safe='')}"
+
+
+def promotion_path(promotion: str) -> str:
+    """Path of a promotion called `NAME` (its latest version) or `NAME@VERSION`."""
+    name, _, version = promotion.partition("@")
+    return f"/v1/promotions/{quote(name, safe='')}/{quote(version or 'latest', safe='')}"
+
+
+def best_config(promotion: str, *, url: str | None = None, key: str | None = None) -> Json:
+    """The document of a promotion, for a training job to read at its start: `["parameters"]["learning_rate"]`.
+
+    `promotion` is `NAME` (its latest version) or `NAME@VERSION`. Without `url` and `key` the service is found as the
+    command `hpo` finds it.
+
+    Raises:
+        ApiProblem: there is no such promotion, or it waits for approval.
+        ServiceUnreachable: nothing answers.
+    """
+    from hpo_service.connection import connect
+
+    with Client(url, key) if url is not None else connect() as client:
+        return client.get(f"{promotion_path(promotion)}/export", format="json")
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """API keys and login links made on the service's own machine, with its database at hand."""
 
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
+from hpo_service.access import Scope
 from hpo_service.api import auth
 from hpo_service.database import make_engine, session_factory
 from hpo_service.errors import Unauthenticated
 from hpo_service.home import Home
+from hpo_service.repository import promotions
 from hpo_service.tables import DEFAULT_PROJECT_ID
 
 
@@ -25,10 +28,15 @@ class Credentials:
     ) -> None:
         self._engine.dispose()
 
-    def create_key(self, label: str) -> str:
+    def create_key(self, label: str, scopes: Collection[Scope] = tuple(Scope)) -> str:
         """A new API key; it cannot be seen again."""
         with self._sessions.begin() as session:
-            return auth.create_key(session, DEFAULT_PROJECT_ID, label)
+            return auth.create_key(session, DEFAULT_PROJECT_ID, label, scopes)
+
+    def require_approval(self, needed: bool) -> None:
+        """Whether promotions that are made from now on need a second key's consent."""
+        with self._sessions.begin() as session:
+            promotions.set_approval(session, DEFAULT_PROJECT_ID, needed)
 
     def ensure_admin_key(self, home: Home) -> bool:
         """Keep a key of this database in the home; True if a new one was made."""

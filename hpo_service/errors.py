@@ -52,6 +52,13 @@ class Unauthenticated(HpoError):
     status = 401
 
 
+class Forbidden(HpoError):
+    """The caller's key may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
 class NotFound(HpoError):
     """No such object in the caller's project."""
 

@@ -6,7 +6,18 @@ Every table carries `project_id`. All times are the database's, with a time zone
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, MetaData, Text, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -50,6 +61,7 @@ class Project(Base):
     __tablename__ = "projects"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    promotion_approval: Mapped[bool] = mapped_column(server_default=false())  #: a second key has to approve promotions
     created_at: Mapped[datetime] = _now()
 
 
@@ -305,6 +317,7 @@ class ApiKey(Base):
     project_id: Mapped[int] = _project()
     label: Mapped[str]
     secret_sha256: Mapped[str]
+    scopes: Mapped[list[Any]] = mapped_column(server_default=text("""'["promote", "approve"]'::jsonb"""))
     created_at: Mapped[datetime] = _now()
     revoked_at: Mapped[datetime | None]
 

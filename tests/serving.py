@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
@@ -14,7 +14,7 @@ from hpo_service.api.auth import create_key
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.settings import Settings
-from hpo_service.tables import DEFAULT_PROJECT_ID, Project
+from hpo_service.tables import DEFAULT_PROJECT_ID, Project, Slice
 from tests.dispatching import loss_of, make
 from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 
@@ -112,6 +112,23 @@ def write_snapshot(store: Path, path: str, *, examples_seen: int = 1) -> Snapsho
     content = manifest.model_dump_json().encode()
     (folder / "manifest.json").write_bytes(content)
     return SnapshotRef(path=path, digest=sha256(content).hexdigest(), examples_seen=examples_seen)
+
+
+def newest_slice(session: Session, number: int) -> Slice:
+    """Of a trial of the study that was made first."""
+    query = select(Slice).where(Slice.trial_number == number).order_by(Slice.study_id, Slice.until_examples.desc())
+    row = session.scalars(query.limit(1)).one()
+    assert isinstance(row, Slice)
+    return row
+
+
+def keep_snapshot(root: Path, sessions: sessionmaker[Session], number: int) -> None:
+    """A real snapshot on disk, known as the newest of the trial."""
+    with sessions.begin() as session:
+        row = newest_slice(session, number)
+        path = f"{row.study_id}/{row.optuna_trial_id}/{row.until_examples}/kept"
+        ref = write_snapshot(root / "home" / "snapshots", path, examples_seen=row.until_examples)
+        row.snapshots = [ref.model_dump(), *row.snapshots]
 
 
 def bearer(key: str) -> dict[str, str]:

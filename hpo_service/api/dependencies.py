@@ -45,6 +45,10 @@ def _store(request: Request) -> Store:
     return store
 
 
+PrincipalDependency = Annotated[Principal, Depends(_principal)]
+"""The caller, for what not every key may do."""
+
+
 def _project(request: Request) -> int:
     return _principal(request).project_id
 

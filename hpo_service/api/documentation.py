@@ -10,6 +10,7 @@ from hpo_service.api.guard import PUBLIC
 from hpo_service.api.problems import ProblemDocument
 from hpo_service.markup import Markup, join, page, tag
 from hpo_service.spec import StudySpec
+from hpo_service.studies.promotion_documents import PromoteRequest, RollbackRequest
 from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
 from hpo_service.studies.suggestion import SuggestRequest
 from hpo_service.studies.trial_documents import EnqueueRequest
@@ -63,6 +64,8 @@ def _schemas() -> dict[str, Any]:
             (EnqueueRequest, "validation"),
             (ExtendRequest, "validation"),
             (SuggestRequest, "validation"),
+            (PromoteRequest, "validation"),
+            (RollbackRequest, "validation"),
             (ProblemDocument, "validation"),
         ],
         ref_template="#/components/schemas/{model}",

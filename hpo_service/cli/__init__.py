@@ -6,7 +6,21 @@ from typing import NoReturn
 
 import typer
 
-from hpo_service.cli import best, demo, doctor, insight, services, slice, space, study, suggestion, trial, worker
+from hpo_service.cli import (
+    best,
+    demo,
+    doctor,
+    export,
+    insight,
+    promotion,
+    services,
+    slice,
+    space,
+    study,
+    suggestion,
+    trial,
+    worker,
+)
 from hpo_service.cli.output import say
 from hpo_service.client import ApiProblem, ServiceUnreachable
 from hpo_service.errors import HpoError, InvalidSpec
@@ -27,10 +41,12 @@ for command in (services.up, services.serve, services.dispatch, services.migrate
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(best.best)
+app.command()(promotion.promote)
+app.command()(export.export)
 for view in (insight.explain, insight.importances, insight.pareto):
     study.app.command()(view)
 study.app.command()(suggestion.suggest_spec)
-for group in (study.app, trial.app, slice.app, worker.app, space.app, services.key_app):
+for group in (study.app, trial.app, promotion.app, slice.app, worker.app, space.app, services.key_app):
     app.add_typer(group)
 
 

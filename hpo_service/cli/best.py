@@ -31,7 +31,7 @@ def best(
     """Export the best parameters of a study."""
     destination = Destination(output=output, merge=merge, branch=git_branch)
     with connect() as client:
-        text = fetch(client, f"{study_path(study)}/best/export", format, strict)
+        text, _ = fetch(client, f"{study_path(study)}/best/export", format, strict)
         found = client.get(f"{study_path(study)}/best")
     known = confirmed_words(found)
     if known is not None:

@@ -1,26 +1,5 @@
-"""Which service a command talks to: HPO_URL and HPO_API_KEY, else the one that `hpo up` runs on HPO_HOME."""
+"""Which service a command talks to."""
 
-import os
+from hpo_service.connection import connect, service_url
 
-from hpo_service.client import Client
-from hpo_service.errors import SetupError
-from hpo_service.home import Home
-from hpo_service.settings import Settings
-
-
-def service_url(settings: Settings) -> str:
-    """Address of the service."""
-    found = os.environ.get("HPO_URL") or Home(settings.home_path()).url()
-    return found or f"http://{settings.host}:{settings.port}"
-
-
-def connect() -> Client:
-    """A client for the service. Raises SetupError if no API key is known."""
-    settings = Settings()
-    home = Home(settings.home_path())
-    key = os.environ.get("HPO_API_KEY") or home.key()
-    if not key:
-        raise SetupError(
-            f"No API key: HPO_API_KEY is not set and {home.admin_key} does not exist. Start the service with `hpo up`."
-        )
-    return Client(service_url(settings), key)
+__all__ = ["connect", "service_url"]

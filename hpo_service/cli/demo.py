@@ -181,7 +181,7 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
         return
     show_table(("parameter", "best value"), list(best["parameters"].items()))
     address = f"{study_path(study['name'])}/best/export"
-    write(file, fetch(service.client, address, ExportFormat.YAML, strict=False))
+    write(file, fetch(service.client, address, ExportFormat.YAML, strict=False)[0])
     for label, value in (
         ("best", f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' * best['provisional']}"),
         ("gain", gain_sentence(best)),

@@ -101,13 +101,13 @@ class Destination:
             say(f"Committed {path} to branch {self.branch} ({commit[:12]}); nothing was pushed.")
 
 
-def fetch(client: Client, path: str, format: ExportFormat, strict: bool) -> str:
-    """The file's text. What the format cannot express is said on stderr."""
+def fetch(client: Client, path: str, format: ExportFormat, strict: bool) -> tuple[str, str]:
+    """The file's text, and the promotion that it comes from. What the format cannot express is said on stderr."""
     answer = client.get_response(path, format=format.value, strict=str(strict).lower())
     dropped = answer.headers.get("X-Dropped", "")
     if dropped:
         say(f"Format {format} has no place for: {dropped}.")
-    return answer.text
+    return answer.text, answer.headers.get("X-Promotion", "")
 
 
 def write(path: Path, text: str) -> None:

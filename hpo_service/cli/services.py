@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from hpo_service.access import Scope
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
 from hpo_service.errors import SetupError
@@ -78,13 +79,19 @@ def _keys() -> None:
 
 
 @key_app.command("create")
-def create_key(label: Annotated[str, typer.Argument(help="What the key is for.")] = "cli") -> None:
+def create_key(
+    label: Annotated[str, typer.Argument(help="What the key is for.")] = "cli",
+    scopes: Annotated[
+        list[Scope] | None,
+        typer.Option("--scope", help="What it may do beside running studies; repeat it [default: both]."),
+    ] = None,
+) -> None:
     """Make an API key and print it, once. Needs the service's database, so run it on its machine."""
     from hpo_service.credentials import Credentials
     from hpo_service.supervisor import database_url
 
     with Credentials(database_url(load_settings())) as credentials:
-        typer.echo(credentials.create_key(label))
+        typer.echo(credentials.create_key(label, tuple(Scope) if scopes is None else scopes))
 
 
 def load_settings(*, port: int | None = None, home: Path | None = None) -> Settings:

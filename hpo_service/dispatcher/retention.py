@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from hpo_service.best import ranking
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.repository.optuna_reads import TrialRow, read_trials
+from hpo_service.repository.promotions import promoted_trials
 from hpo_service.spec import ResolvedStudy
 from hpo_service.tables import Slice, Study
 from trainer.spec import SnapshotRef
@@ -24,7 +25,7 @@ _OPEN = ("waiting", "running")
 class Retention:
     """What stays: the adapters of the best `keep_best` trials of a study, and at most `max_bytes` in all (None: any).
 
-    What a live study can resume, and the best trial of any study, stays whatever `max_bytes` says.
+    What a live study can resume, what was promoted, and the best trial of any study stay whatever `max_bytes` says.
     """
 
     keep_best: int = 3
@@ -36,12 +37,14 @@ class StudyNeeds:
     """Paths in the snapshot store that one study needs.
 
     Snapshots in `open_rungs` (<study>/<trial>/<rung>) are being written. `resumable` may be gone on from. `best` are
-    the newest snapshots of its best trials, best first. `ended_at` orders ended studies by their end; None: live.
+    the newest snapshots of its best trials, best first, `promoted` those of trials that were promoted. `ended_at`
+    orders ended studies by their end; None: live.
     """
 
     open_rungs: frozenset[str] = frozenset()
     resumable: frozenset[str] = frozenset()
     best: tuple[str, ...] = ()
+    promoted: frozenset[str] = frozenset()
     ended_at: float | None = None
 
 
@@ -78,7 +81,7 @@ def superfluous(
     ended = [study for study in needs.values() if study.ended_at is not None]
     for study in sorted(ended, key=lambda study: study.ended_at or 0.0):
         for path in reversed(study.best[1:]):
-            if total > max_bytes and path in left:
+            if total > max_bytes and path in left and path not in study.promoted:
                 snapshot = left.pop(path)
                 total -= snapshot.size_bytes
                 gone.append(snapshot)
@@ -88,7 +91,8 @@ def superfluous(
 def _is_needed(snapshot: StoredSnapshot, study: StudyNeeds | None) -> bool:
     if study is None:
         return True
-    return snapshot.rung in study.open_rungs or snapshot.path in study.resumable or snapshot.path in study.best
+    needed = (study.resumable, study.best, study.promoted)
+    return snapshot.rung in study.open_rungs or any(snapshot.path in paths for paths in needed)
 
 
 def _candidates(confirmation: Study) -> list[int]:
@@ -107,7 +111,10 @@ def _needs(session: Session, study: Study, keep_best: int, candidates: Sequence[
     ranked = [found.trial_number for found in ranking([_facts(trial) for trial in trials], keep_best)]
     wanted = dict.fromkeys([*ranked, *candidates])
     best = [path for number in wanted for path in _snapshots(slices, number)[:1]]
-    needs = StudyNeeds(best=tuple(best))
+    promoted = frozenset(
+        path for number in promoted_trials(session, study.id) for path in _snapshots(slices, number)[:1]
+    )
+    needs = StudyNeeds(best=tuple(best), promoted=promoted)
     if StudyState(study.state) in TERMINAL:
         return replace(needs, ended_at=study.finished_at.timestamp() if study.finished_at else 0.0)
     unfinished = [trial.number for trial in trials if not trial.state.is_finished()]

@@ -1,11 +1,15 @@
 """API keys, login links and browser sessions. Secrets come in as SHA-256 and are never stored otherwise."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import Row, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, BrowserToken
+
+_STORED = select(ApiKey.id, ApiKey.project_id, ApiKey.secret_sha256, ApiKey.scopes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +19,7 @@ class StoredKey:
     id: int
     project_id: int
     secret_sha256: str
+    scopes: frozenset[str]
 
     @property
     def in_default_project(self) -> bool:
@@ -22,9 +27,9 @@ class StoredKey:
         return self.project_id == DEFAULT_PROJECT_ID
 
 
-def add_key(session: Session, project_id: int, label: str, secret_sha256: str) -> int:
+def add_key(session: Session, project_id: int, label: str, secret_sha256: str, scopes: Collection[str]) -> int:
     """Store a new key; its id."""
-    key = ApiKey(project_id=project_id, label=label, secret_sha256=secret_sha256)
+    key = ApiKey(project_id=project_id, label=label, secret_sha256=secret_sha256, scopes=sorted(scopes))
     session.add(key)
     session.flush()
     return key.id
@@ -32,12 +37,8 @@ def add_key(session: Session, project_id: int, label: str, secret_sha256: str) -
 
 def live_key(session: Session, key_id: int) -> StoredKey | None:
     """The key with this id unless it was revoked. The project is not known before, so this query alone has none."""
-    row = session.execute(
-        select(ApiKey.id, ApiKey.project_id, ApiKey.secret_sha256).where(
-            ApiKey.id == key_id, ApiKey.revoked_at.is_(None)
-        )
-    ).one_or_none()
-    return None if row is None else StoredKey(id=row.id, project_id=row.project_id, secret_sha256=row.secret_sha256)
+    row = session.execute(_STORED.where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))).one_or_none()
+    return None if row is None else _stored(row)
 
 
 def add_token(session: Session, key: StoredKey, kind: str, token_sha256: str, lifetime_seconds: int) -> None:
@@ -77,13 +78,17 @@ def use_login_token(session: Session, token_sha256: str) -> StoredKey | None:
 def live_session(session: Session, token_sha256: str) -> StoredKey | None:
     """The key behind a browser session; None if the session is unknown or expired or the key was revoked."""
     row = session.execute(
-        select(ApiKey.id, ApiKey.project_id, ApiKey.secret_sha256)
-        .join(BrowserToken, BrowserToken.api_key_id == ApiKey.id)
-        .where(
+        _STORED.join(BrowserToken, BrowserToken.api_key_id == ApiKey.id).where(
             BrowserToken.token_sha256 == token_sha256,
             BrowserToken.kind == "session",
             BrowserToken.expires_at > func.clock_timestamp(),
             ApiKey.revoked_at.is_(None),
         )
     ).one_or_none()
-    return None if row is None else StoredKey(id=row.id, project_id=row.project_id, secret_sha256=row.secret_sha256)
+    return None if row is None else _stored(row)
+
+
+def _stored(row: Row[int, int, str, list[Any]]) -> StoredKey:
+    return StoredKey(
+        id=row.id, project_id=row.project_id, secret_sha256=row.secret_sha256, scopes=frozenset(row.scopes)
+    )

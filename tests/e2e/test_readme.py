@@ -1,12 +1,14 @@
 """The README's example is run as it stands: a study, its best config, the trainer on that config, the notebook."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hpo_service.settings import Settings
 from tests.e2e.service import ROOT, Service
@@ -53,6 +55,35 @@ def test_optuna_reads_the_study_from_a_notebook(service: Service, best: Path) ->
     value, trials = ran.stdout.split()
     assert float(value) == service.study("wordnet")["best"]["loss"]
     assert int(trials) == 8
+
+
+def test_the_best_trial_goes_to_production(service: Service, best: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "values.yaml").write_text("image: x  # pinned\n")
+    for arguments in (["init", "-q"], ["config", "user.name", "x"], ["config", "user.email", "x@example.org"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    environment = {
+        **service.environment(),
+        "HPO_URL": service.url,
+        "HPO_API_KEY": (service.home / "admin.key").read_text().strip(),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+    def run(*command: str) -> str:
+        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    pulled = yaml.safe_load(run("bash", "-euo", "pipefail", "-c", block("promotion")))
+    parameters = service.study("wordnet")["best"]["parameters"]
+    assert pulled["parameters"] == parameters
+    assert pulled["provenance"]["promotion"] == "wordnet-bot@1"
+    assert len(pulled["provenance"]["base_digest"]) == 64
+    assert yaml.safe_load((tmp_path / "axolotl.yaml").read_text())["learning_rate"] == parameters["learning_rate"]
+    assert (tmp_path / "values.yaml").read_text().startswith("image: x  # pinned\n")
+    assert yaml.safe_load(run("git", "show", "hpo/wordnet-bot:conf/best.yaml")) == pulled
+    said = run(sys.executable, "-c", block("pull") + "\nprint(learning_rate)")
+    assert float(said) == parameters["learning_rate"]
 
 
 def test_every_setting_is_in_the_readme() -> None:

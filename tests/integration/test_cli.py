@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
 from hpo_service.cli import main
+from hpo_service.client import best_config
 from tests import serving
 from trainer.spec import TrialFile
 
@@ -216,3 +217,36 @@ def test_a_suggested_spec_is_written_once_and_validates(hpo: Hpo, tmp_path: Path
     hpo("study", "suggest-spec", *files, "-o", file, code=1)
     assert "exists already" in hpo.err
     assert yaml.safe_load(hpo("study", "suggest-spec", *files))["preset"] == "small-data"
+
+
+@pytest.mark.usefixtures("_dispatching")
+def test_from_the_best_trial_to_production(
+    hpo: Hpo, study_file: str, root: Path, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    hpo("study", "create", "-f", study_file, "--watch", "--set", "budget.max_trials=2", "--set", "search.strategy=none")
+    for number in (0, 1):
+        serving.keep_snapshot(root, sessions, number)
+    made = hpo.json("promote", "first", "--trial", "1", "--to", "bot", "--note", "for the bot")
+    hpo("promote", "first", "--trial", "0", "--to", "bot")
+    assert "bot@2: trial 0 of study first. It is the baseline itself." in hpo.err
+    assert [row["version"] for row in hpo.json("promotion", "list", "bot")] == [2, 1]
+    assert "for the bot" in hpo("promotion", "show", "bot@1")
+    assert "bot@2" in hpo("promotion", "list")
+    assert "parameters.learning_rate" in hpo("promotion", "diff", "bot@1", "bot")
+    assert hpo.json("promotion", "rollback", "bot")["rollback_of"] == 1
+    hpo("promotion", "rollback", "bot", code=1)
+    hpo("promotion", "approve", "bot@1", code=1)
+    assert "needs no approval" in hpo.err
+
+    values = tmp_path / "values.yaml"
+    values.write_text("image: x  # pinned\n")
+    hpo("export", "bot@1", "--format", "helm", "--merge", f"{values}:training.best")
+    assert values.read_text().startswith("image: x  # pinned\n")
+    assert yaml.safe_load(values.read_text())["training"]["best"]["parameters"] == made["parameters"]
+    hpo("export", "bot", "--format", "peft", "--strict", code=1)
+    assert "format peft has no key for" in hpo.err
+    hpo("export", "none", code=1)
+
+    config = best_config("bot")
+    assert (config["parameters"], config["provenance"]["promotion"]) == (made["parameters"], "bot@3")
+    assert best_config("bot@2")["provenance"]["trial"] == 0

@@ -1,0 +1,198 @@
+"""`hpo promote` and `hpo promotion`: parameters that may be used in production."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from hpo_service.cli.connection import connect
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
+from hpo_service.client import promotion_path
+from hpo_service.errors import InvalidRequest
+
+app = typer.Typer(name="promotion", help="Parameters that may be used in production.", no_args_is_help=True)
+
+PROMOTION_COLUMNS = ("promotion", "study", "trial", "loss", "vs baseline", "by", "at", "state")
+Json = dict[str, Any]
+
+Which = Annotated[
+    str, typer.Argument(help="NAME or NAME@VERSION; without a version the latest.", metavar="NAME[@VERSION]")
+]
+Note = Annotated[str, typer.Option("--note", help="For those who see it later.")]
+
+
+class Switch(StrEnum):
+    """Whether something is asked for."""
+
+    ON = "on"
+    OFF = "off"
+
+
+def promote(
+    study: Annotated[str, typer.Argument(help="Name of the study.", metavar="STUDY")],
+    name: Annotated[str, typer.Option("--to", help="Name of the promotion; the next version is made.")],
+    trial: Annotated[int | None, typer.Option("--trial", help="Number of the trial [default: the best].")] = None,
+    note: Note = "",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Promote the best parameters of a study, after its snapshot was verified."""
+    with connect() as client:
+        made = client.promote(study, name, trial=trial, note=note)
+    _told(made, output)
+
+
+@app.command("list")
+def list_promotions(
+    name: Annotated[str | None, typer.Argument(help="Only versions of this name.", metavar="[NAME]")] = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Every version, the newest first."""
+    with connect() as client:
+        found = list(client.pages("/v1/promotions", **({"name": name} if name else {})))
+    if output is Format.JSON:
+        show_json(found)
+    else:
+        show_table(PROMOTION_COLUMNS, [promotion_row(one) for one in found])
+
+
+@app.command()
+def show(promotion: Which, output: OutputOption = Format.TABLE) -> None:
+    """One promotion: parameters, losses, digests, environment, bill, and who made and approved it."""
+    with connect() as client:
+        found = client.get(promotion_path(promotion))
+    if output is Format.JSON:
+        show_json(found)
+    else:
+        show_promotion(found)
+
+
+@app.command()
+def diff(
+    before: Which,
+    after: Annotated[str, typer.Argument(help="The later one.", metavar="NAME[@VERSION]")],
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """What differs between two promotions."""
+    other = after if "@" in after else f"{after}@latest"
+    with connect() as client:
+        found = client.get(f"{promotion_path(before)}/diff", other=other)
+    if output is Format.JSON:
+        show_json(found)
+        return
+    rows = [(change["path"], change["before"], change["after"]) for change in found["changes"]]
+    show_table(("value", found["before"], found["after"]), rows)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name of the promotion.", metavar="NAME")],
+    version: Annotated[int | None, typer.Option("--to", help="Version [default: the one before.]", min=1)] = None,
+    note: Note = "",
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Make an earlier version the latest again, as a new version."""
+    with connect() as client:
+        made = client.post(f"/v1/promotions/{quote(name, safe='')}:rollback", {"version": version, "note": note})
+    _told(made, output)
+
+
+@app.command()
+def approve(
+    promotion: Annotated[str, typer.Argument(help="NAME@VERSION.", metavar="NAME@VERSION")],
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Approve a promotion that another key made; from then on it may be used."""
+    if "@" not in promotion:
+        raise InvalidRequest(f"{promotion} names no version; approve one, such as {promotion}@1.")
+    with connect() as client:
+        made = client.post(f"{promotion_path(promotion)}:approve")
+    _told(made, output)
+
+
+@app.command("approval")
+def approval(
+    switch: Annotated[Switch, typer.Argument(help="on: a second key has to approve what is promoted from now on.")],
+) -> None:
+    """Ask for approvals in project default. Needs the service's database, so run it on its machine."""
+    from hpo_service.cli.services import load_settings
+    from hpo_service.credentials import Credentials
+    from hpo_service.supervisor import database_url
+
+    with Credentials(database_url(load_settings())) as credentials:
+        credentials.require_approval(switch is Switch.ON)
+    say(f"promotion_approval is {switch} in project default, for promotions that are made from now on.")
+
+
+def promotion_row(found: Json) -> list[object]:
+    """A promotion as a row of PROMOTION_COLUMNS."""
+    return [
+        f"{found['name']}@{found['version']}",
+        found["study"],
+        found["trial_number"],
+        _loss(found),
+        gain(found["comparison"]),
+        found["promoted_by"],
+        found["created_at"][:19],
+        state(found),
+    ]
+
+
+def show_promotion(found: Json) -> None:
+    """A promotion as a record, with its parameters."""
+    losses, bill, digests = found["losses"], found["bill"], found["digests"]
+    environment = found["environment"]
+    show_record(
+        {
+            "promotion": f"{found['name']}@{found['version']}",
+            "state": state(found),
+            "study": f"{found['study']}, trial {found['trial_number']}",
+            "verdict": found["verdict"],
+            "loss in the search": losses["searched_loss"],
+            "confirmed loss": losses["confirmed_loss"],
+            "test loss": losses["test_loss"],
+            "made": f"{found['created_at'][:19]} by {found['promoted_by']}",
+            "approved": f"{found['approved_at'][:19]} by {found['approved_by']}" if found["approved_by"] else None,
+            "note": found["note"] or None,
+            **{f"{name} SHA-256": digest for name, digest in digests.items()},
+            "device": environment["device"] or None,
+            "software": environment["software"] or None,
+            "promoted with": environment["generator"],
+            "took": f"{bill['study_seconds'] + bill['confirmation_seconds']:.0f} device seconds, "
+            f"{bill['study_usd'] + bill['confirmation_usd']:.2f} USD",
+        }
+    )
+    show_table(("parameter", "value"), list(found["parameters"].items()))
+
+
+def state(found: Json) -> str:
+    """Whether it may be used, in words."""
+    if not found["effective"]:
+        return "waits for approval"
+    return f"repeats @{found['rollback_of']}" if found["rollback_of"] else "may be used"
+
+
+def gain(comparison: Json | None) -> str:
+    """The difference to the baseline with its interval."""
+    if comparison is None:
+        return "-"
+    width = "" if comparison["half_width"] is None else f" ± {comparison['half_width']:.4f}"
+    return f"{comparison['difference']:+.4f}{width}"
+
+
+def _loss(found: Json) -> float | None:
+    losses = found["losses"]
+    known: float | None = losses["searched_loss"] if losses["confirmed_loss"] is None else losses["confirmed_loss"]
+    return known
+
+
+def _told(made: Json, output: Format) -> None:
+    if output is Format.JSON:
+        show_json(made)
+        return
+    label = f"{made['name']}@{made['version']}"
+    say(f"{label}: trial {made['trial_number']} of study {made['study']}. {made['verdict']}")
+    if made["effective"]:
+        say(f"It may be used: hpo export {label} --format yaml -o best.yaml")
+    else:
+        say(f"It waits for approval by another key: hpo promotion approve {label}")
