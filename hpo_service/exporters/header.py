@@ -16,7 +16,12 @@ def header(document: TrialFile, *remarks: str, dropped: tuple[str, ...] = ()) ->
     lines = [*provenance_lines(document), *remarks]
     if dropped:
         lines.append(f"Dropped, because there is no key for it here: {', '.join(dropped)}")
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return "".join(f"# {_one_line(line)}\n" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    """Text of one line that every YAML reader accepts in a comment."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def provenance_lines(document: TrialFile) -> list[str]:

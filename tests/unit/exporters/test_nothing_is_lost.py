@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from hpo_service.errors import NotExpressible
 from hpo_service.exporters import FORMATS, render
@@ -94,5 +95,6 @@ def test_the_header_says_where_the_values_come_from(format: str) -> None:
 
 
 def test_a_header_stays_a_comment_whatever_it_says() -> None:
-    made = document(provenance={"study": "s\nlearning_rate: 1", "trial": 1})
-    assert "\nlearning_rate: 1\n" not in render("trl", made).text.replace("learning_rate: 0.0002", "")
+    made = document(provenance={"study": "s\nlearning_rate: 1\x85lora_r: 1\x1b[0m", "trial": 1})
+    written = yaml.safe_load(render("trl", made).text)
+    assert (written["learning_rate"], written["lora_r"]) == (2e-4, 16)
