@@ -3,13 +3,15 @@
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters
-from hpo_service.best import best_trial
+from hpo_service.best import Best, best_trial
 from hpo_service.errors import NotFound
 from hpo_service.exporters.document import StudyFacts
 from hpo_service.repository import studies
 from hpo_service.spec import ResolvedStudy
 from hpo_service.studies.documents import BestDocument
 from hpo_service.studies.summaries import read_leaders
+from hpo_service.tables import Study
+from trainer.spec import TrialFile
 
 
 def show_best(session: Session, project_id: int, name: str) -> BestDocument:
@@ -31,21 +33,31 @@ def export_best(
         NotExpressible: `strict`, and the format has no key for something that matters.
     """
     study = studies.find(session, project_id, name)
-    facts = read_leaders(session, study)
-    best = best_trial(facts.trials, facts.confirmed)
+    best = find_best(session, study)
     if best is None:
         raise _nothing_yet(name)
+    return exporters.render(format_name, best_file(session, study, best), strict=strict)
+
+
+def find_best(session: Session, study: Study) -> Best | None:
+    """The best trial so far; None if no trial has reached a rung."""
+    facts = read_leaders(session, study)
+    return best_trial(facts.trials, facts.confirmed)
+
+
+def best_file(session: Session, study: Study, best: Best) -> TrialFile:
+    """The parameters of the best trial, with where they come from."""
     resolved = ResolvedStudy.model_validate(study.resolved)
     rows = study.data_fingerprints or {}
     about = StudyFacts(
-        name=name,
-        project=studies.project_name(session, project_id),
+        name=study.name,
+        project=studies.project_name(session, study.project_id),
         strategy=resolved.search.strategy,
         seed=resolved.search.seed,
         train_digest=rows.get("train"),
         eval_digest=rows.get("eval"),
     )
-    return exporters.render(format_name, exporters.best_document(about, best, resolved), strict=strict)
+    return exporters.best_document(about, best, resolved)
 
 
 def _nothing_yet(name: str) -> NotFound:
