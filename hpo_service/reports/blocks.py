@@ -1,0 +1,74 @@
+"""What a report is made of, before it is HTML or Markdown. All texts are plain and escaped by whoever writes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hpo_service.markup import Markup
+
+Tone = Literal["plain", "lead", "soft", "warning"]
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Sentences. A `lead` is what a hurried reader takes away."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to type, and after which words."""
+
+    before: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows under columns. Without columns the first cell of each row is its name."""
+
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A text as it is, such as a file; `folded` if it is only looked at when wanted."""
+
+    title: str
+    text: str
+    folded: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """An entry of a plot's legend: the class of its marks and what they mean."""
+
+    mark: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A plot. `figures` are the numbers behind it as far as they can be read as a table."""
+
+    title: str
+    caption: str
+    plot: Markup
+    legend: Sequence[Key] = ()
+    figures: Table | None = None
+    wide: bool = False
+
+
+Block = Paragraph | Command | Table | Listing | Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Blocks under a heading."""
+
+    title: str
+    blocks: Sequence[Block]

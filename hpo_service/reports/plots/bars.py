@@ -1,0 +1,39 @@
+"""Importances as bars."""
+
+from hpo_service.markup import Markup
+from hpo_service.reports.blocks import Figure, Table
+from hpo_service.reports.plots.svg import clipped, label, picture, rectangle
+from hpo_service.reports.words import value_text
+from hpo_service.studies.insight_documents import ImportancesDocument
+
+_WIDTH, _ROW, _LEFT, _RIGHT = 460, 26, 158, 412
+_BAR = 15
+_MOST = 12
+_LONGEST = 22
+
+
+def importance_bars(found: ImportancesDocument) -> Figure | None:
+    """None before enough trials have a loss."""
+    shown = found.importances[:_MOST]
+    if not shown:
+        return None
+    longest = max(entry.share for entry in shown) or 1.0
+    marks: list[Markup] = []
+    for place, entry in enumerate(shown):
+        y = place * _ROW + 4
+        width = (_RIGHT - _LEFT) * entry.share / longest
+        text = f"{entry.share:.0%}"
+        marks += [
+            label(_LEFT - 8, y + 12, clipped(entry.parameter, _LONGEST), anchor="end", kind=""),
+            rectangle(_LEFT, y, max(width, 1), _BAR, "best", f"{entry.parameter}: {text}"),
+            label(_LEFT + width + 6, y + 12, text, anchor="start"),
+        ]
+    return Figure(
+        title="Which parameters mattered",
+        caption=f"PED-ANOVA over {found.trials:,} trials at all rungs, paused and pruned ones too.",
+        plot=picture("Importances", *marks, width=_WIDTH, height=len(shown) * _ROW + 6),
+        figures=Table(
+            columns=("parameter", "importance", "best trial has"),
+            rows=[(entry.parameter, f"{entry.share:.1%}", value_text(entry.best)) for entry in found.importances],
+        ),
+    )

@@ -1,0 +1,52 @@
+"""The same report as Markdown, read by a parser of Markdown."""
+
+from collections.abc import Iterator
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from hpo_service.reports import render_markdown
+from hpo_service.reports.markdown import code, escaped
+from tests.reported import HOSTILE, study_report
+from tests.unit.reports.test_html import HEADINGS, hostile
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """With those within lines."""
+    for token in MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text):
+        yield token
+        yield from token.children or ()
+
+
+def test_it_has_the_sections_of_the_page() -> None:
+    found = list(tokens(render_markdown(study_report())))
+    inline = [found[place + 1].content for place, token in enumerate(found) if token.type == "heading_open"]
+    assert [heading for heading in HEADINGS if heading not in inline] == []
+    assert sum(token.type == "table_open" for token in found) >= 8
+
+
+def test_hostile_names_are_text() -> None:
+    found = list(tokens(render_markdown(study_report(**hostile()))))
+    kinds = {token.type for token in found}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image", "s_open"}
+    words = " ".join(HOSTILE.split())
+    text = "".join(token.content for token in found if token.type in ("text", "text_special", "code_inline"))
+    assert text.count(words) >= 12
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["# heading", "- item", "+ item", "1. item", "2) item", "> quote", "===", "---", "a | b", "*b*", "_b_", "`c`",
+     "~~s~~", "a &lt; b", "<b>", "[a](b)", "\\*", "a\n# b", "    code", "```"],
+)  # fmt: skip
+def test_escaped_lines_are_read_as_they_were(line: str) -> None:
+    found = list(tokens(escaped(line)))
+    assert [token.type for token in found[:3]] == ["paragraph_open", "inline", "text"]
+    assert "".join(token.content for token in found if token.type.startswith("text")) == " ".join(line.split())
+
+
+@pytest.mark.parametrize("command", ["hpo study extend a", "a ` b", "`` a ``", "a\nb"])
+def test_code_in_a_line_is_read_as_it_was(command: str) -> None:
+    found = [token for token in tokens(code(command)) if token.type == "code_inline"]
+    assert [token.content for token in found] == [" ".join(command.split())]
