@@ -91,4 +91,5 @@ def _links(study: StudySummary) -> Markup:
         links.append(tag("a", "Trials", href=f"/v1/studies/{study.name}/trials"))
     if study.best is not None:
         links.append(tag("a", "Best config", href=f"/v1/studies/{study.name}/best/export"))
+        links.append(tag("a", "Report", href=f"/v1/studies/{study.name}/report"))
     return tag("nav", *links)

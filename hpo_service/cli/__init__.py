@@ -13,6 +13,7 @@ from hpo_service.cli import (
     export,
     insight,
     promotion,
+    report,
     services,
     slice,
     space,
@@ -41,6 +42,7 @@ for command in (services.up, services.serve, services.dispatch, services.migrate
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(best.best)
+app.command()(report.report)
 app.command()(promotion.promote)
 app.command()(export.export)
 for view in (insight.explain, insight.importances, insight.pareto):

@@ -123,6 +123,13 @@ def test_a_study_from_file_to_config(hpo: Hpo, study_file: str, tmp_path: Path) 
     assert best.parameters.learning_rate == study["best"]["parameters"]["learning_rate"]
     assert hpo("study", "watch", "first") == ""
 
+    for name, begin in (("report.html", "<!doctype html>"), ("report.md", "# Report on study first")):
+        assert hpo("report", "first", "-o", str(tmp_path / name)) == ""
+        assert (tmp_path / name).read_text().startswith(begin)
+    assert hpo("report", "first").startswith("# Report on study first")
+    hpo("report", "first", "-o", "report.pdf", code=1)
+    assert "neither .html nor .md" in hpo.err
+
     assert hpo.json("study", "clone", "first", "second", "--set", "budget.max_trials=1")["name"] == "second"
     hpo("study", "watch", "second")
     hpo("study", "delete", "first", "--yes")
