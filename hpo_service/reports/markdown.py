@@ -8,7 +8,7 @@ from hpo_service.reports.words import cell
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
 #: what begins a list, a quotation or an underlined heading where a line begins
-_LEADING = re.compile(r"^([-+=>]|\d+(?=[.)]))")
+_LEADING = re.compile(r"^(?:>|[-+](?=\s|$)|[-=]+$|\d+(?=[.)](?:\s|$)))")
 
 
 def markdown(study: str, sections: Sequence[Section]) -> str:

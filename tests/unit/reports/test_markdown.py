@@ -37,13 +37,18 @@ def test_hostile_names_are_text() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["# heading", "- item", "+ item", "1. item", "2) item", "> quote", "===", "---", "a | b", "*b*", "_b_", "`c`",
+    ["# heading", "- item", "+ item", "1. item", "2) item", "3.", "-", "- - -", "-0.5", "4.25", "> quote", "===",
+     "---", "a | b", "*b*", "_b_", "`c`",
      "~~s~~", "a &lt; b", "<b>", "[a](b)", "\\*", "a\n# b", "    code", "```"],
 )  # fmt: skip
 def test_escaped_lines_are_read_as_they_were(line: str) -> None:
     found = list(tokens(escaped(line)))
     assert [token.type for token in found[:3]] == ["paragraph_open", "inline", "text"]
     assert "".join(token.content for token in found if token.type.startswith("text")) == " ".join(line.split())
+
+
+def test_numbers_stay_as_they_are() -> None:
+    assert [escaped(number) for number in ("4.2522", "-0.25 ± 0.05", "+1")] == ["4.2522", "-0.25 ± 0.05", "+1"]
 
 
 @pytest.mark.parametrize("command", ["hpo study extend a", "a ` b", "`` a ``", "a\nb"])
