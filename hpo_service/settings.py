@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     prices: Path | None = None
     """A table (YAML or CSV) of what devices cost; a device that is not in it costs `usd_per_gpu_hour`."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
+    mlflow_tracking_uri: Annotated[SecretStr | None, Field(validation_alias="MLFLOW_TRACKING_URI")] = None
+    """An MLflow server (http:// or https://) that every study is told to; `hpo outbox` does it."""
+    mlflow_experiment: Annotated[str, Field(min_length=1, validation_alias="MLFLOW_EXPERIMENT_NAME")] = "hpo"
+    """The experiment that runs go to; those of other projects than `default` to `<experiment>/<project>`."""
     log_format: LogFormat = "text"
     """How every process writes its log: for people, or one JSON object a line."""
     metrics_token: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None

@@ -21,6 +21,7 @@ from hpo_service.database import prepare
 from hpo_service.embedded_postgres import DASHBOARD, EmbeddedPostgres
 from hpo_service.errors import SetupError
 from hpo_service.home import Home, require_free_port
+from hpo_service.outbox.switches import has_sinks, require_usable
 from hpo_service.prices import load_prices
 from hpo_service.settings import Settings
 
@@ -31,6 +32,7 @@ _DATABASE_CHECK_SECONDS = 2.0
 _READY_SECONDS = 60.0
 _DISPATCHER_STOP_SECONDS = 60.0
 _API_STOP_SECONDS = 10.0
+_OUTBOX_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class Supervisor:
         self._stack = ExitStack()
         self._postgres: EmbeddedPostgres | None = None
         self._children: dict[str, Child] = {}
+        self._outbox: Child | None = None
         self._database_checked = 0.0
 
     def __enter__(self) -> Self:
@@ -94,6 +97,7 @@ class Supervisor:
                 self._postgres.start()
         for child in self._children.values():
             child.check(self._say)
+        self._check_outbox()
 
     def run_until(self, stop: threading.Event) -> None:
         """Keep everything running until `stop` is set."""
@@ -126,15 +130,40 @@ class Supervisor:
         for name, command in (("api", "serve"), ("dispatcher", "dispatch")):
             arguments = [sys.executable, "-m", "hpo_service.cli", command, "--supervised"]
             self._children[name] = Child(name, arguments, environment, self._home.logs / f"{name}.log", lock)
+        if self._can_tell(settings):
+            outbox = [sys.executable, "-m", "hpo_service.cli", "outbox", "--supervised"]
+            self._outbox = Child("outbox", outbox, environment, self._home.logs / "outbox.log", lock)
         self._stack.callback(self._stop_children)
-        for child in self._children.values():
+        for child in self._running():
             child.start()
 
+    def _running(self) -> list[Child]:
+        return [*self._children.values(), *([self._outbox] if self._outbox else [])]
+
+    def _can_tell(self, settings: Settings) -> bool:
+        try:
+            require_usable(settings)
+        except SetupError as error:
+            self._say(f"{error.detail} Studies run without.")
+            return False
+        return has_sinks(settings)
+
+    def _check_outbox(self) -> None:
+        """No study depends on it, so that nothing else ends where it cannot run."""
+        try:
+            if self._outbox:
+                self._outbox.check(self._say)
+        except SetupError as error:
+            self._say(f"{error.detail}\nStudies go on; what they are to tell waits for the next start.")
+            self._outbox = None
+
     def _stop_children(self) -> None:
-        for child in self._children.values():
+        for child in self._running():
             child.ask_to_stop()
         self._children["dispatcher"].wait_stopped(_DISPATCHER_STOP_SECONDS)
         self._children["api"].wait_stopped(_API_STOP_SECONDS)
+        if self._outbox:
+            self._outbox.wait_stopped(_OUTBOX_STOP_SECONDS)
 
     def _wait_ready(self, url: str) -> None:
         deadline = time.monotonic() + _READY_SECONDS

@@ -309,6 +309,20 @@ class Event(Base):
     )
 
 
+class OutboxCursor(Base):
+    """How far a sink has told the events: up to `last_event_id`, in order.
+
+    `identity` is what a receiver knows this outbox by, among others with the same numbers.
+    """
+
+    __tablename__ = "outbox_cursors"
+    sink: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    identity: Mapped[str] = mapped_column(server_default=text("(gen_random_uuid())::text"))
+    last_event_id: Mapped[int]
+    moved_at: Mapped[datetime] = _now()
+
+
 class ApiKey(Base):
     """A key `hpo_key_<id>_<secret>`; only the SHA-256 of the secret is kept (256 random bits need no slow hash)."""
 

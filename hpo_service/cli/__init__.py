@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (services.up, services.serve, services.dispatch, services.migrate, services.login):
+for command in (services.up, services.serve, services.dispatch, services.outbox, services.migrate, services.login):
     app.command()(command)
 app.command()(doctor.doctor)
 app.command()(demo.demo)

@@ -1,4 +1,4 @@
-"""`hpo up`, `serve`, `dispatch`, `migrate`, `login` and `key`: running the service and getting into it."""
+"""`hpo up`, `serve`, `dispatch`, `outbox`, `migrate`, `login` and `key`: running the service and getting into it."""
 
 import os
 from pathlib import Path
@@ -52,6 +52,16 @@ def dispatch(supervised: Supervised = False) -> None:
     if supervised:
         _end_with_parent()
     run_dispatcher(load_settings())
+
+
+def outbox(supervised: Supervised = False) -> None:
+    """Tell MLflow what studies do (production: beside `hpo dispatch`; switched on by MLFLOW_TRACKING_URI)."""
+    from hpo_service.outbox.process import run_outbox
+    from hpo_service.supervisor import stop_on_signals
+
+    if supervised:
+        _end_with_parent()
+    run_outbox(load_settings(), stop_on_signals())
 
 
 def migrate() -> None:

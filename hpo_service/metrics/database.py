@@ -27,6 +27,7 @@ def read_database(figures: Figures) -> list[Metric]:
         *_of_workers(figures.workers()),
         *_of_leader(figures.leader()),
         *_of_attempts(figures.attempts()),
+        *_of_outbox(figures.outbox()),
     ]
 
 
@@ -130,6 +131,13 @@ def _of_attempts(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
         if available:
             mfu.add_metric([model], _sum(rows, model, "flops") / available)
     yield from (attempts, cost, mfu)
+
+
+def _of_outbox(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
+    waiting = GaugeMetricFamily("hpo_outbox_waiting_events", "Events that a sink has yet to be told.", labels=["sink"])
+    for row in rows:
+        waiting.add_metric([row.sink], row.waiting)
+    yield waiting
 
 
 def _sum(rows: Sequence[Row[Any]], model: str, column: str) -> float:

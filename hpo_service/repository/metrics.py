@@ -94,6 +94,12 @@ _LIVE = text(
       FROM live LEFT JOIN hpo.study_usage u ON u.study_id = live.id
     """
 )
+_OUTBOX = text(
+    """
+    SELECT sink, greatest(0, (SELECT coalesce(max(id), 0) FROM hpo.events) - last_event_id) AS waiting
+      FROM hpo.outbox_cursors ORDER BY sink
+    """
+)
 _LAST_EVENT = text("SELECT coalesce(max(id), 0) FROM hpo.events")
 _EVENTS = text(
     """
@@ -144,6 +150,10 @@ class Figures:
     def live_studies(self) -> Sequence[Row[Any]]:
         """The newest studies that have not ended: best loss, budget, what is spent of it."""
         return self._rows(_LIVE, ended=_ENDED, most=MOST_STUDIES)
+
+    def outbox(self) -> Sequence[Row[Any]]:
+        """Sinks, and how many events each has yet to be told, gaps between ids counted as well."""
+        return self._rows(_OUTBOX)
 
     def last_event(self) -> int:
         """Id of the newest event, 0 if there is none."""

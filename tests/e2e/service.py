@@ -120,6 +120,7 @@ class Service:
                 "worker": r"trainer\.worker",
                 "dispatcher": r"hpo_service\.cli dispatch",
                 "api": r"hpo_service\.cli serve",
+                "outbox": r"hpo_service\.cli outbox",
                 "postgres": r"bin/postgres -D",
                 "everything": r"trainer\.worker|hpo_service|bin/postgres -D",
             }[part]

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.metrics import Metrics
+from hpo_service.repository import outbox
 from hpo_service.repository.metrics import MOST_STUDIES
 from tests import dispatching, serving
 
@@ -19,7 +20,7 @@ TOKEN = "t" * 32
 #: nothing else may be a label; `study` is bounded, and `worker` are those that are there
 LABELS = {
     *("state", "project", "study", "cap", "worker", "executor", "outcome", "cause", "reason", "gpu_model", "currency"),
-    *("kind", "method", "route", "status", "version", "git_sha", "le"),
+    *("sink", "kind", "method", "route", "status", "version", "git_sha", "le"),
 }
 TYPES = {
     "hpo_studies": "gauge",
@@ -104,6 +105,15 @@ def test_a_live_study_tells_its_best_and_its_budget(metrics: Metrics, sessions: 
     assert 0 < (scrape("hpo_study_budget_used_ratio", study="s", cap="max_trials") or 0) < 1
     assert 0 < (scrape("hpo_study_budget_used_ratio", study="s", cap="max_examples") or 0) < 1
     assert scrape("hpo_study_budget_used_ratio", study="s", cap="max_cost_usd") is None
+
+
+def test_what_waits_in_the_outbox(metrics: Metrics, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        outbox.open_cursor(session, "mlflow", from_now=True)
+    assert Scrape(metrics.exposition())("hpo_outbox_waiting_events", sink="mlflow") == 0
+    run_study(sessions, dispatching.make(sessions)[0])
+    scrape = Scrape(metrics.exposition())
+    assert (scrape("hpo_outbox_waiting_events", sink="mlflow") or 0) >= (scrape("hpo_events_total") or 0) > 20
 
 
 def test_labels_are_bounded(metrics: Metrics, sessions: Sessions) -> None:

@@ -101,6 +101,18 @@ def test_the_life_of_a_service(service: Service) -> None:
     assert not (service.home / "service.json").exists()
 
 
+def test_an_outbox_runs_where_there_is_somebody_to_tell(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    service.up()
+    before = {process.pid for process in service.processes("outbox")}
+    assert before
+    service.kill("outbox")
+    service.wait(lambda: bool({p.pid for p in service.processes("outbox")} - before), 30, "another outbox")
+    assert service.ready()
+    assert service.down() == 0
+    assert service.processes("everything") == []
+
+
 def test_children_end_with_a_killed_supervisor_and_the_next_start_adopts_the_rest(service: Service) -> None:
     service.up()
     key = (service.home / "admin.key").read_text()

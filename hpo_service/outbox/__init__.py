@@ -1,0 +1,1 @@
+"""The outbox: tells MLflow what the dispatcher has committed. A process of its own, so that nobody waits for it."""

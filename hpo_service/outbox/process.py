@@ -1,0 +1,91 @@
+"""`hpo outbox`: every sink that the settings name, a thread each."""
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+from sqlalchemy import Engine
+
+from hpo_service.database import make_engine, session_factory
+from hpo_service.errors import SetupError
+from hpo_service.outbox.base import Sink
+from hpo_service.outbox.delivery import Delivery
+from hpo_service.outbox.switches import has_sinks, mlflow_uri, require_usable
+from hpo_service.outbox.tracking import TrackingSink
+from hpo_service.settings import Settings
+from trainer.logs import configure_logs
+
+log = logging.getLogger(__name__)
+
+#: Of MLflow's client, unless the environment says otherwise. It tries once: what it tried twice might be there twice.
+MLFLOW_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+_STOP_SECONDS = 3.0
+
+
+def make_sinks(settings: Settings, engine: Engine) -> list[Sink]:
+    """Every sink that is switched on. Raises SetupError as `require_usable`."""
+    require_usable(settings)
+    sinks = list[Sink]()
+    uri = mlflow_uri(settings)
+    if uri is not None:
+        for name, value in MLFLOW_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from hpo_service.outbox.mlflow import MlflowTracker
+
+        tracker = MlflowTracker(uri, settings.mlflow_experiment)
+        sinks.append(
+            TrackingSink(
+                session_factory(engine),
+                tracker,
+                store=settings.snapshot_store(),
+                keep_best=settings.snapshot_keep_best,
+            )
+        )
+    return sinks
+
+
+def run_outbox(settings: Settings, stop: threading.Event) -> None:
+    """Tell every sink until `stop` is set. The database must be prepared.
+
+    Raises:
+        SetupError: no sink is switched on, or one that cannot be told.
+    """
+    configure_logs(settings.log_format)
+    if not has_sinks(settings):
+        raise SetupError("The outbox has nobody to tell; set MLFLOW_TRACKING_URI to the URL of an MLflow server.")
+    engine = make_engine(settings.require_database_url(), application_name="hpo-outbox")
+    try:
+        _tell(make_sinks(settings, engine), engine, stop)
+    finally:
+        engine.dispose()
+
+
+def _tell(sinks: Sequence[Sink], engine: Engine, stop: threading.Event) -> None:
+    """Until `stop`; a sink that breaks ends the others, and its error is the process's."""
+    errors = list[BaseException]()
+
+    def deliver(sink: Sink) -> None:
+        try:
+            Delivery(engine, sink).run(stop)
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+            raise
+
+    # Daemons: a call that is under way when the process is to stop is told again by the next one.
+    threads = [threading.Thread(target=deliver, args=(sink,), name=sink.name, daemon=True) for sink in sinks]
+    for thread in threads:
+        thread.start()
+    log.info("telling %s", ", ".join(sink.name for sink in sinks))
+    stop.wait()
+    for thread in threads:
+        thread.join(_STOP_SECONDS)
+    if errors:
+        raise errors[0]

@@ -1,0 +1,55 @@
+"""What writes the files of a run below a folder, when its tracker asks for them."""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hpo_service.errors import NotFound, Unavailable
+from hpo_service.outbox.base import SinkAway
+from hpo_service.studies.artifacts import open_adapter
+from trainer.spec import SnapshotRef
+from trainer.stores import Store
+
+log = logging.getLogger(__name__)
+
+Writer = Callable[[Path], None]
+
+
+def text_writer(name: str, text: str) -> Writer:
+    """One file with this text."""
+
+    def write(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return write
+
+
+def adapter_writer(store: Store, snapshots: Sequence[SnapshotRef], run: str) -> Writer:
+    """The newest adapter that is whole, in the folder `adapter`; nothing where none is any more."""
+
+    def write(folder: Path) -> None:
+        try:
+            archive = open_adapter(snapshots, store)
+        except NotFound as error:
+            log.warning("run %s goes without its adapter: %s", run, error.detail)
+            return
+        except Unavailable as error:
+            raise SinkAway(error.detail) from error
+        target = folder / "adapter"
+        target.mkdir()
+        for name, _, file in archive.files:
+            with file, (target / name).open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+
+    return write
+
+
+def all_of(writers: Sequence[Writer]) -> Writer:
+    """One after the other."""
+
+    def write(folder: Path) -> None:
+        for one in writers:
+            one(folder)
+
+    return write

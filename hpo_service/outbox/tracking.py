@@ -1,0 +1,41 @@
+"""The sink that keeps runs at a tracker up to date."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.outbox.base import SinkRefused, Tracker
+from hpo_service.outbox.run_updates import read_updates
+from hpo_service.repository.outbox import OutboxEvent
+from trainer.stores import Store
+
+log = logging.getLogger(__name__)
+
+
+class TrackingSink:
+    """One run a study, one below it a trial. Tells everything that ever happened, however late it is switched on."""
+
+    from_now = False
+
+    def __init__(self, sessions: sessionmaker[Session], tracker: Tracker, *, store: Store, keep_best: int) -> None:
+        self._sessions = sessions
+        self._tracker = tracker
+        self._store = store
+        self._keep_best = keep_best
+
+    @property
+    def name(self) -> str:
+        """The tracker's."""
+        return self._tracker.name
+
+    def take(self, outbox: str, events: Sequence[OutboxEvent]) -> Iterator[int]:
+        """All events of a batch that are about the same run are told at once."""
+        with self._sessions() as session:
+            updates = read_updates(session, outbox, events, store=self._store, keep_best=self._keep_best)
+        for update in updates:
+            try:
+                self._tracker.update(update)
+            except SinkRefused as error:
+                log.error("%s refuses a part of run %s, which it goes without: %s", self.name, update.run.key, error)
+        yield events[-1].id

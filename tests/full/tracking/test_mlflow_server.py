@@ -1,0 +1,151 @@
+"""The same promises as tests/integration/test_outbox_mlflow.py, kept by MLflow's own server on PostgreSQL.
+
+The server lives in an environment of its own, made once from what the image installs.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from mlflow.tracking import MlflowClient
+from platformdirs import user_cache_path
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.outbox import delivery as delivery_module
+from hpo_service.outbox.delivery import Delivery
+from hpo_service.outbox.mlflow import MlflowTracker
+from hpo_service.outbox.process import MLFLOW_ENVIRONMENT
+from hpo_service.outbox.tracking import TrackingSink
+from tests.dispatching import make, post_study, state_of, turn_until
+from tests.tracked import drain, require_told, runs_of
+from trainer.stores import open_store
+
+ROOT = Path(__file__).parents[3]
+REQUIREMENTS = ROOT / "deploy" / "requirements" / "mlflow.in"
+START_SECONDS = 240
+SERVER_ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+@pytest.fixture(scope="module")
+def server_bin() -> Path:
+    """Made if it is not there; a folder counts only with its mark, which is written last."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    folder = user_cache_path("hpo-service") / "tools" / f"mlflow-{digest}"
+    mark = folder / "complete"
+    if not mark.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python"]
+        subprocess.run([*install, "-r", REQUIREMENTS], check=True)
+        mark.touch()
+    return folder / "bin"
+
+
+@contextmanager
+def serving(server_bin: Path, backend: str, artifacts: Path, port: int) -> Iterator[str]:
+    """MLflow's server, until it is stopped with all its processes."""
+    url = f"http://127.0.0.1:{port}"
+    options = ["--workers", "1", "--serve-artifacts", "--artifacts-destination", str(artifacts)]
+    with (artifacts.parent / "mlflow.log").open("ab") as log:
+        process = subprocess.Popen(
+            [server_bin / "python", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *options],
+            env={**os.environ, **SERVER_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": backend},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _wait(url, process)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health", trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise AssertionError("MLflow's server did not start")
+
+
+@pytest.mark.timeout(900)
+def test_down_for_a_whole_study_then_complete_and_once(
+    server_bin: Path,
+    empty_database_url: str,
+    database_url: str,
+    engine: Engine,
+    sessions: sessionmaker[Session],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in MLFLOW_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    url, store = f"http://127.0.0.1:{port}", open_store(tmp_path / "snapshots")
+
+    def deliver() -> Delivery:
+        return Delivery(engine, TrackingSink(sessions, MlflowTracker(url, "hpo"), store=store, keep_best=2))
+
+    stop, down = threading.Event(), deliver()
+    outbox = threading.Thread(target=down.run, args=(stop,))
+    outbox.start()
+    study_id = post_study(sessions)
+    dispatcher, _ = make(sessions)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
+    dispatcher.context.proposals.close()
+    stop.set()
+    outbox.join()
+    assert down.failures
+
+    artifacts = tmp_path / "artifacts"
+    with serving(server_bin, empty_database_url, artifacts, port):
+        client = MlflowClient(url)
+        monkeypatch.setattr(delivery_module, "_BATCH_EVENTS", 40)
+        half = deliver()
+        half.turn()
+        half.turn()
+    half.turn()
+    assert half.failures == 1
+    with serving(server_bin, empty_database_url, artifacts, port):
+        drain(half)
+        parent = require_told(client, database_url)
+        rewind(engine)
+        drain(deliver())
+        assert require_told(client, database_url).info.run_id == parent.info.run_id
+        assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"study.json", "best.yaml"}
+        gone = next(run for run in runs_of(client) if run.data.tags.get("hpo.trial") == "3")
+        client.delete_run(gone.info.run_id)
+        rewind(engine)
+        drain(deliver())
+        assert "3" not in {run.data.tags.get("hpo.trial") for run in runs_of(client)}
+
+
+def rewind(engine: Engine) -> None:
+    """As if nothing had been told."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE hpo.outbox_cursors SET last_event_id = 0")
