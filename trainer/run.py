@@ -148,9 +148,7 @@ def _finished(slice_: Slice, store: Store, options: argparse.Namespace, say: Cal
 def _with_half(slice_: Slice, store: Store, micro_batch: int) -> Slice:
     """The slice from its newest checkpoint, after memory ran out on a rank."""
     snapshots = tuple(SnapshotStore(store).find(slice_.snapshot_dir, slice_.trial.digest()))
-    return slice_.model_copy(
-        update={"attempt": slice_.attempt + 1, "micro_batch": micro_batch, "snapshots": snapshots}
-    )
+    return slice_.model_copy(update={"attempt": slice_.attempt + 1, "micro_batch": micro_batch, "snapshots": snapshots})
 
 
 def _in_this_process(run: SliceRun) -> SliceResult:

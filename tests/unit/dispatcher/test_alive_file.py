@@ -17,7 +17,7 @@ def test_it_is_touched_while_the_database_is_away(tmp_path: Path) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=dispatcher.run, args=(stop,))
     thread.start()
-    touched = set()
+    touched: set[int] = set()
     deadline = time.monotonic() + 30
     while len(touched) < 2 and time.monotonic() < deadline:
         if alive.exists():
