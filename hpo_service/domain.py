@@ -38,6 +38,8 @@ class Cause(StrEnum):
 #: Causes that may be the trial's own doing, so that they use up its attempts.
 COUNTED_CAUSES = frozenset({Cause.WORKER_DIED, Cause.NO_PROGRESS, Cause.INFRA_ERROR})
 
+#: share of a cap from which on people want to know
+NEARLY_SPENT_SHARE = 0.8
 TERMINAL = frozenset({StudyState.COMPLETED, StudyState.FAILED, StudyState.CANCELLED})
 
 _TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {
@@ -167,6 +169,19 @@ def exhausted(limits: Limits, spent: Spent, now: datetime | None, started_at: da
     if end == limits.deadline:
         return f"the deadline {end.isoformat()} has passed"
     return f"budget.max_wall_hours ({limits.max_wall_hours:g}) are over"
+
+
+def nearly_spent(limits: Limits, before: Spent, after: Spent) -> str | None:
+    """Which cap has come near its end between the two; None: none did. Trials and time are not looked at."""
+    spent = (
+        ("examples", limits.max_examples, before.examples, after.examples, 1.0),
+        ("GPU-hours", limits.max_gpu_hours, before.seconds, after.seconds, 3600.0),
+        ("USD", limits.max_cost_usd, before.usd, after.usd, 1.0),
+    )
+    for unit, cap, old, new, scale in spent:
+        if cap is not None and old / scale < NEARLY_SPENT_SHARE * cap <= new / scale:
+            return f"{new / scale:.4g} of {cap:g} {unit} are spent"
+    return None
 
 
 def unaffordable(

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     """Payload keys in brackets."""
 
     STUDY_STATE = "study.state"  #: [`state`, `message`]
+    BUDGET_NEARLY_SPENT = "budget.nearly_spent"  #: 80 % of examples, GPU-hours or USD [`message`]
     STUDY_CHANGED = "study.changed"  #: budget or ranges were extended [`budget`, `space`]
     INTENT_REFUSED = "intent.refused"  #: [`intent`, `error`]
     TRIAL_QUEUED = "trial.queued"  #: an enqueued point waits for a slot [`parameters`]

@@ -88,6 +88,14 @@ class Settings(BaseSettings):
     """An MLflow server (http:// or https://) that every study is told to; `hpo outbox` does it."""
     mlflow_experiment: Annotated[str, Field(min_length=1, validation_alias="MLFLOW_EXPERIMENT_NAME")] = "hpo"
     """The experiment that runs go to; those of other projects than `default` to `<experiment>/<project>`."""
+    webhook_url: SecretStr | None = None
+    """Where notices are posted to, signed with `webhook_secret`."""
+    webhook_secret: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None
+    """`whsec_` and base64, or any text."""
+    slack_url: SecretStr | None = None
+    """An incoming webhook of Slack's that gets the same notices as sentences."""
+    notify_private: bool = False
+    """Notices may go to addresses that are not public, and over plain http://."""
     log_format: LogFormat = "text"
     """How every process writes its log: for people, or one JSON object a line."""
     metrics_token: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None

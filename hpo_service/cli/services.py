@@ -55,7 +55,7 @@ def dispatch(supervised: Supervised = False) -> None:
 
 
 def outbox(supervised: Supervised = False) -> None:
-    """Tell MLflow what studies do (production: beside `hpo dispatch`; switched on by MLFLOW_TRACKING_URI)."""
+    """Tell MLflow, webhooks and Slack what studies do (production: beside `hpo dispatch`)."""
     from hpo_service.outbox.process import run_outbox
     from hpo_service.supervisor import stop_on_signals
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings, lost_usage, notes, poison, same_data, short_memory
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
-from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd
+from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd, nearly_spent
 from hpo_service.intents import EventKind
 from hpo_service.prices import Prices
 from hpo_service.repository import attempt_ends, dispatch
@@ -60,7 +60,11 @@ def settle(
     piece.kills += int(cause in poison.KILLING_CAUSES)
     if next_state != "waiting":
         del study.slices[piece.id]
+    before = study.spent
     _account(study, piece, result, cost)
+    near = nearly_spent(study.resolved.limits(), before, study.spent)
+    if near is not None:
+        _event(session, study, EventKind.BUDGET_NEARLY_SPENT, {"message": near}, piece.trial_number)
     if poisonous and next_state == "failed":
         result = result.model_copy(update={"message": poison.evidence(session, piece.id)})
     if smaller is not None and next_state == "waiting":

@@ -11,6 +11,8 @@ from hpo_service.database import make_engine, session_factory
 from hpo_service.errors import SetupError
 from hpo_service.outbox.base import Sink
 from hpo_service.outbox.delivery import Delivery
+from hpo_service.outbox.notifying import NotificationSink, slack, webhook
+from hpo_service.outbox.posting import Poster
 from hpo_service.outbox.switches import has_sinks, mlflow_uri, require_usable
 from hpo_service.outbox.tracking import TrackingSink
 from hpo_service.settings import Settings
@@ -48,6 +50,18 @@ def make_sinks(settings: Settings, engine: Engine) -> list[Sink]:
                 keep_best=settings.snapshot_keep_best,
             )
         )
+    return sinks + _notification_sinks(settings, engine)
+
+
+def _notification_sinks(settings: Settings, engine: Engine) -> list[Sink]:
+    sessions, poster = session_factory(engine), Poster(allow_private=settings.notify_private)
+    sinks = list[Sink]()
+    if settings.webhook_url is not None and settings.webhook_secret is not None:
+        url, render = settings.webhook_url.get_secret_value(), webhook(settings.webhook_secret.get_secret_value())
+        sinks.append(NotificationSink("webhook", sessions, poster, url=url, render=render))
+    if settings.slack_url is not None:
+        url = settings.slack_url.get_secret_value()
+        sinks.append(NotificationSink("slack", sessions, poster, url=url, render=slack))
     return sinks
 
 
@@ -59,7 +73,7 @@ def run_outbox(settings: Settings, stop: threading.Event) -> None:
     """
     configure_logs(settings.log_format)
     if not has_sinks(settings):
-        raise SetupError("The outbox has nobody to tell; set MLFLOW_TRACKING_URI to the URL of an MLflow server.")
+        raise SetupError("The outbox has nobody to tell; set MLFLOW_TRACKING_URI, HPO_WEBHOOK_URL or HPO_SLACK_URL.")
     engine = make_engine(settings.require_database_url(), application_name="hpo-outbox")
     try:
         _tell(make_sinks(settings, engine), engine, stop)

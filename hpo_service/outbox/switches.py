@@ -7,7 +7,12 @@ from hpo_service.settings import Settings
 
 
 def require_usable(settings: Settings) -> None:
-    """Raise SetupError if a sink is switched on that cannot be told: a wrong URL, or its library is missing."""
+    """Raise SetupError if a sink is switched on that cannot be told: a wrong URL, a missing library or secret."""
+    if settings.webhook_url is not None and settings.webhook_secret is None:
+        raise SetupError(
+            "HPO_WEBHOOK_URL is set, but HPO_WEBHOOK_SECRET is not; "
+            "set it to 24 or more characters that the receiver knows, too."
+        )
     uri = mlflow_uri(settings)
     if uri is not None and not uri.startswith(("http://", "https://")):
         raise SetupError(
@@ -23,7 +28,7 @@ def require_usable(settings: Settings) -> None:
 
 def has_sinks(settings: Settings) -> bool:
     """Whether there is anybody to tell."""
-    return mlflow_uri(settings) is not None
+    return any(url is not None for url in (mlflow_uri(settings), settings.webhook_url, settings.slack_url))
 
 
 def mlflow_uri(settings: Settings) -> str | None:

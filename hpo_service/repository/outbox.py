@@ -85,6 +85,18 @@ def events_after(session: Session, after: int, limit: int) -> list[OutboxEvent]:
     return [OutboxEvent(**row) for row in rows.mappings()]
 
 
+def failed_before(session: Session, event: OutboxEvent, outcome: str) -> bool:
+    """Whether a trial of the same study had failed like this already when the event happened."""
+    earlier = select(Event.id).where(
+        Event.project_id == event.project_id,
+        Event.study_id == event.study_id,
+        Event.id < event.id,
+        Event.kind == event.kind,
+        Event.payload["outcome"].astext == outcome,
+    )
+    return session.execute(earlier.limit(1)).first() is not None
+
+
 def studies_called(session: Session, ids: Collection[int]) -> dict[int, Study]:
     """These studies by id, deleted ones too, with the studies that they confirm."""
     found = session.scalars(select(Study).where(Study.id.in_(ids))).all()

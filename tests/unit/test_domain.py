@@ -13,6 +13,7 @@ from hpo_service.domain import (
     cost_usd,
     exhausted,
     ladder,
+    nearly_spent,
     require_transition,
     trial_ladder,
     unaffordable,
@@ -100,3 +101,13 @@ def test_what_fits_exactly_is_not_refused() -> None:
     limits = Limits(max_trials=9, max_examples=1000, max_gpu_hours=1.0, max_cost_usd=5.0, max_wall_hours=2.0)
     spent, need = Spent(examples=500, seconds=1800.0, usd=2.0), Need(examples=300, seconds=1200.0, usd=2.0)
     assert unaffordable(limits, spent, RESERVED, need, wall_seconds=60.0, now=NOW, started_at=NOW) is None
+
+
+def test_which_cap_came_near_its_end() -> None:
+    limits = Limits(max_trials=9, max_examples=100, max_cost_usd=10)
+    assert nearly_spent(limits, Spent(examples=70), Spent(examples=79, trials=9)) is None
+    assert nearly_spent(limits, Spent(examples=79), Spent(examples=80)) == "80 of 100 examples are spent"
+    assert nearly_spent(limits, Spent(examples=80), Spent(examples=99)) is None
+    assert nearly_spent(limits, Spent(usd=7.5), Spent(usd=8.25)) == "8.25 of 10 USD are spent"
+    hours = Limits(max_trials=9, max_gpu_hours=2)
+    assert nearly_spent(hours, Spent(seconds=3600), Spent(seconds=6000)) == "1.667 of 2 GPU-hours are spent"
