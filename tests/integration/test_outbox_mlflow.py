@@ -1,6 +1,7 @@
 """Studies are told to MLflow: complete and once, whatever happens to MLflow or to the outbox meanwhile."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +73,9 @@ def test_down_for_a_whole_study_then_complete_and_once(
     outbox = threading.Thread(target=down.run, args=(stop,))
     outbox.start()
     run_study(sessions)
+    deadline = time.monotonic() + 60
+    while not down.failures and time.monotonic() < deadline:
+        time.sleep(0.05)
     stop.set()
     outbox.join()
     assert down.failures
