@@ -118,6 +118,9 @@ def test_down_for_a_whole_study_then_complete_and_once(
     dispatcher, _ = make(sessions)
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
     dispatcher.context.proposals.close()
+    deadline = time.monotonic() + 60
+    while not down.failures and time.monotonic() < deadline:
+        time.sleep(0.05)
     stop.set()
     outbox.join()
     assert down.failures
