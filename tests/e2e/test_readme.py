@@ -87,5 +87,6 @@ def test_the_best_trial_goes_to_production(service: Service, best: Path, tmp_pat
 
 
 def test_every_setting_is_in_the_readme() -> None:
-    missing = [f"HPO_{name.upper()}" for name in Settings.model_fields if f"`HPO_{name.upper()}`" not in README]
-    assert missing == []
+    fields = Settings.model_fields.items()
+    names = [str(field.validation_alias or f"HPO_{name.upper()}") for name, field in fields]
+    assert [name for name in names if f"`{name}`" not in README] == []
