@@ -1,6 +1,5 @@
 """What every executor promises, whatever it runs on. The real ones run the real worker on the real small model."""
 
-import os
 import shutil
 import signal
 import threading
@@ -8,81 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Protocol
 
 import pytest
 
 from hpo_service.domain import Cause
-from hpo_service.executors.base import Executor, ExecutorEvent, Wanted, WorkerGone, WorkerReady
-from hpo_service.executors.fake import FakeExecutor
-from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.executors.ray.cluster import Cluster
-from hpo_service.executors.ray.config import RayWorkers
-from hpo_service.executors.ray.executor import RayExecutor
+from hpo_service.executors.base import ExecutorEvent, Wanted, WorkerGone, WorkerReady
 from hpo_service.settings import Settings
-from tests.ray_cluster import RESOURCE, RayCluster
+from tests.executor_rigs import FakeRig, LocalRig, RayRig, Rig
 from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
 from trainer.spec import Outcome, QualityReport
-
-
-class Rig(Protocol):
-    """An executor under test with what the tests need to do to it."""
-
-    executor: Executor
-
-    def kill(self, worker: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class FakeRig:
-    """Slices are held until the test lets them go, as a slice of the real worker takes its time."""
-
-    def __init__(self) -> None:
-        self.fake = FakeExecutor(lambda _: 2.0, workers=2)
-        self.executor: Executor = self.fake
-
-    def kill(self, worker: str) -> None:
-        self.fake.kill(worker)
-
-    def close(self) -> None:
-        self.fake.close()
-
-
-class LocalRig:
-    """Two real workers."""
-
-    def __init__(self, folder: Path) -> None:
-        config = LocalWorkers(
-            snapshots=folder / "snapshots", tokens=folder / "tokens", logs=folder / "logs", count=2, threads=1
-        )
-        self.local = LocalExecutor(config)
-        self.executor: Executor = self.local
-
-    def kill(self, worker: str) -> None:
-        os.kill(self.local.pids()[worker], signal.SIGKILL)
-
-    def close(self) -> None:
-        self.local.close()
-
-
-class RayRig:
-    """Two real workers on two nodes of a real cluster."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cluster = RayCluster(folder / "cluster", [1, 1])
-        library = Cluster(self.cluster.address, RESOURCE)
-        library.connect()
-        config = RayWorkers(snapshots=folder / "snapshots", threads=1, resource=RESOURCE, max_devices=2)
-        self.ray = RayExecutor(config, library)
-        self.executor: Executor = self.ray
-
-    def kill(self, worker: str) -> None:
-        os.kill(self.ray.pids()[worker], signal.SIGKILL)
-
-    def close(self) -> None:
-        self.ray.close()
-        self.cluster.close()
 
 
 @pytest.fixture(scope="module")
