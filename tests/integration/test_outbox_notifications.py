@@ -4,11 +4,9 @@ import base64
 import hmac
 import json
 import math
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from hpo_service.repository import dispatch
 from hpo_service.settings import Settings
 from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests.dispatching import loss_of, make, post_study, state_of, turn_until
+from tests.receiving import Receiver
 from tests.tracked import drain
 from trainer.spec import Slice
 
@@ -31,41 +30,18 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 Json = dict[str, Any]
 
 
-class Receiver:
-    """Keeps every request and answers with the next of `answers`, then 200."""
-
-    def __init__(self) -> None:
-        self.answers: list[int] = []
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.requests.append(({name.lower(): value for name, value in self.headers.items()}, content))
-                self.send_response(outer.answers.pop(0) if outer.answers else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/in"
-
-    def bodies(self) -> list[Json]:
-        return [json.loads(content) for _, content in self.requests]
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+    with Receiver.open() as receiver:
+        yield receiver
+
+
+def bodies(receiver: Receiver) -> list[Json]:
+    return [json.loads(got.content) for got in receiver.got]
+
+
+def url_of(receiver: Receiver) -> str:
+    return f"http://127.0.0.1:{receiver.port}/in"
 
 
 @pytest.fixture
@@ -73,7 +49,7 @@ def deliver(engine: Engine, receiver: Receiver) -> Callable[[str], Delivery]:
     """A new process, as far as it matters; it has looked once, so what follows is news."""
 
     def new(kind: str) -> Delivery:
-        url: Json = {f"{kind}_url": receiver.url}
+        url: Json = {f"{kind}_url": url_of(receiver)}
         (sink,) = make_sinks(Settings(webhook_secret=SECRET, notify_private=True, **url), engine)
         delivery = Delivery(engine, sink)
         delivery.turn()
@@ -101,8 +77,8 @@ def test_a_study_completes_near_the_end_of_its_budget(
     outbox = deliver("webhook")
     run_study(sessions, budget__max_examples=3000)
     drain(outbox)
-    assert [body["type"] for body in receiver.bodies()] == ["study.budget", "study.completed"]
-    near, end = (body["data"] for body in receiver.bodies())
+    assert [body["type"] for body in bodies(receiver)] == ["study.budget", "study.completed"]
+    near, end = (body["data"] for body in bodies(receiver))
     assert "of 3000 examples are spent" in near["sentence"]
     assert (end["project"], end["study"]) == ("default", "s")
     assert math.isfinite(end["best_loss"])
@@ -115,7 +91,8 @@ def test_the_signature_is_that_of_the_standard(
     outbox = deliver("webhook")
     lose_worker(sessions, 0)
     drain(outbox)
-    ((headers, content),) = receiver.requests
+    (got,) = receiver.got
+    headers, content = got.headers, got.content
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + content
     expected = base64.b64encode(hmac.new(KEY, signed, sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
@@ -131,11 +108,11 @@ def test_only_the_first_trial_that_diverges_is_told(
     outbox = deliver("webhook")
     run_study(sessions, FakeExecutor(loss))
     drain(outbox)
-    assert [body["type"] for body in receiver.bodies()] == ["study.diverged", "study.completed"]
+    assert [body["type"] for body in bodies(receiver)] == ["study.diverged", "study.completed"]
     again = deliver("webhook")
     run_study(sessions, FakeExecutor(loss), metadata__name="t")
     drain(again)
-    assert [body["data"]["study"] for body in receiver.bodies()] == ["s", "s", "t", "t"]
+    assert [body["data"]["study"] for body in bodies(receiver)] == ["s", "s", "t", "t"]
 
 
 def test_outages_keep_order_and_ids(
@@ -147,8 +124,8 @@ def test_outages_keep_order_and_ids(
     receiver.answers = [503, 200, 429, 500, 200, 404]
     assert drain(outbox) == 3
     told = [
-        (body["data"]["worker"], headers["webhook-id"])
-        for body, (headers, _) in zip(receiver.bodies(), receiver.requests, strict=True)
+        (body["data"]["worker"], got.headers["webhook-id"])
+        for body, got in zip(bodies(receiver), receiver.got, strict=True)
     ]
     assert [worker for worker, _ in told] == ["w0", "w0", "w1", "w1", "w1", "w2", "w3"]
     assert len(set(told)) == 4
@@ -160,7 +137,7 @@ def test_slack_gets_sentences_in_which_text_stays_text(
     outbox = deliver("slack")
     lose_worker(sessions, 7)
     drain(outbox)
-    assert receiver.bodies() == [{"text": "Worker w7 was lost (worker_killed): &lt;gone&gt; &amp; lost"}]
+    assert bodies(receiver) == [{"text": "Worker w7 was lost (worker_killed): &lt;gone&gt; &amp; lost"}]
 
 
 def test_a_notice_that_is_a_day_old_is_no_news(
@@ -173,17 +150,17 @@ def test_a_notice_that_is_a_day_old_is_no_news(
     lose_worker(sessions, 1)
     receiver.answers = [503]
     assert drain(outbox) == 0
-    assert [body["data"]["worker"] for body in receiver.bodies()] == ["w0", "w1"]
+    assert [body["data"]["worker"] for body in bodies(receiver)] == ["w0", "w1"]
 
 
 def test_a_private_address_is_not_posted_to(
     receiver: Receiver, engine: Engine, sessions: sessionmaker[Session], caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = receiver.url.replace("http://", "https://")
+    url = url_of(receiver).replace("http://", "https://")
     (sink,) = make_sinks(Settings.model_validate({"webhook_url": url, "webhook_secret": SECRET}), engine)
     outbox = Delivery(engine, sink)
     outbox.turn()
     lose_worker(sessions, 0)
     assert drain(outbox) == 0
-    assert receiver.requests == []
+    assert receiver.got == []
     assert "HPO_NOTIFY_PRIVATE" in caplog.text

@@ -137,6 +137,7 @@ def test_compose_gives_them_to_prometheus_and_grafana(tools: Tools) -> None:
     assert mounted[f"{folder}/hpo.json"] == FILES / "hpo.json"
 
 
+# PyPI has no promtool; what it would say of expressions and of names is tested above without it.
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: apt install promtool)")
 def test_promtool(deploy: Path) -> None:
     calls: list[list[str | Path]] = [

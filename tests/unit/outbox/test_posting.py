@@ -2,51 +2,19 @@
 
 import ipaddress
 import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from hpo_service.outbox.base import SinkAway, SinkRefused
 from hpo_service.outbox.posting import Poster, is_public
-
-
-class Receiver:
-    """A real server that keeps what it gets and answers `status`."""
-
-    def __init__(self) -> None:
-        self.status = 204
-        self.location = ""
-        self.got: list[tuple[str, str, bytes]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.got.append((self.headers["Host"], self.path, content))
-                self.send_response(outer.status)
-                if outer.location:
-                    self.send_header("Location", outer.location)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
+from tests.receiving import Receiver
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-    thread.join()
+    with Receiver.open() as receiver:
+        yield receiver
 
 
 def test_a_name_is_looked_up_once_and_kept_as_the_host(receiver: Receiver) -> None:
@@ -58,7 +26,8 @@ def test_a_name_is_looked_up_once_and_kept_as_the_host(receiver: Receiver) -> No
 
     Poster(allow_private=True, resolve=resolve).post(f"http://hooks.example:{receiver.port}/in?a=1", b"{}", {})
     assert asked == ["hooks.example"]
-    assert receiver.got == [(f"hooks.example:{receiver.port}", "/in?a=1", b"{}")]
+    (got,) = receiver.got
+    assert (got.headers["host"], got.path, got.content) == (f"hooks.example:{receiver.port}", "/in?a=1", b"{}")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +52,7 @@ def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
     receiver.status, receiver.location = 307, f"http://127.0.0.1:{receiver.port}/elsewhere"
     with pytest.raises(SinkRefused, match="redirects are not followed"):
         Poster(allow_private=True).post(f"http://127.0.0.1:{receiver.port}/in", b"x", {})
-    assert [path for _, path, _ in receiver.got] == ["/in"]
+    assert [got.path for got in receiver.got] == ["/in"]
 
 
 @pytest.mark.parametrize(
