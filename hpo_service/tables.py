@@ -157,20 +157,9 @@ class Slice(Base):
     )
 
 
-class Attempt(Base):
-    """One execution of a slice, with what it consumed."""
+class _Consumed:
+    """What an attempt took, or all attempts of a study together; of the peak it is the largest."""
 
-    __tablename__ = "attempts"
-    slice_id: Mapped[int] = mapped_column(primary_key=True)
-    attempt: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = _project()
-    worker_id: Mapped[int | None]
-    outcome: Mapped[str | None]  #: None while it runs
-    cause: Mapped[str | None]  #: of an attempt that was lost or failed through no fault of its trial (domain.Cause)
-    message: Mapped[str] = mapped_column(server_default="")
-    predicted_seconds: Mapped[float | None]  #: device seconds that it was expected to take when it was dispatched
-    started_at: Mapped[datetime] = _now()
-    finished_at: Mapped[datetime | None]
     examples: Mapped[int] = mapped_column(server_default=text("0"))
     steps: Mapped[int] = mapped_column(server_default=text("0"))
     tokens: Mapped[int] = mapped_column(server_default=text("0"))
@@ -185,6 +174,22 @@ class Attempt(Base):
     lost_seconds: Mapped[float] = mapped_column(server_default=text("0"))  #: an estimate, see trainer.spec.Usage
     cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
     peak_memory_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class Attempt(_Consumed, Base):
+    """One execution of a slice, with what it consumed."""
+
+    __tablename__ = "attempts"
+    slice_id: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = _project()
+    worker_id: Mapped[int | None]
+    outcome: Mapped[str | None]  #: None while it runs
+    cause: Mapped[str | None]  #: of an attempt that was lost or failed through no fault of its trial (domain.Cause)
+    message: Mapped[str] = mapped_column(server_default="")
+    predicted_seconds: Mapped[float | None]  #: device seconds that it was expected to take when it was dispatched
+    started_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
     predicted_memory_bytes: Mapped[int | None]
     energy_joules: Mapped[float | None]
     devices: Mapped[int] = mapped_column(server_default=text("1"))
@@ -196,7 +201,7 @@ class Attempt(Base):
     __table_args__ = (ForeignKeyConstraint(["project_id", "slice_id"], ["hpo.slices.project_id", "hpo.slices.id"]),)
 
 
-class StudyUsage(Base):
+class StudyUsage(_Consumed, Base):
     """What the attempts of a study that have ended consumed, added up as each ends; no row before the first.
 
     `unknown_energies` and `unknown_peaks` count attempts that took time and do not know their part of the sum.
@@ -205,23 +210,9 @@ class StudyUsage(Base):
     __tablename__ = "study_usage"
     study_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     project_id: Mapped[int] = _project()
-    examples: Mapped[int] = mapped_column(server_default=text("0"))
-    steps: Mapped[int] = mapped_column(server_default=text("0"))
-    tokens: Mapped[int] = mapped_column(server_default=text("0"))
-    peak_memory_bytes: Mapped[int] = mapped_column(server_default=text("0"))  #: the largest
     unknown_energies: Mapped[int] = mapped_column(server_default=text("0"))
     unknown_peaks: Mapped[int] = mapped_column(server_default=text("0"))
-    flops: Mapped[float] = mapped_column(server_default=text("0"))
-    train_flops: Mapped[float] = mapped_column(server_default=text("0"))
-    train_hardware_flops: Mapped[float] = mapped_column(server_default=text("0"))
-    load_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    data_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    train_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    evaluate_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    snapshot_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    lost_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     device_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
     energy_joules: Mapped[float] = mapped_column(server_default=text("0"))
     available_flops: Mapped[float] = mapped_column(server_default=text("0"))
 
