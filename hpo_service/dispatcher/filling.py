@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from hpo_service.dispatcher import placing, reserving, sharing, wanting
+from hpo_service.dispatcher import placing, reserving, sharing, shortage, wanting
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.handing_out import Plan, hand_out
 from hpo_service.dispatcher.memory import LiveStudy
@@ -36,6 +36,7 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     current = _Round(context=context, studies=placed)
     _plan_jobs(current)
     _plan_refusals(current)
+    current.plan.waits = shortage.messages(context.executor, current.studies)
     current.slots = {} if context.faults.resting else _slots(context, current.studies)
     for study in current.studies:
         _plan_study(current, study)

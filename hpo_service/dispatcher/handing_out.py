@@ -25,14 +25,15 @@ _FULL = 1_000_000
 
 @dataclass(kw_only=True)
 class Plan:
-    """Jobs with their workers, and jobs whose worker is gone; studies that fail or end, with the reason; slices to try
-    again; proposals in order.
+    """Jobs with their workers, and jobs whose worker is gone; studies that fail, end or wait, with the reason; slices
+    to try again; proposals in order.
     """
 
     jobs: list[tuple[LiveJob, str]] = field(default_factory=list)
     given_up: list[LiveJob] = field(default_factory=list)
     failures: list[tuple[LiveStudy, str]] = field(default_factory=list)
     ends: list[tuple[LiveStudy, str]] = field(default_factory=list)
+    waits: list[tuple[LiveStudy, str]] = field(default_factory=list)
     due: list[tuple[LiveStudy, LiveSlice]] = field(default_factory=list)
     proposals: list[tuple[LiveStudy, Proposal]] = field(default_factory=list)
 
@@ -43,7 +44,7 @@ class Plan:
             (self.proposals, Commit.ACCEPT),
             (self.due, Commit.RETRY),
             (self.jobs or self.given_up, Commit.JOB),
-            (self.failures or self.ends, Commit.CONCLUDE),
+            (self.failures or self.ends or self.waits, Commit.CONCLUDE),
         ):
             if planned:
                 return commit
@@ -80,6 +81,8 @@ def hand_out(context: Context, plan: Plan) -> None:
             endings.fail_study(session, study, reason)
         for study, reason in plan.ends:
             endings.complete(session, study, reason)
+        for study, message in plan.waits:
+            endings.say(session, study, message)
         current = _Transaction(
             context=context,
             session=session,

@@ -112,6 +112,10 @@ class Executor(Protocol):
     def largest_group(self) -> int:
         """The most ranks that a worker can have here."""
 
+    @property
+    def devices_present(self) -> int | None:
+        """Devices that there are now, busy or not; None while that is not known. More than these may come."""
+
     def demand(self, wanted: Sequence[Wanted]) -> None:
         """What studies with work want now, the most urgent first; told often.
 

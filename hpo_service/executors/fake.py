@@ -82,6 +82,10 @@ class FakeExecutor:
     def largest_group(self) -> int:
         return self._devices
 
+    @property
+    def devices_present(self) -> int | None:
+        return self._devices
+
     def demand(self, wanted: Sequence[Wanted]) -> None:
         free = [place for place in self._all_places() if place not in self._excluded]
         sizes = group_sizes([want.ranks for want in wanted], len(free))

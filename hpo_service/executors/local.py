@@ -95,6 +95,10 @@ class LocalExecutor:
     def largest_group(self) -> int:
         return self._config.count
 
+    @property
+    def devices_present(self) -> int | None:
+        return self._config.count
+
     def demand(self, wanted: Sequence[Wanted]) -> None:
         if not wanted or self._closed:
             return

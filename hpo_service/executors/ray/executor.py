@@ -91,6 +91,10 @@ class RayExecutor:
     def largest_group(self) -> int:
         return self._config.max_devices or _ANY_GROUP
 
+    @property
+    def devices_present(self) -> int | None:
+        return None if self._keeper.survey is None else self._keeper.survey.total
+
     def demand(self, wanted: Sequence[Wanted]) -> None:
         self._wanted = tuple(wanted)
 
