@@ -104,7 +104,8 @@ def conclude(view: StudyView) -> Step:
         if step is not None:
             return step
         return Finished(reason=f"none of {len(view.trials)} trials could be trained to its end")
-    return Finished(reason=f"all {len(view.trials)} trials are decided, {len(done)} were trained to their end")
+    complete = len(view.standing("complete"))
+    return Finished(reason=f"all {len(view.trials)} trials are decided, {complete} were trained to their end")
 
 
 def _advances(trials: Iterable[TrialView], reason: str) -> Iterator[Advance]:
