@@ -19,7 +19,7 @@ _STANDBY_SECONDS = 5.0
 _DATABASE_PAUSE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-#: so often an outage is logged: its first failure, and every so manieth one
+#: so often an outage is logged: its first failure, and each time after so many more
 _LOGGED_FAILURES = 30
 
 
