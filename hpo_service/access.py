@@ -20,10 +20,14 @@ _SECRET_BYTES = 32
 
 
 class Scope(StrEnum):
-    """What a key may do beside reading everything of its project and running studies."""
+    """What a key may do, all of it inside its project. Every route wants exactly one."""
 
-    PROMOTE = "promote"  #: make parameters a promotion, and go back to an earlier one
+    STUDY_READ = "study:read"  #: look at everything but keys and the audit log
+    STUDY_WRITE = "study:write"  #: create, steer and delete studies
+    PROMOTE = "promote"  #: make parameters a promotion, go back to an earlier one, deliver
     APPROVE = "approve"  #: consent to another key's promotion
+    ADMIN = "admin"  #: keys of the project and workers; in project `default` also projects and metrics
+    AUDIT_READ = "audit:read"  #: who changed what
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -322,9 +322,11 @@ class ApiKey(Base):
     project_id: Mapped[int] = _project()
     label: Mapped[str]
     secret_sha256: Mapped[str]
-    scopes: Mapped[list[Any]] = mapped_column(server_default=text("""'["promote", "approve"]'::jsonb"""))
+    scopes: Mapped[list[Any]]
     created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime | None]  #: None: never
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  #: to the minute
 
 
 class BrowserToken(Base):

@@ -77,6 +77,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

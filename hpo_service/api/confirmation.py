@@ -4,7 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.api.trials import TrialNumber
 from hpo_service.studies import confirmations, trials
@@ -12,7 +14,7 @@ from hpo_service.studies.confirmation_documents import ConfirmationDocument
 from hpo_service.studies.documents import Page
 from hpo_service.studies.trial_documents import TrialDocument, TrialSummary
 
-router = APIRouter(prefix="/v1/studies/{name}/confirmation", tags=["results"])
+router = APIRouter(prefix="/v1/studies/{name}/confirmation", tags=["results"], dependencies=[needs(Scope.STUDY_READ)])
 
 
 @router.get("", operation_id="get_confirmation", summary="What new seeds say of the best")

@@ -9,13 +9,15 @@ from fastapi import APIRouter, Request
 from starlette.background import BackgroundTask
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
+from hpo_service.access import Scope
 from hpo_service.api.problems import problem_response
+from hpo_service.api.scopes import needs
 from hpo_service.dashboard_process import DashboardProcess, dashboard_url
 from hpo_service.errors import NotFound, Unavailable
 from hpo_service.markup import page, tag
 from hpo_service.settings import Settings
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])
 
 _METHODS = ["GET", "HEAD"]
 _PASSED_ON = ("accept", "accept-encoding", "if-none-match", "if-modified-since", "range", "user-agent")

@@ -4,14 +4,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import StudyName
 from hpo_service.studies import checks
 from hpo_service.studies.spec_documents import DataCheckDocument
 from trainer.quality.render import markdown
 from trainer.spec import QualityReport
 
-router = APIRouter()
+router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])
 
 _MARKDOWN = "text/markdown"
 _ANSWERS: dict[int | str, dict[str, Any]] = {

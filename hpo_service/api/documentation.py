@@ -4,10 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from pydantic.json_schema import models_json_schema
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse
 
-from hpo_service.api.guard import PUBLIC
+from hpo_service.access import Scope
 from hpo_service.api.problems import ProblemDocument
+from hpo_service.api.scopes import needs
 from hpo_service.markup import Markup, join, page, tag
 from hpo_service.spec import StudySpec
 from hpo_service.studies.promotion_documents import PromoteRequest, RollbackRequest
@@ -15,9 +16,13 @@ from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
 from hpo_service.studies.suggestion import SuggestRequest
 from hpo_service.studies.trial_documents import EnqueueRequest
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])
 
-_SCHEME = {"type": "http", "scheme": "bearer", "description": "An API key: `hpo_key_<id>_<secret>`."}
+
+@router.get("/openapi.json")
+def get_openapi(request: Request) -> JSONResponse:
+    """The OpenAPI document, for those who may read studies."""
+    return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs")
@@ -40,17 +45,13 @@ def show_docs(request: Request) -> HTMLResponse:
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Put the API key, the bodies that we read ourselves and the problem document into the OpenAPI document."""
+    """Put the bodies that we read ourselves and the problem document into the OpenAPI document."""
     original = app.openapi
 
     def completed() -> dict[str, Any]:
         document = original()
         components = document.setdefault("components", {})
-        components["securitySchemes"] = {"apiKey": _SCHEME}
         components.setdefault("schemas", {}).update(_schemas())
-        document["security"] = [{"apiKey": []}]
-        for path in PUBLIC & document["paths"].keys():
-            document["paths"][path]["get"]["security"] = []
         return document
 
     app.openapi = completed  # type: ignore[method-assign]
@@ -84,8 +85,10 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Markup:
         )
         for parameter in operation.get("parameters", [])
     ]
+    scope = " ".join(scope for way in operation.get("security", []) for scopes in way.values() for scope in scopes)
     return join(
         tag("h3", tag("code", f"{method} {path}"), " ", operation.get("summary", "")),
         tag("p", operation.get("description", "")),
+        tag("p", "Scope ", tag("code", scope), class_="soft") if scope else None,
         tag("table", *rows) if rows else None,
     )

@@ -11,14 +11,16 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.errors import InvalidRequest
 from hpo_service.studies.documents import Page
 from hpo_service.studies.execution_documents import EventDocument
 from hpo_service.studies.history import Batch, find_study_id, list_service_events, next_events
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], dependencies=[needs(Scope.STUDY_READ)])
 
 POLL_SECONDS = 0.3
 

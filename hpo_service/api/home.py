@@ -3,12 +3,14 @@
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.markup import Markup, join, page, tag
 from hpo_service.studies.documents import StudySummary
 from hpo_service.studies.reading import list_studies
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])
 
 _SHOWN = 25
 _REFRESH_SECONDS = 5

@@ -2,13 +2,15 @@
 
 from fastapi import APIRouter
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageSize, PageToken, StudyName
 from hpo_service.studies import decisions, importances, pareto
 from hpo_service.studies.documents import Page
 from hpo_service.studies.insight_documents import DecisionDocument, ImportancesDocument, ParetoDocument
 
-router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"])
+router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"], dependencies=[needs(Scope.STUDY_READ)])
 
 
 @router.get("/decisions", operation_id="list_decisions", summary="Every decision of the search")

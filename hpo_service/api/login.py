@@ -6,8 +6,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse
 
+from hpo_service.access import Scope
 from hpo_service.api import auth
 from hpo_service.api.dependencies import SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.markup import page, tag
 
 router = APIRouter()
@@ -54,7 +56,12 @@ def log_in(
 
 
 @router.post(
-    "/v1/login-links", tags=["login"], operation_id="create_login_link", summary="Make a login link", status_code=201
+    "/v1/login-links",
+    tags=["login"],
+    operation_id="create_login_link",
+    summary="Make a login link",
+    status_code=201,
+    dependencies=[needs(Scope.STUDY_READ)],
 )
 def create_login_link(request: Request, session: SessionDependency) -> LoginLink:
     """For the browser of whoever holds the API key of this request."""

@@ -4,15 +4,17 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 
+from hpo_service.access import Scope
+from hpo_service.api.scopes import needs
 from hpo_service.errors import NotFound
 from hpo_service.metrics import Metrics
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.ADMIN)])
 
 
 @router.get("/metrics")
 def get_metrics(request: Request) -> Response:
-    """For `HPO_METRICS_TOKEN` and for keys of the first project: the figures are those of all projects."""
+    """For `HPO_METRICS_TOKEN` and for admins of the first project: the figures are those of all projects."""
     principal = request.state.principal
     if principal is not None and not principal.sees_dashboard:
         raise NotFound("There is nothing at this address.")

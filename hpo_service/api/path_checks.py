@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import (
     ProjectDependency,
     SessionDependency,
@@ -11,6 +12,7 @@ from hpo_service.api.dependencies import (
     SettingsDependency,
     StoreDependency,
 )
+from hpo_service.api.scopes import needs
 from hpo_service.studies import path_checks
 from hpo_service.studies.path_checks import PathCheckDocument, PathChecksDocument
 
@@ -19,7 +21,13 @@ router = APIRouter(prefix="/v1/path-checks", tags=["workers"])
 JobId = Annotated[int, Path(description="`job` of an answer about a path check.", ge=1, lt=2**63)]
 
 
-@router.post("", operation_id="check_paths", summary="Ask every worker what it sees", status_code=202)
+@router.post(
+    "",
+    operation_id="check_paths",
+    summary="Ask every worker what it sees",
+    status_code=202,
+    dependencies=[needs(Scope.STUDY_WRITE)],
+)
 def check_paths(
     session: SessionDependency, project: ProjectDependency, settings: SettingsDependency
 ) -> PathChecksDocument:
@@ -27,7 +35,9 @@ def check_paths(
     return path_checks.ask(session, project, settings.snapshots_location(), settings.allowed_roots())
 
 
-@router.get("/{job}", operation_id="get_path_check", summary="Show what a worker sees")
+@router.get(
+    "/{job}", operation_id="get_path_check", summary="Show what a worker sees", dependencies=[needs(Scope.STUDY_READ)]
+)
 def get_path_check(
     job: JobId, sessions: SessionsDependency, project: ProjectDependency, store: StoreDependency
 ) -> PathCheckDocument:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
+from hpo_service.access import Scope
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import (
     PrincipalDependency,
@@ -15,6 +16,7 @@ from hpo_service.api.dependencies import (
     StoreDependency,
 )
 from hpo_service.api.files import FILE_RESPONSES, ExportFormat, Strict, file_response
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import IdempotencyKey, PageSize, PageToken
 from hpo_service.errors import InvalidRequest
 from hpo_service.spec.study import NAME_PATTERN
@@ -47,6 +49,7 @@ _OTHER = f"{NAME_PATTERN.removesuffix('$')}@({_VERSION})$"
     summary="Promote a trial's parameters",
     status_code=201,
     openapi_extra=body_of("PromoteRequest"),
+    dependencies=[needs(Scope.PROMOTE)],
 )
 def promote(
     document: JsonObject,
@@ -77,7 +80,12 @@ def promote(
     return promotion
 
 
-@router.get("", operation_id="list_promotions", summary="List promotions, the newest first")
+@router.get(
+    "",
+    operation_id="list_promotions",
+    summary="List promotions, the newest first",
+    dependencies=[needs(Scope.STUDY_READ)],
+)
 def list_promotions(
     session: SessionDependency,
     project: ProjectDependency,
@@ -89,7 +97,12 @@ def list_promotions(
     return promotions.list_promotions(session, project, name=name, page_size=page_size, page_token=page_token)
 
 
-@router.get("/{name}/{version}", operation_id="get_promotion", summary="Show a promotion")
+@router.get(
+    "/{name}/{version}",
+    operation_id="get_promotion",
+    summary="Show a promotion",
+    dependencies=[needs(Scope.STUDY_READ)],
+)
 def get_promotion(
     name: PromotionName, version: Version, session: SessionDependency, project: ProjectDependency
 ) -> PromotionDocument:
@@ -103,6 +116,7 @@ def get_promotion(
     summary="A promotion as a file",
     response_class=Response,
     responses=FILE_RESPONSES | {304: {"description": "The file that `If-None-Match` names is the current one"}},
+    dependencies=[needs(Scope.STUDY_READ)],
 )
 def export_promotion(
     name: PromotionName,
@@ -122,7 +136,12 @@ def export_promotion(
     return file_response(exported.file, headers)
 
 
-@router.get("/{name}/{version}/diff", operation_id="compare_promotions", summary="Compare two promotions")
+@router.get(
+    "/{name}/{version}/diff",
+    operation_id="compare_promotions",
+    summary="Compare two promotions",
+    dependencies=[needs(Scope.STUDY_READ)],
+)
 def compare_promotions(
     name: PromotionName,
     version: Version,
@@ -141,6 +160,7 @@ def compare_promotions(
     summary="Go back to an earlier version",
     status_code=201,
     openapi_extra=body_of("RollbackRequest"),
+    dependencies=[needs(Scope.PROMOTE)],
 )
 def roll_back(
     name: PromotionName, document: JsonObject, session: SessionDependency, caller: PrincipalDependency
@@ -150,7 +170,12 @@ def roll_back(
     return promotions.roll_back(session, caller, name, request.version, request.note)
 
 
-@router.post("/{name}/{version}:approve", operation_id="approve_promotion", summary="Approve a promotion")
+@router.post(
+    "/{name}/{version}:approve",
+    operation_id="approve_promotion",
+    summary="Approve a promotion",
+    dependencies=[needs(Scope.APPROVE)],
+)
 def approve(
     name: PromotionName,
     version: Annotated[str, Path(description="Its number.", pattern=r"^[1-9][0-9]{0,8}$")],

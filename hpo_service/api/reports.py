@@ -4,12 +4,14 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import StudyName
 from hpo_service.reports import render_html, render_markdown
 from hpo_service.studies.reporting import read_report
 
-router = APIRouter(prefix="/v1/studies/{name}", tags=["results"])
+router = APIRouter(prefix="/v1/studies/{name}", tags=["results"], dependencies=[needs(Scope.STUDY_READ)])
 
 _MARKDOWN = "text/markdown"
 _HTML = "text/html"

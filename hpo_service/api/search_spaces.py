@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
+from hpo_service.access import Scope
+from hpo_service.api.scopes import needs
 from hpo_service.errors import InvalidSpec, NotFound
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.spec import StudySpec
@@ -11,7 +13,7 @@ from hpo_service.studies.documents import Page
 from hpo_service.studies.facts import finite
 from hpo_service.studies.spec_documents import KnownPointDocument, SearchSpaceDocument
 
-router = APIRouter(tags=["search spaces"])
+router = APIRouter(tags=["search spaces"], dependencies=[needs(Scope.STUDY_READ)])
 
 
 @router.get("/v1/search-spaces", operation_id="list_search_spaces", summary="List the search spaces that ship with us")

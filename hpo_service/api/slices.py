@@ -4,13 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.studies import slices
 from hpo_service.studies.documents import Page
 from hpo_service.studies.execution_documents import SliceDocument, SliceState
 
-router = APIRouter(prefix="/v1/studies/{name}/slices", tags=["trials"])
+router = APIRouter(prefix="/v1/studies/{name}/slices", tags=["trials"], dependencies=[needs(Scope.STUDY_READ)])
 
 
 @router.get("", operation_id="list_slices", summary="List slices in the order in which they were made")

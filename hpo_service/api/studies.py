@@ -5,9 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.access import Scope
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, SettingsDependency
 from hpo_service.api.files import FILE_RESPONSES, ExportFormat, Strict, file_response
+from hpo_service.api.scopes import needs
 from hpo_service.intents import IntentKind
 from hpo_service.settings import Settings
 from hpo_service.spec.study import NAME_PATTERN
@@ -34,6 +36,7 @@ _STUDIES: dict[str, Any] = {"tags": ["studies"]}
     summary="Create a study",
     status_code=201,
     openapi_extra=body_of("StudySpec"),
+    dependencies=[needs(Scope.STUDY_WRITE)],
     **_STUDIES,
 )
 def create_study(
@@ -49,7 +52,13 @@ def create_study(
     return _create(sessions, project, settings, repetition, response, document)
 
 
-@router.get("", operation_id="list_studies", summary="List studies, the newest first", **_STUDIES)
+@router.get(
+    "",
+    operation_id="list_studies",
+    summary="List studies, the newest first",
+    dependencies=[needs(Scope.STUDY_READ)],
+    **_STUDIES,
+)
 def list_studies(
     session: SessionDependency, project: ProjectDependency, page_size: PageSize = 50, page_token: PageToken = None
 ) -> Page[StudySummary]:
@@ -57,7 +66,9 @@ def list_studies(
     return reading.list_studies(session, project, page_size=page_size, page_token=page_token)
 
 
-@router.get("/{name}", operation_id="get_study", summary="Show a study", **_STUDIES)
+@router.get(
+    "/{name}", operation_id="get_study", summary="Show a study", dependencies=[needs(Scope.STUDY_READ)], **_STUDIES
+)
 def get_study(
     name: StudyName, session: SessionDependency, project: ProjectDependency, response: Response
 ) -> StudyDocument:
@@ -71,6 +82,7 @@ def get_study(
     summary="Extend budget or ranges",
     status_code=202,
     openapi_extra=body_of("ExtendRequest"),
+    dependencies=[needs(Scope.STUDY_WRITE)],
     **_STUDIES,
 )
 def extend_study(
@@ -87,7 +99,14 @@ def extend_study(
     return _tagged(study, response)
 
 
-@router.delete("/{name}", operation_id="delete_study", summary="Delete an ended study", status_code=202, **_STUDIES)
+@router.delete(
+    "/{name}",
+    operation_id="delete_study",
+    summary="Delete an ended study",
+    status_code=202,
+    dependencies=[needs(Scope.STUDY_WRITE)],
+    **_STUDIES,
+)
 def delete_study(name: StudyName, session: SessionDependency, project: ProjectDependency) -> StudyDocument:
     """Its trials and snapshots are forgotten."""
     return steering.delete(session, project, name)
@@ -99,6 +118,7 @@ def delete_study(name: StudyName, session: SessionDependency, project: ProjectDe
     summary="Start a new study from this one's spec",
     status_code=201,
     openapi_extra=body_of("CloneRequest"),
+    dependencies=[needs(Scope.STUDY_WRITE)],
     **_STUDIES,
 )
 def clone_study(
@@ -130,6 +150,7 @@ def _add_steering(kind: IntentKind, summary: str, description: str) -> None:
         summary=summary,
         description=description,
         status_code=202,
+        dependencies=[needs(Scope.STUDY_WRITE)],
         **_STUDIES,
     )
 
@@ -147,7 +168,13 @@ _add_steering(
 )
 
 
-@router.get("/{name}/best", operation_id="get_best", summary="The best parameters so far", tags=["results"])
+@router.get(
+    "/{name}/best",
+    operation_id="get_best",
+    summary="The best parameters so far",
+    tags=["results"],
+    dependencies=[needs(Scope.STUDY_READ)],
+)
 def get_best(name: StudyName, session: SessionDependency, project: ProjectDependency) -> BestDocument:
     """404 before the first rung."""
     return results.show_best(session, project, name)
@@ -160,6 +187,7 @@ def get_best(name: StudyName, session: SessionDependency, project: ProjectDepend
     tags=["results"],
     response_class=Response,
     responses=FILE_RESPONSES,
+    dependencies=[needs(Scope.STUDY_READ)],
 )
 def export_best(
     name: StudyName,
@@ -180,6 +208,7 @@ validation = APIRouter()
     operation_id="validate_study",
     summary="Check a study without creating it",
     openapi_extra=body_of("StudySpec"),
+    dependencies=[needs(Scope.STUDY_WRITE)],
     **_STUDIES,
 )
 def validate_study(

@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter
 
+from hpo_service.access import Scope
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionsDependency, SettingsDependency
+from hpo_service.api.scopes import needs
 from hpo_service.studies.suggestion import SuggestionDocument, SuggestRequest, look, suggest
 
-router = APIRouter()
+router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])
 
 
 @router.post(

@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from starlette.responses import StreamingResponse
 
+from hpo_service.access import Scope
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, StoreDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import IdempotencyKey, PageToken, StudyName
 from hpo_service.studies import artifacts, steering, trials
 from hpo_service.studies.documents import Page, StudyDocument
@@ -18,7 +20,7 @@ router = APIRouter(prefix="/v1/studies/{name}/trials", tags=["trials"])
 TrialNumber = Annotated[int, Path(description="Number of the trial, from 0.", ge=0, lt=2**31)]
 
 
-@router.get("", operation_id="list_trials", summary="List trials by number")
+@router.get("", operation_id="list_trials", summary="List trials by number", dependencies=[needs(Scope.STUDY_READ)])
 def list_trials(
     name: StudyName,
     session: SessionDependency,
@@ -39,6 +41,7 @@ def list_trials(
     summary="Enqueue a known-good point",
     status_code=202,
     openapi_extra=body_of("EnqueueRequest"),
+    dependencies=[needs(Scope.STUDY_WRITE)],
 )
 def enqueue_trial(
     name: StudyName,
@@ -57,7 +60,7 @@ def enqueue_trial(
     return study
 
 
-@router.get("/{number}", operation_id="get_trial", summary="Show a trial")
+@router.get("/{number}", operation_id="get_trial", summary="Show a trial", dependencies=[needs(Scope.STUDY_READ)])
 def get_trial(
     name: StudyName, number: TrialNumber, session: SessionDependency, project: ProjectDependency
 ) -> TrialDocument:
@@ -71,6 +74,7 @@ def get_trial(
     summary="Download a trial's adapter",
     response_class=Response,
     responses={200: {"description": "PEFT adapter: weights and config", "content": {"application/x-tar": {}}}},
+    dependencies=[needs(Scope.STUDY_READ)],
 )
 def download_adapter(
     name: StudyName,
@@ -97,6 +101,7 @@ def download_adapter(
     summary="The end of a trial's log",
     response_class=Response,
     responses={200: {"description": "One JSON object a line", "content": {"text/plain": {}}}},
+    dependencies=[needs(Scope.STUDY_READ)],
 )
 def get_trial_log(
     name: StudyName,

@@ -4,7 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageSize, PageToken
 from hpo_service.intents import IntentKind
 from hpo_service.studies import workers
@@ -19,7 +21,9 @@ Reason = Annotated[
 ]
 
 
-@router.get("", operation_id="list_workers", summary="List workers, the newest first")
+@router.get(
+    "", operation_id="list_workers", summary="List workers, the newest first", dependencies=[needs(Scope.STUDY_READ)]
+)
 def list_workers(
     session: SessionDependency,
     project: ProjectDependency,
@@ -47,6 +51,7 @@ def _add_action(kind: IntentKind, summary: str, description: str) -> None:
         summary=summary,
         description=description,
         status_code=202,
+        dependencies=[needs(Scope.ADMIN)],
     )
 
 

@@ -93,7 +93,7 @@ def create_key(
     label: Annotated[str, typer.Argument(help="What the key is for.")] = "cli",
     scopes: Annotated[
         list[Scope] | None,
-        typer.Option("--scope", help="What it may do beside running studies; repeat it [default: both]."),
+        typer.Option("--scope", help="What it may do; repeat it [default: everything]."),
     ] = None,
 ) -> None:
     """Make an API key and print it, once. Needs the service's database, so run it on its machine."""

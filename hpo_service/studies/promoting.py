@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service import promotion
-from hpo_service.access import Principal, Scope
+from hpo_service.access import Principal
 from hpo_service.best import Best, best_trial, judged
 from hpo_service.errors import Conflict, NotFound, Unavailable
 from hpo_service.promotion import Comparison
@@ -122,10 +122,8 @@ def prepare(
     """What `write` needs: found in one transaction, verified outside of any.
 
     Raises:
-        Forbidden: the key may not promote.
         NotFound, Conflict, Unavailable: as `choose` and `verify`.
     """
-    caller.require(Scope.PROMOTE)
     with sessions.begin() as session:
         candidate = choose(session, caller.project_id, request)
     return candidate, verify(candidate, request.study, store)

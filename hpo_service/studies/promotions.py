@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters, promotion
-from hpo_service.access import Principal, Scope
+from hpo_service.access import Principal
 from hpo_service.errors import Conflict, Forbidden, NotFound
 from hpo_service.promotion_tables import Promotion
 from hpo_service.repository import promotions
@@ -82,10 +82,9 @@ def approve(session: Session, caller: Principal, name: str, version: int) -> Pro
 
     Raises:
         NotFound: no such promotion.
-        Forbidden: the caller made it, or may not approve.
+        Forbidden: the caller made it.
         Conflict: it needs no approval, or has it.
     """
-    caller.require(Scope.APPROVE)
     promotions.lock(session, caller.project_id, name)
     found = promotions.find(session, caller.project_id, name, version)
     if found.effective:
@@ -104,7 +103,6 @@ def roll_back(session: Session, caller: Principal, name: str, version: int | Non
         NotFound: no such promotion.
         Conflict: it is in use, was never approved, or there is no earlier one.
     """
-    caller.require(Scope.PROMOTE)
     promotions.lock(session, caller.project_id, name)
     latest = find(session, caller.project_id, name, None)
     origin = latest.row.rollback_of or latest.row.version

@@ -228,7 +228,7 @@ def test_nothing_may_be_used_before_the_first_approval(ended: TestClient, sessio
 def test_promoting_needs_its_scope(ended: TestClient, key: Key) -> None:
     promote(ended)
     promote(ended, trial=0)
-    reader = key("reader", Scope.APPROVE)
+    reader = key("reader", Scope.STUDY_READ, Scope.APPROVE)
     for path, body in (("", {"study": "first", "name": "bot"}), ("/bot:rollback", {})):
         answer = ended.post(f"/v1/promotions{path}", json=body, headers=reader)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
