@@ -2,7 +2,7 @@
 
 from html import escape
 
-_VOID = frozenset({"meta", "link", "br"})
+_VOID = frozenset({"meta", "link", "br", "input"})
 
 
 class Markup(str):

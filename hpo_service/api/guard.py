@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo_service.api import auth
 from hpo_service.api.problems import problem_response, unavailable
-from hpo_service.errors import HpoError, Unauthenticated
+from hpo_service.errors import Forbidden, HpoError, Unauthenticated
 from hpo_service.markup import page, tag
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/login"})
 METRICS = "/metrics"
+CONSOLE_HEADER = "HPO-Console"
+"""Sent by the console's script with every request. Another site's page cannot send it here unasked."""
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
@@ -72,13 +74,33 @@ class Guard:
             with self._sessions() as session:
                 if header is not None:
                     return auth.authenticate_key(session, auth.bearer(header) or "")
-                if cookie is not None and method in _SAFE_METHODS:
-                    return auth.authenticate_browser(session, cookie)
+                if cookie is not None:
+                    caller = auth.authenticate_browser(session, cookie)
+                    if method not in _SAFE_METHODS:
+                        _require_console(connection)
+                    return caller
         except (OperationalError, PoolTimeoutError) as error:
             raise unavailable(error) from error
-        if cookie is not None:
-            raise Unauthenticated("A browser session can only read; send an API key as a Bearer token.")
         raise Unauthenticated("Send an API key as `Authorization: Bearer hpo_key_…`, or open a login link.")
+
+
+def _require_console(connection: HTTPConnection) -> None:
+    """Cookies go with whatever a browser sends, so a change has to prove that a page of ours asked for it.
+
+    Raises:
+        Forbidden: the request comes from elsewhere, or not from the console's script.
+    """
+    own = f"{connection.scope['scheme']}://{connection.headers.get('host', '')}"
+    if connection.headers.get("origin") != own:
+        raise Forbidden(
+            "a browser session changes things from this service's own pages only, and the request's `Origin` does not "
+            "say that it comes from one; use the console, or send an API key as a Bearer token."
+        )
+    if CONSOLE_HEADER not in connection.headers:
+        raise Forbidden(
+            f"a browser session changes things by the console's script only, which sends `{CONSOLE_HEADER}`; use the "
+            "console, or send an API key as a Bearer token."
+        )
 
 
 def _refusal(error: Unauthenticated, headers: Headers) -> Response:

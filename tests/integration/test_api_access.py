@@ -1,4 +1,4 @@
-"""Nothing answers without credentials; a browser gets in once by link and can only read."""
+"""Nothing answers without credentials; a browser gets in once by link and changes things from our own pages only."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.auth import COOKIE, create_login_link
-from hpo_service.api.guard import PUBLIC
+from hpo_service.api.guard import CONSOLE_HEADER, PUBLIC
 from hpo_service.intents import IntentKind
 from tests import serving
 from tests.serving import spec
@@ -133,15 +133,49 @@ def test_a_login_link_expires(anonymous: TestClient, sessions: Sessions) -> None
     assert anonymous.get(path).status_code == 401
 
 
-def test_a_session_reads_and_never_writes(anonymous: TestClient, sessions: Sessions) -> None:
+def test_a_session_reads(anonymous: TestClient, sessions: Sessions) -> None:
     log_in(anonymous, sessions, serving.make_key(sessions))
     assert anonymous.get("/v1/studies").status_code == 200
     assert anonymous.get("/docs").status_code == 200
-    for method, path in (("POST", "/v1/studies"), ("DELETE", "/v1/studies/x"), ("POST", "/v1/login-links")):
-        assert anonymous.request(method, path, json=spec()).status_code == 401
     with sessions.begin() as session:
         session.execute(text("UPDATE hpo.browser_tokens SET expires_at = clock_timestamp()"))
     assert anonymous.get("/v1/studies").status_code == 401
+
+
+OURS = {"Origin": "http://testserver", CONSOLE_HEADER: "1"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": OURS["Origin"]},
+        {CONSOLE_HEADER: "1"},
+        {CONSOLE_HEADER: "1", "Referer": "http://testserver/"},
+        {**OURS, "Origin": "null"},
+        {**OURS, "Origin": "https://testserver"},
+        {**OURS, "Origin": "http://testserver:81"},
+        {**OURS, "Origin": "http://testserver.evil.example"},
+        {**OURS, "Origin": "http://evil.example"},
+    ],
+)
+def test_a_session_changes_nothing_for_other_sites(
+    anonymous: TestClient, sessions: Sessions, headers: dict[str, str]
+) -> None:
+    log_in(anonymous, sessions, serving.make_key(sessions))
+    for method, path in (("POST", "/v1/studies"), ("PATCH", "/v1/studies/x"), ("DELETE", "/v1/studies/x")):
+        answer = anonymous.request(method, path, json=spec(), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert anonymous.get("/v1/studies").json()["items"] == []
+
+
+def test_a_session_changes_things_from_our_pages(anonymous: TestClient, sessions: Sessions) -> None:
+    log_in(anonymous, sessions, serving.make_key(sessions))
+    assert anonymous.post("/v1/studies", json=spec(), headers=OURS).status_code == 201
+    assert anonymous.post("/v1/login-links", headers=OURS).status_code == 401
+    with sessions.begin() as session:
+        session.execute(text("UPDATE hpo.browser_tokens SET expires_at = clock_timestamp()"))
+    assert anonymous.delete("/v1/studies/first", headers=OURS).status_code == 401
 
 
 def test_a_login_token_is_no_session(anonymous: TestClient, sessions: Sessions) -> None:
