@@ -56,7 +56,8 @@ copy_once() {
 }
 
 copy_snapshots
-pg_dump --dbname="$DATABASE" --no-password --format=custom --compress=6 --no-owner --no-privileges \
+# Row-level policies hold for the owner of the tables too; all projects are to be saved.
+PGOPTIONS="${PGOPTIONS:-} -chpo.project_id=*" pg_dump --dbname="$DATABASE" --no-password --enable-row-security --format=custom --compress=6 --no-owner --no-privileges \
     --schema=hpo --schema=optuna --file="$part/database.dump"
 pg_restore --list "$part/database.dump" >/dev/null
 copy_snapshots

@@ -34,9 +34,10 @@ from hpo_service.api import (
 from hpo_service.api.guard import Guard
 from hpo_service.api.request_log import RequestLog
 from hpo_service.database import session_factory
+from hpo_service.database.tenancy import ProjectSessions
 from hpo_service.metrics import Metrics
 from hpo_service.settings import Settings
-from hpo_service.studies.insights import keep_insights
+from hpo_service.studies.insights import kept_insights
 
 _DESCRIPTION = (
     "Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers, and ends "
@@ -61,7 +62,6 @@ _TAGS = [
 def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = True) -> FastAPI:
     """The service over a prepared database. optuna-dashboard runs while the application's lifespan does."""
     sessions = session_factory(engine)
-    keep_insights(sessions)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -83,7 +83,8 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         lifespan=lifespan,
         responses=problems.RESPONSES,
     )
-    app.state.sessions = sessions
+    app.state.unconfined_sessions = sessions
+    app.state.project_sessions = ProjectSessions(engine, kept_insights())
     app.state.settings = settings
     app.state.store = settings.snapshot_store()
     app.state.stopping = threading.Event()

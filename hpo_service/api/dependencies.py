@@ -7,13 +7,21 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.auth import Principal
+from hpo_service.database.tenancy import NO_PROJECT, ProjectSessions
 from hpo_service.settings import Settings
 from trainer.failpoints import Commit, after_commit, before_commit
 from trainer.stores import Store
 
 
 def _session(request: Request) -> Iterator[Session]:
-    sessions: sessionmaker[Session] = request.app.state.sessions
+    yield from _transaction(request, _sessions(request))
+
+
+def _unconfined_session(request: Request) -> Iterator[Session]:
+    yield from _transaction(request, request.app.state.unconfined_sessions)
+
+
+def _transaction(request: Request, sessions: sessionmaker[Session]) -> Iterator[Session]:
     changes = request.method not in ("GET", "HEAD")
     with sessions.begin() as session:
         yield session
@@ -24,8 +32,9 @@ def _session(request: Request) -> Iterator[Session]:
 
 
 def _sessions(request: Request) -> sessionmaker[Session]:
-    sessions: sessionmaker[Session] = request.app.state.sessions
-    return sessions
+    principal: Principal | None = getattr(request.state, "principal", None)
+    sessions: ProjectSessions = request.app.state.project_sessions
+    return sessions.of(NO_PROJECT if principal is None else principal.project_id)
 
 
 def _principal(request: Request) -> Principal:
@@ -54,7 +63,9 @@ def _project(request: Request) -> int:
 
 
 SessionDependency = Annotated[Session, Depends(_session, scope="function")]
-"""One transaction, committed before the answer is sent, rolled back on any error."""
+"""One transaction over the caller's project only, committed before the answer is sent, rolled back on any error."""
+UnconfinedSessionDependency = Annotated[Session, Depends(_unconfined_session, scope="function")]
+"""The same over all projects: for logging in, when it is not known yet who asks, and for what administers projects."""
 SessionsDependency = Annotated[sessionmaker[Session], Depends(_sessions)]
 """For endpoints that read files or wait: they open short transactions themselves."""
 SettingsDependency = Annotated[Settings, Depends(_settings)]

@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse
 
 from hpo_service.access import Scope
 from hpo_service.api import auth
-from hpo_service.api.dependencies import SessionDependency
+from hpo_service.api.dependencies import SessionDependency, UnconfinedSessionDependency
 from hpo_service.api.scopes import needs
 from hpo_service.markup import page, tag
 
@@ -24,7 +24,7 @@ class LoginLink(BaseModel):
 
 @router.get("/login", include_in_schema=False)
 def log_in(
-    request: Request, session: SessionDependency, token: Annotated[str, Query(max_length=128)] = ""
+    request: Request, session: UnconfinedSessionDependency, token: Annotated[str, Query(max_length=128)] = ""
 ) -> HTMLResponse:
     """Consume the token of a login link and open a browser session.
 

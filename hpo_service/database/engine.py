@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
+from hpo_service.database.tenancy import EVERY_PROJECT, PROJECT_SETTING
 from hpo_service.errors import SetupError
 
 DRIVER = "postgresql+psycopg2"
@@ -51,9 +52,10 @@ def make_engine(
     """An engine whose connections are checked before use and whose statements and transactions end in time.
 
     Options in the URL win over these. `pool_size=0` keeps no connection. Statements' parameters never appear in errors
-    or logs.
+    or logs. Its connections see all projects, except in sessions of `tenancy.ProjectSessions`.
     """
     settings = {
+        PROJECT_SETTING: EVERY_PROJECT,
         "search_path": "public",  # never "$user": a role named like our schema would change what names mean
         "timezone": "UTC",
         "statement_timeout": _milliseconds(statement_timeout),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
+from hpo_service.database.tenancy import confined_like
 from hpo_service.domain import TERMINAL
 from hpo_service.repository import events
 from hpo_service.tables import Study
@@ -79,13 +79,13 @@ class Insights:
             if (study.id, name) in self._finding:
                 return
             self._finding.add((study.id, name))
-        self._thread.submit(self._find_in_thread, session.get_bind(), study.id, name, read)
+        self._thread.submit(self._find_in_thread, confined_like(session, study.project_id), study.id, name, read)
 
     def _find_in_thread(
-        self, bind: Engine | Connection, study_id: int, name: str, read: Callable[[Session, Study], Found]
+        self, confined: Session, study_id: int, name: str, read: Callable[[Session, Study], Found]
     ) -> None:
         try:
-            with Session(bind) as session:
+            with confined as session:
                 study = session.get(Study, study_id)
                 if study is not None and study.deleted_at is None:
                     change = events.last_id(session, study.project_id, study_id)
@@ -97,9 +97,9 @@ class Insights:
                 self._finding.discard((study_id, name))
 
 
-def keep_insights(sessions: sessionmaker[Session]) -> None:
-    """From now on what sessions find is kept for all of them."""
-    sessions.configure(info={_INFO: Insights()})
+def kept_insights() -> dict[str, Any]:
+    """`info` of sessions: what they find is kept for all of them."""
+    return {_INFO: Insights()}
 
 
 def insights_of(session: Session) -> Insights:

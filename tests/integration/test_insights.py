@@ -13,7 +13,7 @@ from hpo_service.domain import StudyState
 from hpo_service.intents import EventKind
 from hpo_service.repository import dispatch
 from hpo_service.studies import insights
-from hpo_service.studies.insights import Insights, insights_of, keep_insights
+from hpo_service.studies.insights import Insights, insights_of, kept_insights
 from hpo_service.tables import DEFAULT_PROJECT_ID, Study
 from tests import serving
 from tests.dispatching import post_study, turn_until
@@ -81,7 +81,7 @@ def test_nobody_waits_where_it_takes_long(sessions: Sessions, study_id: int, mon
 def test_sessions_share_what_is_kept(sessions: Sessions) -> None:
     with sessions() as one, sessions() as other:
         assert insights_of(one) is insights_of(one) is not insights_of(other)
-    keep_insights(sessions)
+    sessions.configure(info=kept_insights())
     with sessions() as one, sessions() as other:
         assert insights_of(one) is insights_of(other)
 
