@@ -114,19 +114,23 @@ def write_snapshot(store: Path, path: str, *, examples_seen: int = 1) -> Snapsho
     return SnapshotRef(path=path, digest=sha256(content).hexdigest(), examples_seen=examples_seen)
 
 
-def newest_slice(session: Session, number: int) -> Slice:
-    """Of a trial of the study that was made first."""
+def newest_slice(session: Session, number: int, study_id: int | None = None) -> Slice:
+    """Of a trial of the study, by default of the one that was made first."""
     query = select(Slice).where(Slice.trial_number == number).order_by(Slice.study_id, Slice.until_examples.desc())
+    if study_id is not None:
+        query = query.where(Slice.study_id == study_id)
     row = session.scalars(query.limit(1)).one()
     assert isinstance(row, Slice)
     return row
 
 
-def keep_snapshot(root: Path, sessions: sessionmaker[Session], number: int) -> None:
+def keep_snapshot(root: Path, sessions: sessionmaker[Session], number: int, study_id: int | None = None) -> None:
     """A real snapshot on disk, known as the newest of the trial."""
     with sessions.begin() as session:
-        row = newest_slice(session, number)
+        row = newest_slice(session, number, study_id)
         path = f"{row.study_id}/{row.optuna_trial_id}/{row.until_examples}/kept"
+        if any(kept["path"] == path for kept in row.snapshots):
+            return
         ref = write_snapshot(root / "home" / "snapshots", path, examples_seen=row.until_examples)
         row.snapshots = [ref.model_dump(), *row.snapshots]
 
