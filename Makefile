@@ -58,8 +58,11 @@ test-full: test suite-full
 
 suite-full: $(VENV)/.full
 
+# A file stays in one process. What kills and times whole services has the machine to itself.
+suite-unit suite-contracts suite-integration: PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
 suite-%: install
-	@start=$$(date +%s); $(BIN)/pytest -q tests/$*; status=$$?; \
+	@start=$$(date +%s); $(BIN)/pytest -q $(PARALLEL) tests/$*; status=$$?; \
 	echo "tests/$*: $$(( $$(date +%s) - start )) s"; exit $$status
 
 # What the images of deploy/ install, with hashes. What is locked already stays, as far as pyproject.toml allows.

@@ -42,6 +42,9 @@ def pytest_configure() -> None:
             del os.environ[name]
     # Read once, when the library is imported.
     os.environ.update(ray_cluster.environment())
+    # Suites run in several processes, which would fight for the cores.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @contextmanager
