@@ -11,12 +11,12 @@ from sqlalchemy import Engine
 
 from hpo_service.api import (
     confirmation,
+    console,
     dashboard,
     data_checks,
     documentation,
     events,
     health,
-    home,
     insight,
     login,
     metrics,
@@ -108,7 +108,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         login,
         health,
         metrics,
-        home,
+        console,
         documentation,
         dashboard,
     ):

@@ -10,10 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpo_service import event_words
 from hpo_service.cli.confirmation import sentence_of
 from hpo_service.cli.follow import Follower, following, newest_trials, patient_study
 from hpo_service.cli.forecast import forecast_sentence
-from hpo_service.cli.output import make_table, say, text
+from hpo_service.cli.output import make_table, say
 from hpo_service.cli.views import (
     TRIAL_COLUMNS,
     best_sentence,
@@ -133,36 +134,4 @@ def _colour(table: Table, trials: list[Json], study: Json) -> None:
 
 def describe(event: StudyEvent) -> str | None:
     """An event as a line; None for those that are not worth one."""
-    payload: Json = event.data.get("payload", {})
-    match event.kind:
-        case "study.state":
-            return f"study is {payload['state']}{': ' + payload['message'] if payload.get('message') else ''}"
-        case "data.checked":
-            found = "; ".join(f"{finding['check']}: {finding['message']}" for finding in payload["findings"])
-            return f"data check: {payload['verdict']}{' (' + found + ')' if found else ''}"
-        case "worker.lost":
-            return f"worker {payload['worker']} is lost: {payload['message']}"
-        case "intent.refused":
-            return f"{payload['intent']} was refused: {payload['error']}"
-        case _:
-            return _describe_trial(f"trial {event.data.get('trial_number')}", event.kind, payload)
-
-
-def _describe_trial(trial: str, kind: str, payload: Json) -> str | None:
-    match kind:
-        case "slice.started":
-            return f"{trial} starts towards {payload['until_examples']} examples ({payload['reason']})"
-        case "slice.retried":
-            return f"{trial} is tried again after {payload['outcome']}: {payload['message']}"
-        case "trial.reported":
-            return f"{trial} has loss {text(payload['loss'])} after {payload['examples']} examples"
-        case "trial.paused" | "trial.pruned":
-            return f"{trial} is {kind.removeprefix('trial.')}: {payload['reason']}"
-        case "trial.completed":
-            return f"{trial} is complete with loss {text(payload['loss'])}"
-        case "trial.failed":
-            return f"{trial} failed ({payload['outcome']}): {payload['message']}"
-        case "trial.notice":
-            return f"{trial}: {payload['message'] or payload['kind']}"
-        case _:
-            return None
+    return event_words.describe(event.kind, event.data.get("trial_number"), event.data.get("payload", {}))

@@ -44,6 +44,19 @@ def live(session: Session, project_id: int) -> Sequence[Study]:
     return session.scalars(query.order_by(Study.id)).all()
 
 
+def ended(session: Session, project_id: int, *, before_id: int | None, limit: int) -> Sequence[Study]:
+    """Up to `limit` studies of the project that have ended, the newest first; without those that confirm another."""
+    query = select(Study).where(
+        Study.project_id == project_id,
+        Study.deleted_at.is_(None),
+        Study.parent_study_id.is_(None),
+        Study.state.in_([str(end) for end in TERMINAL]),
+    )
+    if before_id is not None:
+        query = query.where(Study.id < before_id)
+    return session.scalars(query.order_by(Study.id.desc()).limit(limit)).all()
+
+
 def opened(session: Session, project_id: int, *, limit: int | None) -> Sequence[Study]:
     """Studies of the project that may have searched trials, the newest first, at most `limit`."""
     query = select(Study).where(

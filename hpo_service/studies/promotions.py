@@ -61,6 +61,12 @@ def find(session: Session, project_id: int, name: str, version: int | None) -> F
     raise NotFound(f"there is no promotion named {name[:80]!r} in this project.")
 
 
+def latest_version(session: Session, project_id: int, name: str) -> int | None:
+    """The version that is pulled now; None if none may be used."""
+    found = promotions.latest(session, project_id, name)
+    return None if found is None else found.row.version
+
+
 def export(session: Session, project_id: int, name: str, version: int | None, format: str, *, strict: bool) -> Exported:
     """The parameters as a file; the same version gives the same bytes. Raises as `find` and `exporters.render`.
 

@@ -44,24 +44,22 @@ def list_studies(session: Session, project_id: int, *, page_size: int, page_toke
     before = None if page_token is None else read_token(page_token)
     rows = studies.newest_first(session, project_id, before_id=before, limit=page_size + 1)
     shown = rows[:page_size]
-    ids = [study.id for study in shown]
-    consumed = consumed_by_study(session, project_id, ids)
-    pending = studies.open_intent_kinds(session, project_id, ids)
-    summaries = read_summaries(session, shown, confirmed_by_study(session, project_id, ids))
     return Page[StudySummary](
-        items=[
-            StudySummary(
-                **_summary(
-                    study,
-                    summaries.get(study.id, _EMPTY),
-                    consumed[study.id],
-                    pending.get(study.id, []),
-                )
-            )
-            for study in shown
-        ],
+        items=study_summaries(session, project_id, shown),
         next_page_token=str(shown[-1].id) if len(rows) > page_size else None,
     )
+
+
+def study_summaries(session: Session, project_id: int, rows: Sequence[Study]) -> list[StudySummary]:
+    """These studies of the project as a list shows them."""
+    ids = [study.id for study in rows]
+    consumed = consumed_by_study(session, project_id, ids)
+    pending = studies.open_intent_kinds(session, project_id, ids)
+    summaries = read_summaries(session, rows, confirmed_by_study(session, project_id, ids))
+    return [
+        StudySummary(**_summary(study, summaries.get(study.id, _EMPTY), consumed[study.id], pending.get(study.id, [])))
+        for study in rows
+    ]
 
 
 def show_study(session: Session, project_id: int, name: str) -> StudyDocument:

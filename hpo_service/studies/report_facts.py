@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from hpo_service.exporters import Rendered
 from hpo_service.promotion import Comparison
@@ -33,6 +33,22 @@ class ReportedTrial:
     def loss(self) -> float | None:
         """At the last rung whose loss was finite."""
         return self.losses[max(self.losses)] if self.losses else None
+
+
+class Drawn(Protocol):
+    """What plots of losses are made of: all trials in short, those that are drawn, and the best one."""
+
+    @property
+    def points(self) -> Sequence[TrialPoint]:
+        """All trials of the study."""
+
+    @property
+    def trials(self) -> Sequence[ReportedTrial]:
+        """At most a few hundred of them."""
+
+    @property
+    def best(self) -> BestDocument | None:
+        """The winner so far."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,9 +33,9 @@ def read_report(session: Session, project_id: int, name: str) -> StudyReport:
     study = studies.find(session, project_id, name)
     document = study_document(session, study)
     best = find_best(session, study)
-    comparison = None if best is None else _comparison(session, study, best)
+    comparison = None if best is None else read_comparison(session, study, best)
     file = None if best is None else best_file(session, study, best)
-    trials = _trials(session, study, _told_of(document))
+    trials = _trials(session, study, told_of(document))
     return StudyReport(
         made_at=datetime.now(UTC),
         version=version("hpo-service"),
@@ -55,7 +55,7 @@ def read_report(session: Session, project_id: int, name: str) -> StudyReport:
     )
 
 
-def _told_of(study: StudyDocument) -> set[int]:
+def told_of(study: StudyDocument) -> set[int]:
     """Trials that are drawn because they are spoken of."""
     best = study.best
     numbers = {one.trial_number for one in study.confirmation.candidates} if study.confirmation else set[int]()
@@ -81,27 +81,41 @@ def _trials(session: Session, study: Study, wanted: Collection[int]) -> _Trials:
         return _Trials()
     connection = session.connection()
     points = reporting.trial_points(connection, study.optuna_study_id)
-    numbers = chosen(points, wanted)
-    rows = optuna_reads.read_trials_called(connection, study.optuna_study_id, numbers)
     return _Trials(
         points=points,
-        shown=sorted((_reported(TrialFacts(row)) for row in rows), key=lambda trial: trial.number),
+        shown=read_drawn(session, study, chosen(points, wanted)),
         failed=reporting.failed_trials(connection, study.optuna_study_id),
         saved=reporting.saved(session, study.project_id, study.id, study.optuna_study_id),
     )
+
+
+def read_drawn(session: Session, study: Study, numbers: Collection[int]) -> list[ReportedTrial]:
+    """These trials of a study that the dispatcher has opened, by number."""
+    if study.optuna_study_id is None:
+        return []
+    rows = optuna_reads.read_trials_called(session.connection(), study.optuna_study_id, numbers)
+    return sorted((_reported(TrialFacts(row)) for row in rows), key=lambda trial: trial.number)
 
 
 def chosen(points: Sequence[TrialPoint], wanted: Collection[int], limit: int = MOST_TRIALS) -> set[int]:
     """Numbers of the trials to draw: trial 0, those `wanted`, the leaders, and of the others every so many-th."""
     if len(points) <= limit:
         return {point.number for point in points}
-    measured = [point for point in points if point.loss is not None and point.state != "FAIL"]
-    complete = sorted((point for point in measured if point.state == "COMPLETE"), key=_by_loss)
-    others = sorted((point for point in measured if point.state != "COMPLETE"), key=_by_rung)
-    numbers = {0, *wanted, *(point.number for point in [*complete, *others][:_LEADERS])}
+    numbers = {0, *wanted, *by_rank(points, measured_only=True)[:_LEADERS]}
     rest = [point.number for point in points if point.number not in numbers]
     room = max(0, limit - len(numbers))
     return numbers | {rest[place * len(rest) // room] for place in range(room)}
+
+
+def by_rank(points: Sequence[TrialPoint], *, measured_only: bool = False) -> list[int]:
+    """Numbers of the trials: complete ones by loss, then others by rung and loss, then those without a loss."""
+    measured = [point for point in points if point.loss is not None and point.state != "FAIL"]
+    complete = sorted((point for point in measured if point.state == "COMPLETE"), key=_by_loss)
+    others = sorted((point for point in measured if point.state != "COMPLETE"), key=_by_rung)
+    known = [point.number for point in (*complete, *others)]
+    if measured_only:
+        return known
+    return known + [point.number for point in points if point.loss is None or point.state == "FAIL"]
 
 
 def _by_loss(point: TrialPoint) -> tuple[float, int]:
@@ -123,7 +137,8 @@ def _reported(trial: TrialFacts) -> ReportedTrial:
     )
 
 
-def _comparison(session: Session, study: Study, best: Best) -> Comparison | None:
+def read_comparison(session: Session, study: Study, best: Best) -> Comparison | None:
+    """The best trial against the baseline; None without one, and if it is the best trial itself."""
     found = best.improvement
     if found is None:
         return None

@@ -33,15 +33,31 @@ def next_state(name: str, current: StudyState, kind: IntentKind) -> StudyState:
 
 def expected_state(name: str, current: StudyState, pending: Iterable[str]) -> StudyState:
     """The state after the pending intents; one that the dispatcher will refuse changes nothing."""
-    for kind in pending:
-        try:
-            current = next_state(name, current, IntentKind(kind))
-        except Conflict:
-            continue
+    for kind in map(IntentKind, pending):
+        if _leads_somewhere(name, current, kind):
+            current = next_state(name, current, kind)
     return current
+
+
+def possible(name: str, state: StudyState) -> list[IntentKind]:
+    """The steering intents that lead somewhere from a state."""
+    return [kind for kind in STEERING if _leads_somewhere(name, state, kind)]
+
+
+def _leads_somewhere(name: str, state: StudyState, kind: IntentKind) -> bool:
+    try:
+        next_state(name, state, kind)
+    except Conflict:
+        return False
+    return True
+
+
+def is_open(state: StudyState) -> bool:
+    """Whether a study has not ended and is not about to."""
+    return state not in TERMINAL and state not in _ENDING
 
 
 def require_open(name: str, state: StudyState, what: str) -> None:
     """Raise Conflict if the study has ended or is about to."""
-    if state in TERMINAL or state in _ENDING:
+    if not is_open(state):
         raise Conflict(f"study {name!r} is {state} and cannot {what}; clone it instead.")

@@ -1,6 +1,6 @@
 """Trials as documents: Optuna's row joined with what was dispatched for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -35,24 +35,19 @@ def list_trials(
     after = None if page_token is None else read_token(page_token)
     rows = _rows(session, study, after_number=after, limit=page_size + 1, newest_first=newest_first)
     shown = rows[:page_size]
-    numbers = [trial.number for trial in shown]
-    dispatched = usage.dispatched_by_trial(session, project_id, study.id, numbers)
-    progress = attempts.progress_by_trial(session, project_id, study.id, numbers)
-    space = SearchSpace.from_json(study.resolved["space"])
     return Page[TrialSummary](
-        items=[
-            TrialSummary(
-                **_summary(
-                    trial,
-                    dispatched.get(trial.number, _NEVER),
-                    progress.get(trial.number),
-                    space,
-                )
-            )
-            for trial in shown
-        ],
+        items=_summaries(session, study, shown),
         next_page_token=str(shown[-1].number) if len(rows) > page_size else None,
     )
+
+
+def trials_called(session: Session, study: Study, numbers: Sequence[int]) -> list[TrialSummary]:
+    """The trials of these numbers, in their order."""
+    if study.optuna_study_id is None or not numbers:
+        return []
+    rows = optuna_reads.read_trials_called(session.connection(), study.optuna_study_id, numbers)
+    places = {number: place for place, number in enumerate(numbers)}
+    return _summaries(session, study, [TrialFacts(row) for row in sorted(rows, key=lambda row: places[row.number])])
 
 
 def show_trial(session: Session, project_id: int, name: str, number: int) -> TrialDocument:
@@ -87,6 +82,17 @@ def trial_count(session: Session, study: Study) -> int:
     if study.optuna_study_id is None:
         return 0
     return sum(optuna_reads.count_by_state(session.connection(), study.optuna_study_id).values())
+
+
+def _summaries(session: Session, study: Study, shown: Sequence[TrialFacts]) -> list[TrialSummary]:
+    numbers = [trial.number for trial in shown]
+    dispatched = usage.dispatched_by_trial(session, study.project_id, study.id, numbers)
+    progress = attempts.progress_by_trial(session, study.project_id, study.id, numbers)
+    space = SearchSpace.from_json(study.resolved["space"])
+    return [
+        TrialSummary(**_summary(trial, dispatched.get(trial.number, _NEVER), progress.get(trial.number), space))
+        for trial in shown
+    ]
 
 
 def _rows(

@@ -5,13 +5,13 @@ from hpo_service.reports.blocks import Figure, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.scales import Scale, scale_over
 from hpo_service.reports.plots.svg import LEFT, RIGHT, Axis, dot, framed, polyline
-from hpo_service.studies.report_facts import ReportedTrial, StudyReport
+from hpo_service.studies.report_facts import Drawn, ReportedTrial
 
 _MOST_LISTED = 10
 _ORDER = {"bad": 0, "run": 1, "stop": 2, "done": 3, "base": 4, "best": 5}
 
 
-def learning_curves(report: StudyReport) -> Figure | None:
+def learning_curves(report: Drawn) -> Figure | None:
     """None before the first rung."""
     trials = [trial for trial in report.trials if trial.losses]
     if not trials:
@@ -44,14 +44,14 @@ def learning_curves(report: StudyReport) -> Figure | None:
     )
 
 
-def _curve(report: StudyReport, trial: ReportedTrial, x: Scale, y: Scale) -> list[Markup]:
+def _curve(report: Drawn, trial: ReportedTrial, x: Scale, y: Scale) -> list[Markup]:
     kind, words = losses.key_of(report, trial).mark, losses.about(report, trial)
     points = [(x(rung), y(loss)) for rung, loss in sorted(trial.losses.items())]
     shown = points if kind in ("best", "base") else points[-1:]
     return [polyline(points, kind, words), *(dot(*point, kind, words, 2.6) for point in shown)]
 
 
-def _listed(report: StudyReport, trials: list[ReportedTrial]) -> Table:
+def _listed(report: Drawn, trials: list[ReportedTrial]) -> Table:
     """The best few at every rung."""
     leaders = sorted(trials, key=losses.rank)[:_MOST_LISTED]
     rungs = sorted({rung for trial in leaders for rung in trial.losses})

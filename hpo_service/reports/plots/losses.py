@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hpo_service.reports.blocks import Key
 from hpo_service.reports.plots.scales import Scale, scale_over
 from hpo_service.reports.plots.svg import BOTTOM, TOP
-from hpo_service.studies.report_facts import ReportedTrial, StudyReport
+from hpo_service.studies.report_facts import Drawn, ReportedTrial
 
 BEST = Key(mark="best", text="best trial")
 BASELINE = Key(mark="base", text="baseline")
@@ -25,14 +25,14 @@ _BY_STANDING = {
 _TAIL = 3.0
 
 
-def key_of(report: StudyReport, trial: ReportedTrial) -> Key:
+def key_of(report: Drawn, trial: ReportedTrial) -> Key:
     """How a trial is drawn."""
     if report.best is not None and trial.number == report.best.trial_number:
         return BEST
     return BASELINE if trial.baseline else _BY_STANDING[trial.standing]
 
 
-def legend(report: StudyReport, trials: Sequence[ReportedTrial]) -> list[Key]:
+def legend(report: Drawn, trials: Sequence[ReportedTrial]) -> list[Key]:
     """The entries that are needed, always in the same order."""
     used = {key_of(report, trial).mark for trial in trials}
     return [key for key in (BEST, BASELINE, COMPLETE, STOPPED, RUNNING, FAILED) if key.mark in used]
@@ -66,7 +66,7 @@ def rank(trial: ReportedTrial) -> tuple[bool, int, float, int]:
     return (not trial.complete, 0 if trial.complete else -max(trial.losses, default=0), loss, trial.number)
 
 
-def about(report: StudyReport, trial: ReportedTrial) -> str:
+def about(report: Drawn, trial: ReportedTrial) -> str:
     """What is said of a trial on hovering."""
     loss = "no loss" if trial.loss is None else f"loss {trial.loss:.4f} after {max(trial.losses):,} examples"
     return f"trial {trial.number}, {key_of(report, trial).text}: {loss}"

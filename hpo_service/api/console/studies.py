@@ -1,0 +1,56 @@
+"""`/studies/{name}` and `/studies/{name}/trials/{number}`: a study and a trial as pages."""
+
+from typing import Annotated
+
+import httpx
+from fastapi import APIRouter, Query
+from starlette.responses import HTMLResponse
+
+from hpo_service.access import Scope
+from hpo_service.api.console.answers import AssetsDependency, ViewerDependency, answer
+from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SettingsDependency
+from hpo_service.api.scopes import needs
+from hpo_service.api.studies import StudyName
+from hpo_service.api.trials import TrialNumber
+from hpo_service.pages.study import study_page
+from hpo_service.pages.trial import trial_page
+from hpo_service.settings import Settings
+from hpo_service.studies.study_page import Order, read_study_page
+from hpo_service.studies.trials import show_trial
+
+router = APIRouter(prefix="/studies/{name}", dependencies=[needs(Scope.STUDY_READ)])
+
+
+@router.get("")
+def show_study(
+    name: StudyName,
+    session: SessionDependency,
+    project: ProjectDependency,
+    settings: SettingsDependency,
+    viewer: ViewerDependency,
+    assets: AssetsDependency,
+    order: Order = "best",
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> HTMLResponse:
+    """The page of a study, with the `page`-th part of its trials."""
+    found = read_study_page(session, project, name, order=order, page=page)
+    return answer(study_page(found, viewer, assets, mlflow=_mlflow(settings)))
+
+
+@router.get("/trials/{number}")
+def show_trial_page(
+    name: StudyName,
+    number: TrialNumber,
+    session: SessionDependency,
+    project: ProjectDependency,
+    viewer: ViewerDependency,
+    assets: AssetsDependency,
+) -> HTMLResponse:
+    """The page of a trial, with its attempts."""
+    return answer(trial_page(name, show_trial(session, project, name, number), viewer, assets))
+
+
+def _mlflow(settings: Settings) -> str | None:
+    """Where MLflow's pages are, without what may be a secret."""
+    uri = settings.mlflow_tracking_uri
+    return None if uri is None else str(httpx.URL(uri.get_secret_value()).copy_with(userinfo=b"", query=None))

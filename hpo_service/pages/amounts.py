@@ -1,0 +1,103 @@
+"""What a study has spent, will have spent, and may spend."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from hpo_service.markup import Markup, join, tag
+from hpo_service.pages.frame import meter, moment
+from hpo_service.reports.words import duration
+from hpo_service.studies.documents import StudySummary
+from hpo_service.studies.forecasts import ForecastDocument, RangeDocument
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """One thing that is spent. `cap` is None where it is not limited, `forecast` where nothing is expected."""
+
+    title: str
+    spent: float
+    cap: float | None
+    forecast: RangeDocument | None
+    form: str
+
+    def text(self) -> str:
+        """`3.1 → 8.2 (7.0–9.4) of 10`, as far as it is known."""
+        words = self.form.format(self.spent)
+        if self.forecast is not None:
+            low, expected, high = (
+                self.form.format(value) for value in (self.forecast.low, self.forecast.expected, self.forecast.high)
+            )
+            words += f" → {expected}" if low == high else f" → {expected} ({low}–{high})"
+        return words if self.cap is None else f"{words} of {self.form.format(self.cap)}"
+
+    def bar(self) -> Markup | None:
+        """The same as a meter, where there is a cap."""
+        if self.cap is None:
+            return None
+        expected = None if self.forecast is None else self.forecast.expected / self.cap
+        return meter(self.spent / self.cap, f"{self.title}: {self.text()}", expected=expected)
+
+
+def amounts(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocument | None) -> list[Amount]:
+    """Trials always, the rest where it is limited or known."""
+    spent = study.spent
+    begun = study.trials.model_dump()
+    known = [
+        Amount(
+            title="trials",
+            spent=sum(begun.values()) - begun["waiting"],
+            cap=budget["max_trials"],
+            forecast=None,
+            form="{:,.0f}",
+        ),
+        Amount(
+            title="GPU-hours",
+            spent=spent.seconds / 3600,
+            cap=budget["max_gpu_hours"],
+            forecast=forecast and forecast.gpu_hours,
+            form="{:.3g}",
+        ),
+    ]
+    if budget["max_examples"] is not None:
+        expected = forecast and forecast.examples
+        known.append(
+            Amount(
+                title="examples", spent=spent.examples, cap=budget["max_examples"], forecast=expected, form="{:,.0f}"
+            )
+        )
+    if spent.usd or budget["max_cost_usd"] is not None:
+        expected = forecast and forecast.usd
+        known.append(
+            Amount(title="USD", spent=spent.usd, cap=budget["max_cost_usd"], forecast=expected, form="{:,.2f}")
+        )
+    return known
+
+
+def spending(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocument | None) -> Markup:
+    """All amounts, one below the other, and when the study will end."""
+    rows = [
+        tag("div", tag("span", amount.text()), tag("span", amount.title, class_="soft"), amount.bar(), class_="amount")
+        for amount in amounts(study, budget, forecast)
+    ]
+    return join(*rows, tag("div", *_end(study, budget, forecast), class_="soft"))
+
+
+def _end(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocument | None) -> list[Markup | str]:
+    if study.finished_at is not None and study.started_at is not None:
+        took = (study.finished_at - study.started_at).total_seconds()
+        return [f"took {duration(took)}, ended ", moment(study.finished_at)]
+    if forecast is not None:
+        return ["ends ", _until(forecast.ends_at), f" ({_clock(forecast.earliest)}–{_clock(forecast.latest)} UTC)"]
+    if budget["deadline"] is not None:
+        return ["deadline ", moment(datetime.fromisoformat(budget["deadline"]))]
+    return []
+
+
+def _until(when: datetime) -> Markup:
+    return tag("time", f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC", datetime=when.isoformat(), data_at="")
+
+
+def _clock(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%H:%M}"

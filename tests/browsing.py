@@ -1,0 +1,133 @@
+"""A real service with a dispatcher that is turned by hand, and a real browser that looks at it."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.access import Scope, create_key, create_login_link
+from hpo_service.api.app import create_app
+from hpo_service.client import Client
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.fake import FakeExecutor
+from hpo_service.serve import listen
+from hpo_service.settings import Settings
+from hpo_service.tables import DEFAULT_PROJECT_ID
+from tests import serving
+from tests.dispatching import loss_of, make
+
+SCREENSHOTS = Path(__file__).parents[1] / ".artifacts" / "screenshots"
+WIDTHS = (1280, 390)
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_chromium() -> str | None:
+    """The first Chromium on PATH."""
+    return next((found for found in map(shutil.which, _NAMES) if found is not None), None)
+
+
+needs_chromium = pytest.mark.skipif(find_chromium() is None, reason=f"no browser on PATH: {', '.join(_NAMES)}")
+
+
+@dataclass
+class Console:
+    """A service with its address. `complaints` are what the browser's console, CSP and dialogs said."""
+
+    url: str
+    sessions: sessionmaker[Session]
+    client: Client
+    executor: FakeExecutor
+    dispatcher: Dispatcher
+    root: Path
+    complaints: list[str] = field(default_factory=list)
+
+    def login_link(self, *scopes: Scope) -> str:
+        """For a browser with these rights; without any named, with all."""
+        with self.sessions.begin() as session:
+            key = create_key(session, DEFAULT_PROJECT_ID, "browser", scopes or tuple(Scope))
+            return create_login_link(session, key, self.url)
+
+    def turn(self, condition: Callable[[], bool], turns: int = 400) -> None:
+        """Turn the dispatcher until the condition holds."""
+        for _ in range(turns):
+            if condition():
+                return
+            self.dispatcher.turn()
+        raise AssertionError("the condition did not come true")
+
+    def state(self, name: str) -> str:
+        """Of a study."""
+        return str(self.client.get(f"/v1/studies/{name}")["state"])
+
+    @contextmanager
+    def page(self, browser: Browser, *scopes: Scope, width: int = 1280, dark: bool = False) -> Iterator[Page]:
+        """A page that is logged in."""
+        context = browser.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            timezone_id="UTC",
+        )
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(self.login_link(*scopes))
+        page.wait_for_url(f"{self.url}/")
+        yield page
+        context.close()
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """A headless Chromium of this machine; none is downloaded."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serving_console(engine: Engine, sessions: sessionmaker[Session], root: Path) -> Iterator[Console]:
+    """The API on a port of its own, in a thread. Nobody but the test turns the dispatcher."""
+    settings = Settings(home=root / "home", roots=(root,))
+    app: FastAPI = create_app(settings, engine, with_dashboard=False)
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    dispatcher, executor = make(sessions, FakeExecutor(loss_of, total_examples=serving.ROWS, workers=2))
+    try:
+        with Client(url, serving.make_key(sessions)) as client:
+            yield Console(url, sessions, client, executor, dispatcher, root)
+    finally:
+        app.state.stopping.set()
+        server.should_exit = True
+        thread.join(15)
+        listener.close()
+
+
+def overflow_pixels(page: Page) -> int:
+    """By how much the page is wider than its window."""
+    width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert isinstance(width, int)
+    return width
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a picture of the whole page."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
