@@ -48,10 +48,16 @@ class Principal:
             )
 
 
-def create_key(session: Session, project_id: int, label: str, scopes: Collection[Scope] = tuple(Scope)) -> str:
+def create_key(
+    session: Session,
+    project_id: int,
+    label: str,
+    scopes: Collection[str] = tuple(Scope),
+    lifetime_seconds: int | None = None,
+) -> str:
     """Make an API key of the project. The answer is the only time it can be seen."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    key_id = keys.add_key(session, project_id, label, digest(secret), scopes)
+    key_id = keys.add_key(session, project_id, label, digest(secret), scopes, lifetime_seconds)
     return f"hpo_key_{key_id}_{secret}"
 
 
@@ -77,16 +83,21 @@ def open_browser_session(session: Session, login_token: str) -> str | None:
 
 
 def authenticate_key(session: Session, key: str) -> Principal:
-    """The owner of an API key. Raises Unauthenticated."""
-    return _principal(_stored_key(session, key))
+    """The owner of an API key; that it is used is written, at most once a minute. Raises Unauthenticated."""
+    return _used(session, _stored_key(session, key))
 
 
 def authenticate_browser(session: Session, token: str) -> Principal:
-    """The owner of a browser session. Raises Unauthenticated."""
+    """The owner of a browser session, as `authenticate_key`. Raises Unauthenticated."""
     stored = keys.live_session(session, digest(token))
     if stored is None:
         raise Unauthenticated("The browser session has ended. Open a new login link.")
-    return _principal(stored)
+    return _used(session, stored)
+
+
+def is_live(session: Session, caller: Principal) -> bool:
+    """Whether the caller's key has neither been revoked nor expired since it was looked at."""
+    return keys.live_key(session, caller.key_id) is not None
 
 
 def digest(secret: str) -> str:
@@ -100,7 +111,9 @@ def parse_key(key: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match else None
 
 
-def _principal(key: keys.StoredKey) -> Principal:
+def _used(session: Session, key: keys.StoredKey) -> Principal:
+    if key.unnoted:
+        keys.note_use(session, key)
     return Principal(project_id=key.project_id, key_id=key.id, sees_dashboard=key.in_default_project, scopes=key.scopes)
 
 

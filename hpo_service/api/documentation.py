@@ -11,6 +11,7 @@ from hpo_service.api.problems import ProblemDocument
 from hpo_service.api.scopes import needs
 from hpo_service.markup import Markup, join, page, tag
 from hpo_service.spec import StudySpec
+from hpo_service.studies.key_documents import CreateKeyRequest, CreateProjectRequest, RotateKeyRequest
 from hpo_service.studies.promotion_documents import PromoteRequest, RollbackRequest
 from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
 from hpo_service.studies.suggestion import SuggestRequest
@@ -67,6 +68,9 @@ def _schemas() -> dict[str, Any]:
             (SuggestRequest, "validation"),
             (PromoteRequest, "validation"),
             (RollbackRequest, "validation"),
+            (CreateKeyRequest, "validation"),
+            (RotateKeyRequest, "validation"),
+            (CreateProjectRequest, "validation"),
             (ProblemDocument, "validation"),
         ],
         ref_template="#/components/schemas/{model}",

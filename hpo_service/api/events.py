@@ -11,8 +11,13 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope
-from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency
+from hpo_service.access import Principal, Scope, is_live
+from hpo_service.api.dependencies import (
+    PrincipalDependency,
+    ProjectDependency,
+    SessionDependency,
+    SessionsDependency,
+)
 from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.errors import InvalidRequest
@@ -51,13 +56,15 @@ async def stream_events(
     study_id: Annotated[int, Depends(_study_id)],
     after: Annotated[int, Depends(_after)],
     sessions: SessionsDependency,
-    project: ProjectDependency,
+    caller: PrincipalDependency,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Events in the order in which they happened. The stream ends after the study has, or with the service."""
+    """Events in the order in which they happened. The stream ends after the study, with the service or with the key."""
     while not request.app.state.stopping.is_set():
         try:
-            batch = await run_in_threadpool(_read, sessions, project, study_id, after)
+            batch = await run_in_threadpool(_read, sessions, caller, study_id, after)
         except (OperationalError, PoolTimeoutError):
+            return
+        if batch is None:
             return
         for event in batch.events:
             after = event.id
@@ -79,6 +86,8 @@ def get_service_events(
     return list_service_events(session, project, page_size=page_size, page_token=page_token)
 
 
-def _read(sessions: sessionmaker[Session], project: int, study_id: int, after: int) -> Batch:
+def _read(sessions: sessionmaker[Session], caller: Principal, study_id: int, after: int) -> Batch | None:
     with sessions() as session:
-        return next_events(session, project, study_id, after)
+        if not is_live(session, caller):
+            return None
+        return next_events(session, caller.project_id, study_id, after)

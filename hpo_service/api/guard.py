@@ -71,7 +71,7 @@ class Guard:
         header = connection.headers.get("authorization")
         cookie = connection.cookies.get(auth.COOKIE)
         try:
-            with self._sessions() as session:
+            with self._sessions.begin() as session:
                 if header is not None:
                     return auth.authenticate_key(session, auth.bearer(header) or "")
                 if cookie is not None:

@@ -12,6 +12,8 @@ from hpo_service.cli import (
     doctor,
     export,
     insight,
+    key,
+    project,
     promotion,
     report,
     services,
@@ -48,7 +50,7 @@ app.command()(export.export)
 for view in (insight.explain, insight.importances, insight.pareto):
     study.app.command()(view)
 study.app.command()(suggestion.suggest_spec)
-for group in (study.app, trial.app, promotion.app, slice.app, worker.app, space.app, services.key_app):
+for group in (study.app, trial.app, promotion.app, slice.app, worker.app, space.app, project.app, key.app):
     app.add_typer(group)
 
 

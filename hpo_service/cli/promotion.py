@@ -7,6 +7,7 @@ from urllib.parse import quote
 import typer
 
 from hpo_service.cli.connection import connect
+from hpo_service.cli.key import credentials
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
 from hpo_service.client import promotion_path
 from hpo_service.errors import InvalidRequest
@@ -113,15 +114,12 @@ def approve(
 @app.command("approval")
 def approval(
     switch: Annotated[Switch, typer.Argument(help="on: a second key has to approve what is promoted from now on.")],
+    project: Annotated[str, typer.Option("--project", help="In which project.")] = "default",
 ) -> None:
-    """Ask for approvals in project default. Needs the service's database, so run it on its machine."""
-    from hpo_service.cli.services import load_settings
-    from hpo_service.credentials import Credentials
-    from hpo_service.supervisor import database_url
-
-    with Credentials(database_url(load_settings())) as credentials:
-        credentials.require_approval(switch is Switch.ON)
-    say(f"promotion_approval is {switch} in project default, for promotions that are made from now on.")
+    """Ask for approvals in a project. Needs the service's database, so run it on its machine."""
+    with credentials() as made_here:
+        made_here.require_approval(switch is Switch.ON, project)
+    say(f"promotion_approval is {switch} in project {project}, for promotions that are made from now on.")
 
 
 def promotion_row(found: Json) -> list[object]:

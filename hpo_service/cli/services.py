@@ -1,4 +1,4 @@
-"""`hpo up`, `serve`, `dispatch`, `outbox`, `migrate`, `login` and `key`: running the service and getting into it."""
+"""`hpo up`, `serve`, `dispatch`, `outbox`, `migrate` and `login`: running the service and getting into it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from hpo_service.access import Scope
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
 from hpo_service.errors import SetupError
@@ -78,30 +77,6 @@ def login() -> None:
     """Print a link that logs one browser in, once, within ten minutes."""
     with connect() as client:
         typer.echo(client.post("/v1/login-links")["url"])
-
-
-key_app = typer.Typer(name="key", help="API keys.", no_args_is_help=True)
-
-
-@key_app.callback()
-def _keys() -> None:
-    """API keys."""
-
-
-@key_app.command("create")
-def create_key(
-    label: Annotated[str, typer.Argument(help="What the key is for.")] = "cli",
-    scopes: Annotated[
-        list[Scope] | None,
-        typer.Option("--scope", help="What it may do; repeat it [default: everything]."),
-    ] = None,
-) -> None:
-    """Make an API key and print it, once. Needs the service's database, so run it on its machine."""
-    from hpo_service.credentials import Credentials
-    from hpo_service.supervisor import database_url
-
-    with Credentials(database_url(load_settings())) as credentials:
-        typer.echo(credentials.create_key(label, tuple(Scope) if scopes is None else scopes))
 
 
 def load_settings(*, port: int | None = None, home: Path | None = None) -> Settings:

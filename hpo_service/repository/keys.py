@@ -2,24 +2,33 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from hpo_service.errors import NotFound
 from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, BrowserToken
 
-_STORED = select(ApiKey.id, ApiKey.project_id, ApiKey.secret_sha256, ApiKey.scopes)
+_USE_KNOWN_FOR = text("interval '1 minute'")
+_UNNOTED = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.clock_timestamp() - _USE_KNOWN_FOR)
+_LIVE = and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()))
+_STORED = select(ApiKey.id, ApiKey.project_id, ApiKey.secret_sha256, ApiKey.scopes, _UNNOTED.label("unnoted")).where(
+    _LIVE
+)
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, :project))")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredKey:
-    """What is known of an API key that was not revoked."""
+    """What is known of an API key that is neither revoked nor expired."""
 
     id: int
     project_id: int
     secret_sha256: str
     scopes: frozenset[str]
+    unnoted: bool  #: nobody wrote within the last minute that it is used
 
     @property
     def in_default_project(self) -> bool:
@@ -27,18 +36,85 @@ class StoredKey:
         return self.project_id == DEFAULT_PROJECT_ID
 
 
-def add_key(session: Session, project_id: int, label: str, secret_sha256: str, scopes: Collection[str]) -> int:
+def add_key(
+    session: Session,
+    project_id: int,
+    label: str,
+    secret_sha256: str,
+    scopes: Collection[str],
+    lifetime_seconds: int | None = None,
+) -> int:
     """Store a new key; its id."""
-    key = ApiKey(project_id=project_id, label=label, secret_sha256=secret_sha256, scopes=sorted(scopes))
+    key = ApiKey(
+        project_id=project_id,
+        label=label,
+        secret_sha256=secret_sha256,
+        scopes=sorted(scopes),
+        expires_at=None if lifetime_seconds is None else _after(lifetime_seconds),
+    )
     session.add(key)
     session.flush()
     return key.id
 
 
 def live_key(session: Session, key_id: int) -> StoredKey | None:
-    """The key with this id unless it was revoked. The project is not known before, so this query alone has none."""
-    row = session.execute(_STORED.where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))).one_or_none()
+    """The key with this id while it lives. The project is not known before, so this query alone has none."""
+    row = session.execute(_STORED.where(ApiKey.id == key_id)).one_or_none()
     return None if row is None else _stored(row)
+
+
+def note_use(session: Session, key: StoredKey) -> None:
+    """Write that the key is used now. Requests that come at the same time do not wait for each other."""
+    free = select(ApiKey.id).where(ApiKey.id == key.id, _UNNOTED).with_for_update(skip_locked=True, key_share=True)
+    session.execute(
+        update(ApiKey)
+        .where(ApiKey.id.in_(free), ApiKey.project_id == key.project_id)
+        .values(last_used_at=func.clock_timestamp())
+    )
+
+
+def lock(session: Session, project_id: int, label: str) -> None:
+    """Make those who change keys of this label wait for each other until the transaction ends."""
+    session.execute(_LOCK, {"name": f"key {label}", "project": project_id})
+
+
+def now(session: Session) -> datetime:
+    """The database's clock."""
+    at: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return at
+
+
+def find(session: Session, project_id: int, key_id: int) -> ApiKey:
+    """Whatever its state. Raises NotFound."""
+    key = session.scalars(select(ApiKey).where(ApiKey.project_id == project_id, ApiKey.id == key_id)).one_or_none()
+    if key is None:
+        raise NotFound(f"there is no API key {key_id} in this project.")
+    return key
+
+
+def living(session: Session, project_id: int, label: str) -> list[ApiKey]:
+    """The keys of a label that are neither revoked nor expired, the newest first."""
+    query = select(ApiKey).where(ApiKey.project_id == project_id, ApiKey.label == label, _LIVE)
+    return list(session.scalars(query.order_by(ApiKey.id.desc())))
+
+
+def newest_first(session: Session, project_id: int, *, before_id: int | None, limit: int) -> list[ApiKey]:
+    """Up to `limit` keys, ended ones too."""
+    query = select(ApiKey).where(ApiKey.project_id == project_id)
+    if before_id is not None:
+        query = query.where(ApiKey.id < before_id)
+    return list(session.scalars(query.order_by(ApiKey.id.desc()).limit(limit)))
+
+
+def end(session: Session, key: ApiKey, seconds: int) -> None:
+    """Let a key end after so many seconds, unless it ends before."""
+    ends = func.least(func.coalesce(ApiKey.expires_at, text("'infinity'::timestamptz")), _after(seconds))
+    _change(session, key, expires_at=ends)
+
+
+def revoke(session: Session, key: ApiKey) -> None:
+    """End a key at once, with its browser sessions."""
+    _change(session, key, revoked_at=func.clock_timestamp())
 
 
 def add_token(session: Session, key: StoredKey, kind: str, token_sha256: str, lifetime_seconds: int) -> None:
@@ -54,7 +130,7 @@ def add_token(session: Session, key: StoredKey, kind: str, token_sha256: str, li
             project_id=key.project_id,
             kind=kind,
             api_key_id=key.id,
-            expires_at=func.clock_timestamp() + text(f"interval '{int(lifetime_seconds)} seconds'"),
+            expires_at=_after(lifetime_seconds),
         )
     )
 
@@ -76,19 +152,31 @@ def use_login_token(session: Session, token_sha256: str) -> StoredKey | None:
 
 
 def live_session(session: Session, token_sha256: str) -> StoredKey | None:
-    """The key behind a browser session; None if the session is unknown or expired or the key was revoked."""
+    """The key behind a browser session; None if the session is unknown or expired or the key ended."""
     row = session.execute(
         _STORED.join(BrowserToken, BrowserToken.api_key_id == ApiKey.id).where(
             BrowserToken.token_sha256 == token_sha256,
             BrowserToken.kind == "session",
             BrowserToken.expires_at > func.clock_timestamp(),
-            ApiKey.revoked_at.is_(None),
         )
     ).one_or_none()
     return None if row is None else _stored(row)
 
 
-def _stored(row: Row[int, int, str, list[Any]]) -> StoredKey:
+def _after(seconds: int) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _change(session: Session, key: ApiKey, **values: ColumnElement[Any]) -> None:
+    session.execute(update(ApiKey).where(ApiKey.project_id == key.project_id, ApiKey.id == key.id).values(values))
+    session.refresh(key)
+
+
+def _stored(row: Row[int, int, str, list[Any], bool]) -> StoredKey:
     return StoredKey(
-        id=row.id, project_id=row.project_id, secret_sha256=row.secret_sha256, scopes=frozenset(row.scopes)
+        id=row.id,
+        project_id=row.project_id,
+        secret_sha256=row.secret_sha256,
+        scopes=frozenset(row.scopes),
+        unnoted=row.unnoted,
     )

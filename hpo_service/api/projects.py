@@ -1,0 +1,39 @@
+"""`/v1/projects`: who is kept apart from whom."""
+
+from fastapi import APIRouter, Depends
+
+from hpo_service.access import Scope
+from hpo_service.api.bodies import JsonObject, body_of, checked
+from hpo_service.api.dependencies import PrincipalDependency, UnconfinedSessionDependency
+from hpo_service.api.scopes import needs
+from hpo_service.api.studies import PageSize, PageToken
+from hpo_service.studies import projects
+from hpo_service.studies.documents import Page
+from hpo_service.studies.key_documents import CreateProjectRequest, ProjectDocument
+
+
+def _first_project(caller: PrincipalDependency) -> None:
+    projects.require_first(caller)
+
+
+router = APIRouter(prefix="/v1/projects", tags=["projects"], dependencies=[needs(Scope.ADMIN), Depends(_first_project)])
+
+
+@router.get("", operation_id="list_projects", summary="List projects, the oldest first")
+def list_projects(
+    session: UnconfinedSessionDependency, page_size: PageSize = 100, page_token: PageToken = None
+) -> Page[ProjectDocument]:
+    """For admins of project default."""
+    return projects.list_projects(session, page_size=page_size, page_token=page_token)
+
+
+@router.post(
+    "",
+    operation_id="create_project",
+    summary="Make a project",
+    status_code=201,
+    openapi_extra=body_of("CreateProjectRequest"),
+)
+def create_project(document: JsonObject, session: UnconfinedSessionDependency) -> ProjectDocument:
+    """For admins of project default. A first key of it is made with `hpo key create --project`."""
+    return projects.create(session, checked(CreateProjectRequest, document).name)
