@@ -1,7 +1,7 @@
 """`python -m trainer run FILE.yaml`: train one configuration to its end, as a worker would.
 
 Talk goes to stderr; the last line of stdout is one JSON object. Exit status: 0 done, 1 failed, 2 wrong usage; what
-runs as a job ends with 4 where its task or data are at fault, since trying again would not help.
+runs as a job ends with 4 where its data and with 5 where its task is at fault, since trying again would not help.
 """
 
 import argparse
@@ -16,11 +16,17 @@ from trainer.check_paths import add_check_paths_options, check_paths
 from trainer.environment import PROCESS_ENVIRONMENT
 from trainer.errors import TrainerError
 from trainer.export.arguments import DELIVERY
-from trainer.jobs import REFUSED
+from trainer.jobs import REFUSED, REFUSED_TASK
 from trainer.option_types import positive
 from trainer.quality.options import add_check_data_options
 from trainer.spec import Outcome
 from trainer.token_options import add_token_options
+
+#: exit statuses of what runs as a job where a second try would not help, by verb
+_REFUSALS = {
+    "check-paths": dict.fromkeys((Outcome.DATA_ERROR, Outcome.USER_ERROR), REFUSED),
+    "deliver": {Outcome.DATA_ERROR: REFUSED, Outcome.USER_ERROR: REFUSED_TASK},
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,8 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         summary = _summary(options)
     except TrainerError as error:
         sys.stderr.write(f"error: {error}\n")
-        refused = options.verb == "check-paths" and error.outcome is not Outcome.INFRA_ERROR
-        return REFUSED if refused else 1
+        return _REFUSALS.get(options.verb, {}).get(error.outcome, 1)
     except OSError as error:
         sys.stderr.write(f"error: {error.filename or options.verb}: {error.strerror or error}\n")
         return 1

@@ -2,11 +2,14 @@
 
 import os
 import platform
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from trainer.spec import LLAMA_CPP
 
 _SOFTWARE = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
@@ -46,8 +49,11 @@ def device_uuids(device: torch.device) -> tuple[str, ...]:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions that losses may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _SOFTWARE}}
+    """Versions that losses may depend on, and those of what not every worker can do."""
+    known = {"python": platform.python_version(), **{name: version(name) for name in _SOFTWARE}}
+    with suppress(PackageNotFoundError):
+        known[LLAMA_CPP] = version(LLAMA_CPP)
+    return known
 
 
 def _processor() -> str:

@@ -21,14 +21,19 @@ from trainer.spec import Job, JobResult, Outcome
 
 #: Exit statuses with a report on stdout: passed or warned, and failed. A report that says FAIL is a job that is done.
 _WITH_REPORT = (0, 3)
-#: Exit status with a sentence about data or task on stderr. Python's own 1 says nothing about them.
+#: Exit statuses with a sentence about data, or about the task, on stderr. Python's own 1 says nothing about them.
 REFUSED = 4
+REFUSED_TASK = 5
+_REFUSALS = {REFUSED: Outcome.DATA_ERROR, REFUSED_TASK: Outcome.USER_ERROR}
 _MESSAGE_CHARACTERS = 500
 _TAIL_BYTES = 4 << 20
+_DELIVER = (sys.executable, "-m", "trainer", "deliver", "--task", "-")
 #: The command of each kind of task.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "check_data": (sys.executable, "-m", "trainer", "check-data", "--task", "-"),
     "check_paths": (sys.executable, "-m", "trainer", "check-paths", "--task", "-"),
+    "merge": _DELIVER,
+    "quantize": _DELIVER,
 }
 
 
@@ -87,8 +92,8 @@ class JobRun:
                 return self._ended(Outcome.DONE, report=report)
             return self._ended(Outcome.INFRA_ERROR, message="the job's last line is no report")
         said = _last_line(self._stderr).removeprefix("error: ")[:_MESSAGE_CHARACTERS]
-        if code == REFUSED:
-            return self._ended(Outcome.DATA_ERROR, message=said or "the job was refused without a reason")
+        if code in _REFUSALS:
+            return self._ended(_REFUSALS[code], message=said or "the job was refused without a reason")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return self._ended(Outcome.INFRA_ERROR, message=f"the job ended with {how}: {said}".removesuffix(": "))
 
@@ -110,10 +115,15 @@ class JobRun:
 
 
 class JobRuns:
-    """The jobs of one worker, by token; what they write for a while lies in `scratch`."""
+    """The jobs of one worker, by token; what they write for a while lies in `scratch`, what is kept in `snapshots`.
 
-    def __init__(self, scratch: Path) -> None:
+    They compute on so many `threads`.
+    """
+
+    def __init__(self, scratch: Path, snapshots: str, threads: int) -> None:
         self._scratch = scratch
+        self._snapshots = snapshots
+        self._threads = threads
         self._runs: dict[tuple[int, int], JobRun] = {}
 
     def __bool__(self) -> bool:
@@ -137,8 +147,9 @@ class JobRuns:
         return None
 
     def _command(self, kind: str) -> tuple[str, ...]:
-        scratch = ("--scratch", str(self._scratch)) if kind == "check_data" else ()
-        return (*COMMANDS[kind], *scratch)
+        scratch = () if kind == "check_paths" else ("--scratch", str(self._scratch))
+        kept = ("--snapshots", self._snapshots, "--threads", str(self._threads)) if COMMANDS[kind] is _DELIVER else ()
+        return (*COMMANDS[kind], *scratch, *kept)
 
     def stop(self, token: tuple[int, int]) -> JobResult | None:
         """End the job at once; None if no such job runs here."""

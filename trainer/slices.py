@@ -268,13 +268,15 @@ class SliceRun:
         evaluation: Evaluation | None,
     ) -> SliceResult:
         self._trial = None
+        finished = trial.examples_seen >= trial.total_examples
         with self._meter.timed("load"):
             self._account.note_memory()
             self._residents.keep(engine, trial, ref.digest)
+            files = self._store.files(ref) if finished and evaluation and self._ranks.leads else {}
         return self._account.result(
             outcome,
             trial,
-            finished=trial.examples_seen >= trial.total_examples,
+            finished=finished,
             eval_loss=evaluation.loss if evaluation else None,
             eval_tokens=evaluation.tokens if evaluation else None,
             fold_losses=evaluation.fold_losses() if evaluation else (),
@@ -282,6 +284,7 @@ class SliceRun:
             adapter_parameters=trial.adapter_parameters,
             test_loss=self._account.test_loss if evaluation else None,
             snapshot=ref,
+            snapshot_files=files,
         )
 
     def _failed(self, outcome: Outcome, message: str) -> SliceResult:

@@ -87,6 +87,15 @@ class SnapshotStore:
         except (KeyError, UnicodeDecodeError, SafetensorError) as error:
             raise SnapshotError(f"snapshot {ref.path} cannot be understood: {error}") from error
 
+    @property
+    def location(self) -> str:
+        """Where the store is: an absolute path or a URL."""
+        return self._store.location
+
+    def files(self, ref: SnapshotRef) -> dict[str, FileDigest]:
+        """The files of a snapshot by name. Raises as `read` does."""
+        return verified_manifest(self._store, ref).files
+
     def remove(self, ref: SnapshotRef) -> None:
         """Delete a snapshot that nothing needs any more; one that cannot be deleted now is no error.
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NoReturn
 
+import torch
 from pydantic import BaseModel
 
 from trainer.devices import device_name, software_versions
@@ -61,7 +62,7 @@ class Turns:
         self._send = send
         self._running: deque[SliceRun] = deque()
         self._waiting: deque[Slice] = deque()
-        self._jobs = JobRuns(residents.scratch)
+        self._jobs = JobRuns(residents.scratch, store.location, torch.get_num_threads())
         self._retiring = False
         self._ending = threading.Lock()
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -20,7 +21,7 @@ from trainer.errors import SnapshotError
 from trainer.ranks import Ranks
 from trainer.snapshot import SnapshotStore, TrialState
 from trainer.snapshot_together import find_marker_together
-from trainer.spec import DataFingerprints, SnapshotRef, Usage
+from trainer.spec import DataFingerprints, FileDigest, SnapshotRef, Usage
 from trainer.stores import Store, open_store
 from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
 from trainer.stores.folder import FolderStore
@@ -265,7 +266,7 @@ def test_of_a_reached_rung_the_final_snapshot_stays(rig: Rig, snapshots: Snapsho
     for path in ("1/2/60/1/checkpoint-20", "1/2/60/2/checkpoint-40", *kept):
         snapshots.write(path, a_state(), Usage())
     tidying = Tidying(rig.store)
-    tidying.rung_reached(SnapshotRef(path="1/2/60/2/rung-60", digest="0" * 64, examples_seen=60))
+    tidying.keep_only("1/2/60/2/rung-60")
     tidying.close()
     assert paths(rig.store) == sorted(kept)
 
@@ -351,3 +352,57 @@ def test_a_store_that_does_not_answer_is_no_damage(s3: str, monkeypatch: pytest.
         away.newest([ref], "t", "b")
     with pytest.raises(OSError, match="does not answer"):
         away.write("1/1/16/2/rung-16", a_state(), Usage())
+
+
+ARTIFACT = "deliveries/1/merged/2/model"
+CONTENTS = {"config.json": b"{}", "sub/weights.bin": b"w" * 5000}
+
+
+def build(store: Store, scratch: Path, path: str = ARTIFACT) -> dict[str, FileDigest]:
+    with store.building(path, scratch) as folder:
+        for name, content in CONTENTS.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+    return {
+        name: FileDigest(sha256=sha256(content).hexdigest(), size_bytes=len(content))
+        for name, content in CONTENTS.items()
+    }
+
+
+def test_an_artifact_is_kept_whole_and_read_back_verified(rig: Rig, tmp_path: Path) -> None:
+    files = build(rig.store, tmp_path)
+    with rig.store.fetched(ARTIFACT, files, tmp_path) as folder:
+        assert {name: (folder / name).read_bytes() for name in files} == CONTENTS
+    with rig.store.open_file(ARTIFACT, files, "sub/weights.bin") as file:
+        assert file.read() == CONTENTS["sub/weights.bin"]
+    rig.change(ARTIFACT, "sub/weights.bin" if isinstance(rig, FolderRig) else "weights.bin", flip)
+    with pytest.raises(SnapshotError), rig.store.fetched(ARTIFACT, files, tmp_path):
+        pass
+    with pytest.raises(SnapshotError):
+        rig.store.open_file(ARTIFACT, files, "sub/weights.bin")
+    assert rig.store.look().snapshots == []
+
+
+def test_of_an_artifact_that_broke_off_nothing_is_there(rig: Rig, tmp_path: Path) -> None:
+    other = "deliveries/1/merged/1/model"
+    files = build(rig.store, tmp_path, other)
+    with pytest.raises(IsADirectoryError), rig.store.building(ARTIFACT, tmp_path) as folder:
+        folder.write_bytes(b"")
+    with pytest.raises(SnapshotError):
+        rig.store.open_file(ARTIFACT, files, "config.json")
+    files = build(rig.store, tmp_path)
+    rig.store.keep_only(ARTIFACT)
+    rig.store.open_file(ARTIFACT, files, "config.json").close()
+    with pytest.raises(SnapshotError):
+        rig.store.open_file(other, files, "config.json")
+
+
+def test_an_artifact_lies_inside_the_store(rig: Rig, tmp_path: Path) -> None:
+    files = build(rig.store, tmp_path)
+    for path in ("../out", "deliveries/../../out", "/out"):
+        with pytest.raises(SnapshotError), rig.store.building(path, tmp_path):
+            pass
+        with pytest.raises(SnapshotError):
+            rig.store.open_file(path, files, "config.json")
+    with pytest.raises(SnapshotError):
+        rig.store.open_file(ARTIFACT, {"../x": files["config.json"]}, "../x")

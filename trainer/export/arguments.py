@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from trainer.option_types import positive
+from trainer.spec import DataFormat
 
 TYPES = ("f16", "q8_0", "q4_k_m", "q5_k_m", "gptq-w4a16", "awq-w4a16")
 _UNITS = {"MB": 10**6, "GB": 10**9}
@@ -45,6 +47,19 @@ def add_quantize_arguments(parser: argparse.ArgumentParser) -> None:
     _add_judging(parser)
 
 
+def add_deliver_arguments(parser: argparse.ArgumentParser) -> None:
+    """`python -m trainer deliver`."""
+    parser.add_argument(
+        "--task",
+        choices=["-"],
+        required=True,
+        help="a merge or quantize task is one line of JSON on stdin; the work ends when stdin does",
+    )
+    parser.add_argument("--snapshots", required=True, help="folder or object store (URL) that the model is kept in")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for what is not kept")
+    parser.add_argument("--threads", type=positive, default=len(os.sched_getaffinity(0)), help="CPU threads")
+
+
 def parse_size(text: str) -> int:
     """Bytes of a size such as 5GB or 500MB. Raises ArgumentTypeError."""
     match = re.fullmatch(r"(\d{1,6})(MB|GB)", text)
@@ -55,6 +70,7 @@ def parse_size(text: str) -> int:
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-rows", type=positive, default=128, help="at most so many rows (128)")
+    parser.add_argument("--format", choices=get_args(DataFormat), default="auto", help="of the rows (by the first one)")
     parser.add_argument("--max-length", type=positive, default=512, help="tokens at which rows are cut (512)")
     parser.add_argument(
         "--compute-dtype",
@@ -68,5 +84,6 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 #: the verbs that deliver a model; each is a function of that name in its module
 DELIVERY = {
     "merge": Verb("merge an adapter into its base model", add_merge_arguments, "trainer.export.merge"),
+    "deliver": Verb("a step of a delivery, as a worker does it", add_deliver_arguments, "trainer.export.deliver"),
     "quantize": Verb("make a smaller variant of a merged model", add_quantize_arguments, "trainer.export.quantize"),
 }

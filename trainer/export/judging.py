@@ -20,6 +20,7 @@ from trainer.errors import DataError, UserError
 from trainer.evaluate import perplexity
 from trainer.export.folders import file_digest, files_digest
 from trainer.rows import data_files, read_rows
+from trainer.spec import DataFormat
 
 NEW_TOKENS = 16
 _LOGIT_TOKENS = 64
@@ -83,13 +84,15 @@ def learned_positions(row: Encoded) -> NDArray[np.int64]:
     return np.concatenate([np.arange(start, stop, dtype=np.int64) for start, stop in pairs])
 
 
-def eval_rows(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int, max_rows: int) -> EvalRows:
+def eval_rows(
+    path: str, tokenizer: PreTrainedTokenizerBase, max_length: int, max_rows: int, format: DataFormat = "auto"
+) -> EvalRows:
     """The first `max_rows` usable rows of a file, tokenized as in training and judged on their responses.
 
     Raises:
         DataError: the file is unusable or no response is left after the cut at `max_length` tokens.
     """
-    encoded = Encoder(tokenizer, EncoderSettings("response", max_length)).encode(read_rows(path))
+    encoded = Encoder(tokenizer, EncoderSettings("response", max_length)).encode(read_rows(path, format))
     rows = tuple(islice((row for row in encoded if len(row.spans)), max_rows))
     if not rows:
         raise DataError(f"{path}: no row has a response within {max_length} tokens")

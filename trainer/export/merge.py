@@ -68,7 +68,8 @@ def merge(options: argparse.Namespace) -> dict[str, Any]:
         refuse_float64(base, "name another type with --dtype, such as float32")
     lora = read_lora(Path(options.adapter))
     tokenizer = load_tokenizer(str(base))
-    rows = eval_rows(options.eval_data, tokenizer, options.max_length, options.eval_rows) if options.eval_data else None
+    judging = (options.max_length, options.eval_rows, options.format)
+    rows = eval_rows(options.eval_data, tokenizer, *judging) if options.eval_data else None
     with delivery(output) as folder:
         merge_weights(base, lora, folder, options.dtype and getattr(torch, options.dtype), options.max_shard_size)
         _write_config(base, folder, options.dtype)

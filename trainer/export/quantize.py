@@ -73,7 +73,7 @@ def quantize(options: argparse.Namespace) -> dict[str, Any]:
     check_model_folder(model)
     refuse_float64(model, "merge it again with --dtype float32")
     tokenizer = load_tokenizer(str(model))
-    rows = eval_rows(options.eval_data, tokenizer, options.max_length, options.eval_rows)
+    rows = eval_rows(options.eval_data, tokenizer, options.max_length, options.eval_rows, options.format)
     calibration = _calibration(options, tokenizer)
     original = _judged(model, tokenizer, rows, options.compute_dtype)
     judged = time.monotonic()
@@ -121,7 +121,8 @@ def check_perplexity(variant_type: str, before: float, after: float) -> None:
 def _calibration(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase) -> tuple[Encoded, ...]:
     if options.type not in _CALIBRATED:
         return ()
-    return eval_rows(options.calibration, tokenizer, options.max_length, options.calibration_rows).rows
+    limits = (options.max_length, options.calibration_rows, options.format)
+    return eval_rows(options.calibration, tokenizer, *limits).rows
 
 
 def _judged(folder: Path, tokenizer: PreTrainedTokenizerBase, rows: EvalRows, compute_dtype: str) -> _Original:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from trainer.errors import TrainerError, UserError
+from trainer.job_input import first_line, wait_for_the_end
 from trainer.quality import render
 from trainer.quality.gate import check_data
 from trainer.spec import CheckData, DataSpec, Outcome, QualityReport, QualityThresholds
@@ -58,7 +59,7 @@ def _status(report: QualityReport) -> int:
 def _run_task(source: str, processes: int, scratch: Path) -> int:
     """What the service asks for: the report is the only line of stdout, and its reader's death is ours."""
     if source == "-":
-        text = _first_line(sys.stdin.fileno())
+        text = first_line(sys.stdin.fileno())
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     else:
         text = Path(source).read_bytes()
@@ -72,17 +73,8 @@ def _run_task(source: str, processes: int, scratch: Path) -> int:
     return _status(report)
 
 
-def _first_line(descriptor: int) -> bytes:
-    """Up to the first line end, without a buffer that would keep what follows."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(descriptor, 1)):
-        line += byte
-    return line
-
-
 def _end_with_stdin() -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+    wait_for_the_end(sys.stdin.fileno())
     os._exit(COULD_NOT_RUN)
 
 

@@ -6,6 +6,16 @@ Pydantic only. Nothing here imports torch, so the API image does not need it.
 from trainer.spec.base import API_VERSION as API_VERSION
 from trainer.spec.base import Frozen as Frozen
 from trainer.spec.base import Outcome as Outcome
+from trainer.spec.deliveries import GGUF_VARIANTS as GGUF_VARIANTS
+from trainer.spec.deliveries import LLAMA_CPP as LLAMA_CPP
+from trainer.spec.deliveries import Artifact as Artifact
+from trainer.spec.deliveries import FinalAdapter as FinalAdapter
+from trainer.spec.deliveries import MergeAdapter as MergeAdapter
+from trainer.spec.deliveries import QuantizeModel as QuantizeModel
+from trainer.spec.deliveries import TrainFinal as TrainFinal
+from trainer.spec.deliveries import VariantName as VariantName
+from trainer.spec.deliveries import digest_of as digest_of
+from trainer.spec.deliveries import needed_for as needed_for
 from trainer.spec.fingerprints import DataFingerprints as DataFingerprints
 from trainer.spec.health import DeviceHealth as DeviceHealth
 from trainer.spec.health import is_device_fault as is_device_fault

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from trainer.spec.base import Frozen, Outcome, Text
+from trainer.spec.deliveries import MergeAdapter, QuantizeModel, TrainFinal
 from trainer.spec.quality import QualityThresholds
 from trainer.spec.trial import DataSpec
 
@@ -47,7 +48,11 @@ class PathsReport(Frozen):
     snapshots_free_bytes: int | None = None
 
 
-Task = Annotated[CheckData | CheckPaths, Field(discriminator="kind")]
+SideTask = Annotated[CheckData | CheckPaths | MergeAdapter | QuantizeModel, Field(discriminator="kind")]
+"""What a worker does beside its slices."""
+
+Task = Annotated[CheckData | CheckPaths | TrainFinal | MergeAdapter | QuantizeModel, Field(discriminator="kind")]
+"""What a job is for. Training takes a worker's devices, so a worker gets it as a slice."""
 
 job_task: TypeAdapter[Task] = TypeAdapter(Task)
 
@@ -57,7 +62,7 @@ class Job(Frozen):
 
     job_id: int
     attempt: Annotated[int, Field(ge=1)]
-    task: Task
+    task: SideTask
 
     @property
     def token(self) -> tuple[int, int]:

@@ -75,7 +75,8 @@ class SliceResult(Frozen):
     `flops_per_example` are predicted model FLOPs of training on an example as long as the evaluation examples are.
     `test_loss` comes with the last slice of a trial that has test rows. `attention` and `micro_batch` are what was
     chosen at run time. `data_fingerprints` are those of the data that were found, None if none were looked at.
-    `ends_worker` says that the worker ends right after it: a rank failed in the middle of what all do together.
+    `snapshot_files` are those of the snapshot at a trial's end. `ends_worker` says that the worker ends right after it:
+    a rank failed in the middle of what all do together.
     """
 
     type: Literal["result"] = "result"
@@ -92,6 +93,7 @@ class SliceResult(Frozen):
     test_loss: float | None = None
     train_loss: float | None = None
     snapshot: SnapshotRef | None = None
+    snapshot_files: dict[str, FileDigest] = Field(default_factory=dict)
     resumed_from_examples: int = 0
     discarded_snapshots: tuple[str, ...] = ()
     data_fingerprints: DataFingerprints | None = None

@@ -1,7 +1,9 @@
 """What every snapshot store promises, whatever it keeps files on."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Protocol
 
 from trainer.errors import SnapshotError
@@ -63,7 +65,9 @@ class LogFile(Protocol):
 
 
 class Store(Protocol):
-    """Snapshots by path, `/`-separated and relative. Nothing outside the store is touched, whatever a path says.
+    """Snapshots and artifacts by path, `/`-separated and relative. Nothing outside is touched, whatever a path says.
+
+    An artifact is a folder of any files, which whoever made it knows by name and digest: a delivered model.
 
     Contract (tests/contracts/test_snapshot_store.py): a snapshot that can be seen is whole. A path that leads outside
     and a file that is missing or not what was recorded raise SnapshotError, a store that does not answer OSError.
@@ -101,6 +105,19 @@ class Store(Protocol):
 
     def look(self) -> Contents:
         """All there is. Folders of another form than a snapshot's are not looked at."""
+
+    def building(self, path: str, scratch: Path) -> AbstractContextManager[Path]:
+        """An empty local folder, whose files are the artifact at `path` once the block has ended well.
+
+        It lies in `scratch` where the store is no folder. Raises OSError if the store is full or does not answer; then,
+        and after an exception in the block, nothing is there.
+        """
+
+    def fetched(self, path: str, files: Files, scratch: Path) -> AbstractContextManager[Path]:
+        """A local folder with these files of an artifact, verified. It is read only, and may lie in the store."""
+
+    def open_file(self, path: str, files: Files, name: str) -> IO[bytes]:
+        """A file of an artifact, verified, to be read from its start."""
 
     def put(self, name: str, content: bytes) -> None:
         """Write or replace a small file at the top of the store, in one instant."""

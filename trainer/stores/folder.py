@@ -4,7 +4,8 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
@@ -37,7 +38,7 @@ class FolderStore:
             written = {name: _write(partial / name, content) for name, content in files.items()}
             reach(Failpoint.SNAPSHOT_BEFORE_MANIFEST)
             written[MANIFEST] = _write(partial / MANIFEST, manifest)
-            _sync_folder(partial)
+            _sync(partial)
             for name, expected in written.items():
                 _read_back(partial / name, expected)
             reach(Failpoint.SNAPSHOT_BEFORE_RENAME)
@@ -58,7 +59,10 @@ class FolderStore:
         return content
 
     def open(self, path: str, files: Files, name: str) -> IO[bytes]:
-        file = _open(self._inside(path) / require_known(name))
+        return self.open_file(path, files, require_known(name))
+
+    def open_file(self, path: str, files: Files, name: str) -> IO[bytes]:
+        file = _open(self._inside(f"{path}/{name}"))
         try:
             if not _holds(file, files.get(name)):
                 raise SnapshotError(f"snapshot file {path}/{name} is damaged")
@@ -86,6 +90,28 @@ class FolderStore:
     def look(self) -> Contents:
         return housekeeping.look(self._root)
 
+    @contextmanager
+    def building(self, path: str, scratch: Path) -> Iterator[Path]:
+        target = self._inside(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.parent / f"{housekeeping.PARTIAL}{uuid.uuid4().hex}"
+        partial.mkdir()
+        try:
+            yield partial
+            for entry in partial.rglob("*"):
+                _sync(entry)
+            _sync(partial)
+            _replace(partial, target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    @contextmanager
+    def fetched(self, path: str, files: Files, scratch: Path) -> Iterator[Path]:
+        for name in files:
+            self.open_file(path, files, name).close()
+        yield self._inside(path)
+
     def put(self, name: str, content: bytes) -> None:
         self.prepare()
         partial = self._root / f"{housekeeping.PARTIAL}{uuid.uuid4().hex}"
@@ -95,7 +121,7 @@ class FolderStore:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(self._root)
+        _sync(self._root)
 
     def get(self, name: str) -> bytes:
         return _read(self._inside(name))
@@ -182,11 +208,11 @@ def _replace(partial: Path, target: Path) -> None:
     else:
         partial.rename(target)
         shutil.rmtree(aside, ignore_errors=True)
-    _sync_folder(target.parent)
+    _sync(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from hashlib import sha256
 from itertools import groupby
-from tempfile import SpooledTemporaryFile
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, TemporaryDirectory
 from typing import IO, Any, cast
 
 import fsspec
@@ -77,8 +78,44 @@ class ObjectStore:
         return content
 
     def open(self, path: str, files: Files, name: str) -> IO[bytes]:
+        return self._open(self._file_key(path, files, name), path, files, name)
+
+    def open_file(self, path: str, files: Files, name: str) -> IO[bytes]:
+        if name not in files:
+            raise SnapshotError(f"{path}/{name} is missing")
+        return self._open(self._key(f"{path}/{name}"), path, files, name)
+
+    @contextmanager
+    def building(self, path: str, scratch: Path) -> Iterator[Path]:
+        folder = self._key(path)
+        with TemporaryDirectory(dir=scratch) as local:
+            yield Path(local)
+            try:
+                for file in (entry for entry in Path(local).rglob("*") if entry.is_file()):
+                    with self._answering():
+                        self._files.put_file(str(file), f"{folder}/{file.relative_to(local).as_posix()}")
+            except BaseException:
+                self._discard(folder, kept=())
+                raise
+
+    @contextmanager
+    def fetched(self, path: str, files: Files, scratch: Path) -> Iterator[Path]:
+        with TemporaryDirectory(dir=scratch) as local:
+            for name, expected in files.items():
+                target = Path(local, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                digest = sha256()
+                with target.open("xb") as copy:
+                    for chunk in self._chunks(self._key(f"{path}/{name}")):
+                        digest.update(chunk)
+                        copy.write(chunk)
+                if digest.hexdigest() != expected.sha256:
+                    raise SnapshotError(f"{path}/{name} is damaged")
+            yield Path(local)
+
+    def _open(self, key: str, path: str, files: Files, name: str) -> IO[bytes]:
         digest, copy = sha256(), SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115
-        for chunk in self._chunks(self._file_key(path, files, name)):
+        for chunk in self._chunks(key):
             digest.update(chunk)
             copy.write(chunk)
         if digest.hexdigest() != files[name].sha256:

@@ -9,7 +9,6 @@ from sqlalchemy.exc import OperationalError
 
 from hpo_service.dispatcher.retention import StudyNeeds
 from hpo_service.dispatcher.tidying import Tidying
-from trainer.spec import SnapshotRef
 from trainer.stores.folder import FolderStore
 
 
@@ -23,7 +22,7 @@ def make(root: Path, *paths: str) -> None:
 def test_a_reached_rung_keeps_its_final_snapshot_only(tmp_path: Path) -> None:
     make(tmp_path, "1/2/60/1/checkpoint-20", "1/2/60/2/checkpoint-40", "1/2/60/2/rung-60", "1/2/20/1/rung-20")
     tidying = Tidying(FolderStore(tmp_path))
-    tidying.rung_reached(SnapshotRef(path="1/2/60/2/rung-60", digest="0" * 64, examples_seen=60))
+    tidying.keep_only("1/2/60/2/rung-60")
     tidying.close()
     left = sorted(str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("manifest.json"))
     assert left == ["1/2/20/1/rung-20", "1/2/60/2/rung-60"]

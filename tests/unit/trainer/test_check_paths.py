@@ -43,7 +43,9 @@ def test_a_task_that_is_none_is_refused_with_a_sentence(line: str) -> None:
 def test_a_refused_task_ends_its_job_at_once(tmp_path: Path) -> None:
     """Of a service that asks for more paths than its worker takes."""
     task = CheckPaths.model_construct(worker="w", snapshots="s", paths=("p",) * 257)
-    result = ended(JobRuns(tmp_path), Job.model_construct(job_id=1, attempt=1, task=task))
+    result = ended(
+        JobRuns(tmp_path, str(tmp_path / "snapshots"), 1), Job.model_construct(job_id=1, attempt=1, task=task)
+    )
     assert result.outcome is Outcome.DATA_ERROR
     assert result.message.startswith("the task is no CheckPaths: ")
 
@@ -61,7 +63,7 @@ def ended(jobs: JobRuns, job: Job) -> JobResult:
 def test_a_worker_answers_it_as_a_job(tmp_path: Path) -> None:
     marker = leave_marker(FolderStore(tmp_path), 1)
     task = CheckPaths(worker="w", snapshots=str(tmp_path), paths=(str(tmp_path),))
-    result = ended(JobRuns(tmp_path), Job(job_id=1, attempt=1, task=task))
+    result = ended(JobRuns(tmp_path, str(tmp_path / "snapshots"), 1), Job(job_id=1, attempt=1, task=task))
     assert result.outcome is Outcome.DONE, result.message
     report = PathsReport.model_validate(result.report)
     assert (report.marker, report.marker_problem) == (marker.id, "")

@@ -65,6 +65,7 @@ def test_the_last_line_is_the_report(status: int) -> None:
     [
         ("import sys; print('error: no such file', file=sys.stderr); sys.exit(4)", Outcome.DATA_ERROR, "no such file"),
         ("raise SystemExit(4)", Outcome.DATA_ERROR, "without a reason"),
+        ("import sys; print('error: no llama', file=sys.stderr); sys.exit(5)", Outcome.USER_ERROR, "no llama"),
         ("raise OSError('the disk is full')", Outcome.INFRA_ERROR, "exit code 1: OSError: the disk is full"),
         ("import trainer.no_such_part", Outcome.INFRA_ERROR, "No module named"),
         ("import sys; print('x'); sys.exit(2)", Outcome.INFRA_ERROR, "exit code 2"),
@@ -110,7 +111,7 @@ def test_it_ends_when_its_worker_does() -> None:
 
 def test_a_worker_keeps_its_jobs_by_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(jobs.COMMANDS, "check_data", (sys.executable, "-c", WAITS))
-    runs = JobRuns(tmp_path)
+    runs = JobRuns(tmp_path, str(tmp_path / "snapshots"), 1)
     assert not runs
     assert runs.start(a_job()) is None
     assert runs.start(a_job()) is None

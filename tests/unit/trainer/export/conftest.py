@@ -48,6 +48,7 @@ def merge_options(base_folder: Path, tmp_path: Path) -> Callable[..., Namespace]
             "max_shard_size": 10**9,
             "eval_data": None,
             "eval_rows": 4,
+            "format": "auto",
             "max_length": 128,
             "compute_dtype": "float32",
             "threads": 1,
