@@ -17,7 +17,9 @@ class IntentKind(StrEnum):
     WORKER_DRAIN = "worker_drain"  #: bound to no study, like the next two [`worker`: its name, `reason`]
     WORKER_QUARANTINE = "worker_quarantine"  #: [`worker`, `reason`]
     WORKER_RELEASE = "worker_release"  #: [`worker`]
+    TELL_PROMOTION = "tell_promotion"  #: bound to no study [`event`: its kind, `study_id`, `trial`, `payload`]
     CHECK_PATHS = "check_paths"  #: like the next one
+    DELIVER = "deliver"  #: bound to no study: begin the first job of a delivery [`delivery_id`]
     CHECK_DATA = "check_data"  #: bound to no study [`job_id`, `study_id` that asks or null, `fingerprint`, `task`]
 
 
@@ -41,6 +43,12 @@ class EventKind(StrEnum):
     TRIAL_FAILED = "trial.failed"  #: [`outcome`, `message`]
     TRIAL_NOTICE = "trial.notice"  #: something worth knowing of a slice [`kind`, `step`, `values`, `message`]
     DATA_CHECKED = "data.checked"  #: before the first slice [`job`, `verdict`, `findings` that warn or fail]
+    PROMOTION_MADE = "promotion.made"  #: [`name`, `version`, `repeats`, `effective`, `message`]
+    PROMOTION_APPROVED = "promotion.approved"  #: as before
+    DELIVERY_STARTED = "delivery.started"  #: of the promotion's study [`delivery`, `promotion`, `merge`, `quantize`]
+    DELIVERY_STEP = "delivery.step"  #: one of its jobs is done [`delivery`, `promotion`, `job`, `kind`, `seconds`]
+    DELIVERY_COMPLETED = "delivery.completed"  #: [`delivery`, `promotion`]
+    DELIVERY_FAILED = "delivery.failed"  #: [`delivery`, `promotion`, `job`, `kind`, `outcome`, `message`]
     WORKER_LOST = "worker.lost"  #: of the service, and of each study with a slice on it [`worker`, `cause`, `message`]
     WORKER_QUARANTINED = "worker.quarantined"  #: as before [`worker`, `places`, `message`]
     # Of the service only, which has no study:

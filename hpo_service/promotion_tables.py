@@ -1,9 +1,9 @@
-"""Tables of promotions, in schema `hpo`. Their rows never change: triggers of the database refuse it."""
+"""Tables of promotions and deliveries, in schema `hpo`. Their rows never change: triggers of the database refuse it."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, UniqueConstraint, func
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from hpo_service.tables import Base
@@ -45,4 +45,25 @@ class PromotionApproval(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "promotion_id"], ["hpo.promotions.project_id", "hpo.promotions.id"]),
+    )
+
+
+class Delivery(Base):
+    """What was asked to be made of a promotion. How far it is, the jobs say that name it."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("hpo.projects.id"))
+    promotion_id: Mapped[int]
+    merge: Mapped[bool]
+    quantize: Mapped[str | None]  #: trainer.spec.VariantName
+    retrain: Mapped[bool]  #: whether adapters that are there already are passed over
+    offered: Mapped[list[Any]]  #: SnapshotRef of the adapters that it begins with, verified when it was asked for
+    api_key_id: Mapped[int] = mapped_column(ForeignKey("hpo.api_keys.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        UniqueConstraint("project_id", "id"),
+        ForeignKeyConstraint(["project_id", "promotion_id"], ["hpo.promotions.project_id", "hpo.promotions.id"]),
+        Index("ix_deliveries_promotion_id", "promotion_id"),
     )

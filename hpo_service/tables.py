@@ -223,13 +223,14 @@ class Job(Base):
     """Work on a worker that is not a trial, and its report. `state`: waiting (no attempt runs), running, done, failed.
 
     Ids come from the sequence of the slices, so that fencing tokens never collide. The newest job of a fingerprint
-    answers for all that is asked with this fingerprint, unless it failed.
+    answers for all that is asked with this fingerprint, unless it failed. `snapshots`, `progress` are of a training.
     """
 
     __tablename__ = "jobs"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     project_id: Mapped[int] = _project()
     study_id: Mapped[int | None]  #: the study that asked first, if one did
+    delivery_id: Mapped[int | None]  #: the delivery that it is a step of
     kind: Mapped[str]
     task: Mapped[dict[str, Any]]
     fingerprint: Mapped[str]
@@ -240,6 +241,8 @@ class Job(Base):
     outcome: Mapped[str | None]  #: of the last attempt that ended
     message: Mapped[str] = mapped_column(server_default="")
     report: Mapped[dict[str, Any] | None]
+    snapshots: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))  #: SnapshotRef, newest first
+    progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: the last sign of life
     worker_id: Mapped[int | None]
     seconds: Mapped[float] = mapped_column(server_default=text("0"))  #: of all attempts
     cost_usd: Mapped[float] = mapped_column(server_default=text("0"))
@@ -249,6 +252,8 @@ class Job(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(["project_id", "study_id"], ["hpo.studies.project_id", "hpo.studies.id"]),
+        ForeignKeyConstraint(["project_id", "delivery_id"], ["hpo.deliveries.project_id", "hpo.deliveries.id"]),
+        Index("ix_jobs_delivery_id", "delivery_id"),
         Index("ix_jobs_project_id_kind_fingerprint", "project_id", "kind", "fingerprint"),
         Index("ix_jobs_open", "id", postgresql_where=text("state IN ('waiting', 'running')")),
     )

@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from hpo_service.dispatcher import placing, reserving, sharing, shortage, wanting
+from hpo_service.dispatcher import job_places, placing, reserving, sharing, shortage, wanting
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.handing_out import Plan, hand_out
 from hpo_service.dispatcher.memory import LiveStudy
@@ -34,7 +34,7 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     placed = [study for study in _by_priority(studies) if _is_placed(study)]
     context.proposals.retain([study.id for study in placed])
     current = _Round(context=context, studies=placed)
-    _plan_jobs(current)
+    current.plan.jobs, current.plan.given_up = job_places.planned(context)
     _plan_refusals(current)
     current.plan.waits = shortage.messages(context.executor, current.studies)
     current.slots = {} if context.faults.resting else _slots(context, current.studies)
@@ -49,21 +49,6 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
 
 def _by_priority(studies: dict[int, LiveStudy]) -> list[LiveStudy]:
     return sorted(studies.values(), key=lambda study: (-study.resolved.resources.priority, study.id))
-
-
-def _plan_jobs(current: _Round) -> None:
-    """Oldest first, to any worker without one, or to the one that it is for; they take no slot."""
-    context, executor = current.context, current.context.executor
-    taken = {context.fleet.holder(job.token) for job in context.jobs.values() if job.running}
-    for job in [job for job in context.jobs.values() if not job.running]:
-        if job.only_for is not None and job.only_for not in context.fleet.worker_ids:
-            current.plan.given_up.append(job)
-            continue
-        worker = job.only_for or executor.choose(job.next_attempt(), prefetch=False)
-        if worker is None or worker in taken:
-            continue
-        taken.add(worker)
-        current.plan.jobs.append((job, worker))
 
 
 def _plan_refusals(current: _Round) -> None:

@@ -1,17 +1,31 @@
 """Which worker holds which attempt. Survives a reload of the memory: it mirrors the executor, not the database."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from hpo_service.executors.base import Token, WorkerGone
+from hpo_service.executors.base import Token, WorkerGone, WorkerReady
 from trainer.spec import Outcome, SliceResult
 
 
 class Fleet:
-    """Workers by name with their row ids, and the attempts in flight."""
+    """Workers by name with their row ids and what is installed there, and the attempts in flight."""
 
     def __init__(self) -> None:
         self.worker_ids: dict[str, int] = {}
+        self.software: dict[str, Mapping[str, str]] = {}
         self._in_flight: dict[Token, str] = {}
+
+    def note_software(self, ready: Collection[WorkerReady]) -> None:
+        """What is installed where, as far as these workers are known."""
+        self.software |= {event.worker: event.ready.software for event in ready if event.worker in self.worker_ids}
+
+    def without(self, package: str) -> list[str]:
+        """The workers that do not have the package, as far as is known."""
+        return [worker for worker in self.worker_ids if package not in self.software.get(worker, {})]
+
+    def lacks(self, package: str) -> bool:
+        """Whether there are workers, all of them said what they have, and none has the package."""
+        known = [self.software.get(worker) for worker in self.worker_ids]
+        return bool(known) and all(software is not None and package not in software for software in known)
 
     def assign(self, token: Token, worker: str) -> None:
         """The attempt was handed to the worker."""
@@ -48,6 +62,7 @@ class Fleet:
         }
         for worker in dead:
             self.worker_ids.pop(worker, None)
+            self.software.pop(worker, None)
 
 
 def lost_result(token: Token, reason: str) -> SliceResult:

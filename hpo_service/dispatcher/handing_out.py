@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings, jobs, placing, reserving
+from hpo_service.dispatcher import deliveries, endings, jobs, placing, reserving
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.jobs import LiveJob
 from hpo_service.dispatcher.memory import LiveSlice, LiveStudy
@@ -18,6 +18,7 @@ from hpo_service.executors.base import Work
 from hpo_service.repository import placements
 from hpo_service.strategies.base import Advance
 from trainer.failpoints import Commit, Failpoint, reach
+from trainer.spec import Outcome, TrainFinal
 
 #: counts as so many slices where a worker is to take nothing beside the one planned for it
 _FULL = 1_000_000
@@ -25,12 +26,12 @@ _FULL = 1_000_000
 
 @dataclass(kw_only=True)
 class Plan:
-    """Jobs with their workers, and jobs whose worker is gone; studies that fail, end or wait, with the reason; slices
-    to try again; proposals in order.
+    """Jobs with their workers, and jobs that nobody can do; studies that fail, end or wait, all of these with the
+    reason; slices to try again; proposals in order.
     """
 
     jobs: list[tuple[LiveJob, str]] = field(default_factory=list)
-    given_up: list[LiveJob] = field(default_factory=list)
+    given_up: list[tuple[LiveJob, str]] = field(default_factory=list)
     failures: list[tuple[LiveStudy, str]] = field(default_factory=list)
     ends: list[tuple[LiveStudy, str]] = field(default_factory=list)
     waits: list[tuple[LiveStudy, str]] = field(default_factory=list)
@@ -75,8 +76,8 @@ def hand_out(context: Context, plan: Plan) -> None:
         for job, worker in plan.jobs:
             work.append((job.next_attempt(), worker))
             jobs.begin(session, job, context.fleet.worker_ids[worker])
-        for job in plan.given_up:
-            jobs.give_up(session, context.jobs, job)
+        for job, reason in plan.given_up:
+            deliveries.follow(session, context.jobs, jobs.give_up(session, context.jobs, job, Outcome.LOST, reason))
         for study, reason in plan.failures:
             endings.fail_study(session, study, reason)
         for study, reason in plan.ends:
@@ -88,6 +89,7 @@ def hand_out(context: Context, plan: Plan) -> None:
             session=session,
             slice_ids=placements.slice_ids(session, len(plan.proposals))[::-1],
             snapshots=_snapshots(session, plan),
+            planned=Counter(worker for job, worker in plan.jobs if isinstance(job.task, TrainFinal)),
         )
         for study, piece in plan.due:
             _retry(current, study, piece)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import jobs, quarantine
+from hpo_service.dispatcher import deliveries, jobs, quarantine
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.fleet import Fleet, lost_result
 from hpo_service.dispatcher.fulfilment import forget, fulfil
-from hpo_service.dispatcher.inbox import Inbox
+from hpo_service.dispatcher.inbox import Inbox, shown
+from hpo_service.dispatcher.jobs import EndedJob
 from hpo_service.dispatcher.losses import Loss, losses
 from hpo_service.dispatcher.memory import LiveSlice, LiveStudy, load_study
 from hpo_service.dispatcher.settling import settle
@@ -71,9 +72,23 @@ def _fulfil_for_all(session: Session, context: Context, studies: Studies, intent
     """Do what is bound to no study."""
     if intent.kind in quarantine.WORKER_INTENTS:
         return quarantine.fulfil(session, context, studies.values(), intent)
-    jobs.add_job(session, context.jobs, intent)
+    if intent.kind == IntentKind.TELL_PROMOTION:
+        _tell_promotion(session, intent)
+        return []
+    if intent.kind == IntentKind.DELIVER:
+        deliveries.begin(session, context.jobs, intent)
+    else:
+        jobs.add_job(session, context.jobs, intent)
     dispatch.finish_intent(session, intent.id, None)
     return []
+
+
+def _tell_promotion(session: Session, intent: Intent) -> None:
+    """Nothing is to be done but to make it an event, in order with all others."""
+    asked = intent.payload
+    kind = EventKind(asked["event"])
+    dispatch.add_event(session, intent.project_id, asked["study_id"], kind, asked["payload"], asked["trial"])
+    dispatch.finish_intent(session, intent.id, None)
 
 
 def _forget_confirmation(session: Session, studies: Studies, study: LiveStudy) -> set[int]:
@@ -87,10 +102,11 @@ def _forget_confirmation(session: Session, studies: Studies, study: LiveStudy) -
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """Attempts that ended, of slices and of jobs, and the results of slices that counted."""
+    """Attempts that ended, of slices and of jobs, the results of slices that counted, and jobs that are over."""
 
     tokens: set[Token]
     settled: list[SliceResult]
+    jobs: list[EndedJob]
 
 
 def settle_ended(session: Session, context: Context, studies: Studies, registered: Mapping[str, int]) -> Ended:
@@ -107,29 +123,38 @@ def settle_ended(session: Session, context: Context, studies: Studies, registere
         if worker_id is not None or gone.cause is not Cause.WORKER_ENDED:
             _tell_end(session, {owner[token[0]].id: owner[token[0]] for token in held if token[0] in owner}, gone)
         slices, held_jobs = (
-            [token for token in held if (token[0] in context.jobs) is is_job] for is_job in (False, True)
+            [token for token in held if jobs.runs_beside(context.jobs, token) is beside] for beside in (False, True)
         )
         lost += losses(gone, slices, held_jobs, context.liveness)
         tokens.update(held)
-    for job_result in inbox.job_results:
-        jobs.settle(session, context.jobs, studies.values(), job_result, prices=prices)
+    over = [jobs.settle(session, context.jobs, studies.values(), result, prices=prices) for result in inbox.job_results]
+    over += [
+        deliveries.settle_training(session, context.jobs, result, prices=prices)
+        for result in inbox.results
+        if result.slice_id in context.jobs
+    ]
     settled = [
         result
         for result in inbox.results
         if result.slice_id in owner and settle(session, owner[result.slice_id], result, prices=prices)
     ]
-    for loss in lost:
-        _settle_loss(session, context, studies, owner.get(loss.token[0]), loss)
-    return Ended(tokens=tokens, settled=settled)
+    over += [_settle_loss(session, context, studies, owner.get(loss.token[0]), loss) for loss in lost]
+    ended = [job for job in over if job is not None]
+    for job in ended:
+        deliveries.follow(session, context.jobs, job)
+    return Ended(tokens=tokens, settled=settled, jobs=ended)
 
 
-def _settle_loss(session: Session, context: Context, studies: Studies, study: LiveStudy | None, loss: Loss) -> None:
+def _settle_loss(
+    session: Session, context: Context, studies: Studies, study: LiveStudy | None, loss: Loss
+) -> EndedJob | None:
     if study is not None:
         result = lost_result(loss.token, loss.reason)
         settle(session, study, result, prices=context.prices, cause=loss.cause, alone=loss.alone, sharing=loss.sharing)
     elif loss.token[0] in context.jobs:
         lost_job = jobs.lost(loss.token, loss.reason)
-        jobs.settle(session, context.jobs, studies.values(), lost_job, prices=context.prices, cause=loss.cause)
+        return jobs.settle(session, context.jobs, studies.values(), lost_job, prices=context.prices, cause=loss.cause)
+    return None
 
 
 def _tell_end(session: Session, concerned: Mapping[int, LiveStudy], gone: WorkerGone) -> None:
@@ -142,8 +167,9 @@ def _tell_end(session: Session, concerned: Mapping[int, LiveStudy], gone: Worker
         dispatch.add_event(session, study.project_id, study.id, EventKind.WORKER_LOST, payload)
 
 
-def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:
+def note_progress(session: Session, studies: Studies, inbox: Inbox, open_jobs: jobs.Jobs) -> None:
     """Keep signs of life, and make the snapshots inside running slices known."""
+    deliveries.note_progress(session, open_jobs, inbox)
     running = {piece.token: study for study in studies.values() for piece in study.running()}
     for progress in inbox.checkpoints:
         token = (progress.slice_id, progress.attempt)
@@ -152,8 +178,7 @@ def note_progress(session: Session, studies: Studies, inbox: Inbox) -> None:
     for token, progress in inbox.progress.items():
         if token in running:
             _note_begun(running[token].slices[token[0]])
-            shown = progress.model_dump(mode="json", exclude={"type", "slice_id", "attempt", "checkpoint"})
-            dispatch.set_progress(session, token, shown)
+            dispatch.set_progress(session, token, shown(progress))
 
 
 def _note_begun(piece: LiveSlice) -> None:

@@ -2,11 +2,17 @@
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from hpo_service.executors.base import ExecutorEvent, JobEnded, SliceEnded, SliceProgress, WorkerGone, WorkerReady
 from trainer.spec import JobResult, Progress, SliceResult
 
 _PROGRESS_EVERY_SECONDS = 1.0
+
+
+def shown(progress: Progress) -> dict[str, Any]:
+    """What is kept of a sign of life, for people."""
+    return progress.model_dump(mode="json", exclude={"type", "slice_id", "attempt", "checkpoint"})
 
 
 class Inbox:

@@ -3,35 +3,55 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import COUNTED_CAUSES, TERMINAL, Cause, StudyState, cost_usd
+from hpo_service.executors.base import Token, Work
 from hpo_service.intents import EventKind
 from hpo_service.prices import Prices
+from hpo_service.promotion_tables import Delivery
 from hpo_service.repository import dispatch, jobs
 from hpo_service.tables import Intent
 from hpo_service.tables import Job as JobRow
-from trainer.spec import CheckPaths, Job, JobResult, Outcome, Task, job_task
+from trainer.spec import (
+    CheckData,
+    CheckPaths,
+    Job,
+    JobResult,
+    MergeAdapter,
+    Outcome,
+    QuantizeModel,
+    SnapshotRef,
+    Task,
+    TrainFinal,
+    job_task,
+)
 
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 3
 _RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
+#: checkpoints of a training that are offered to a worker, newest first: as many as of a trial
+_OFFERED_SNAPSHOTS = 4
+
+JobState = Literal["waiting", "done", "failed"]
 
 
 @dataclass(kw_only=True)
 class LiveJob:
-    """An open job: `running` under its current attempt, or waiting for the next one."""
+    """An open job: `running` under its current attempt, or waiting for the next one. `checkpoints` are newest first."""
 
     id: int
     task: Task
     attempt: int
     failures: int
     running: bool
+    delivery_id: int | None = None
+    checkpoints: tuple[SnapshotRef, ...] = ()
     stop_sent: bool = False
 
     @property
@@ -44,12 +64,39 @@ class LiveJob:
         """The one worker that can do it; None if any can."""
         return self.task.worker if isinstance(self.task, CheckPaths) else None
 
-    def next_attempt(self) -> Job:
-        """The job as a worker gets it, for the attempt after the current one."""
-        return Job(job_id=self.id, attempt=self.attempt + 1, task=self.task)
+    @property
+    def needs(self) -> str | None:
+        """The package that its worker has to have."""
+        return self.task.needs if isinstance(self.task, QuantizeModel) else None
+
+    def next_attempt(self) -> Work:
+        """The job as a worker gets it, for the attempt after the current one: a training as a slice."""
+        number = self.attempt + 1
+        match self.task:
+            case TrainFinal():
+                return self.task.as_slice(self.id, number, self.checkpoints[:_OFFERED_SNAPSHOTS])
+            case MergeAdapter() | QuantizeModel():
+                return Job(job_id=self.id, attempt=number, task=self.task.at_attempt(number))
+            case CheckData() | CheckPaths():
+                return Job(job_id=self.id, attempt=number, task=self.task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedJob:
+    """A job that is done or failed, with what its last attempt said."""
+
+    job: LiveJob
+    result: JobResult
+    state: JobState
 
 
 Jobs = dict[int, LiveJob]
+
+
+def runs_beside(open_jobs: Jobs, token: Token) -> bool:
+    """Whether the attempt is of a job that runs beside the slices; a training runs as one of them."""
+    job = open_jobs.get(token[0])
+    return job is not None and not isinstance(job.task, TrainFinal)
 
 
 def load_jobs(session: Session) -> Jobs:
@@ -78,10 +125,41 @@ def begin(session: Session, job: LiveJob, worker_id: int) -> None:
     jobs.start(session, job.id, job.attempt, worker_id)
 
 
-def give_up(session: Session, open_jobs: Jobs, job: LiveJob) -> None:
-    """The one worker that could do it is gone."""
-    jobs.give_up(session, job.id, f"worker {job.only_for} is gone")
+def add_step(session: Session, open_jobs: Jobs, delivery: Delivery, task: Task) -> LiveJob:
+    """Write the next job of a delivery."""
+    row = jobs.add(
+        session,
+        delivery.project_id,
+        job_id=jobs.reserve_id(session),
+        study_id=None,
+        fingerprint=f"delivery {delivery.id} {task.kind}",
+        task=task,
+        delivery=delivery,
+    )
+    job = open_jobs[row.id] = _live(row)
+    return job
+
+
+def give_up(session: Session, open_jobs: Jobs, job: LiveJob, outcome: Outcome, reason: str) -> EndedJob:
+    """It fails before it has begun again: nobody is there who could do it."""
+    jobs.give_up(session, job.id, outcome, reason)
     open_jobs.pop(job.id, None)
+    result = JobResult(job_id=job.id, attempt=job.attempt, outcome=outcome, message=reason)
+    return EndedJob(job=job, result=result, state="failed")
+
+
+def keep_checkpoint(session: Session, job: LiveJob, checkpoint: SnapshotRef) -> None:
+    """A training left a snapshot on its way. One that is known, which a worker tells a new dispatcher again, is not."""
+    if checkpoint not in job.checkpoints:
+        job.checkpoints = (checkpoint, *job.checkpoints)
+        jobs.keep_snapshots(session, job.id, job.checkpoints)
+
+
+def shrink(session: Session, job: LiveJob, micro_batch: int) -> None:
+    """Its next attempts take no more than this at once."""
+    assert isinstance(job.task, TrainFinal)
+    job.task = job.task.model_copy(update={"micro_batch": micro_batch})
+    jobs.keep_task(session, job.id, job.task)
 
 
 def lost(token: tuple[int, int], reason: str) -> JobResult:
@@ -97,30 +175,40 @@ def settle(
     *,
     prices: Prices,
     cause: Cause | None = None,
-) -> None:
+    usd: float | None = None,
+    again: bool = False,
+) -> EndedJob | None:
     """Apply the end of an attempt to the job and to the studies that wait for it. A stale one changes nothing.
 
-    `cause` is why the attempt was lost; whether that counts against the job follows from it. The job is priced as if
-    it had had a worker for itself.
+    `cause` is why the attempt was lost; whether that counts against the job follows from it. A job that runs beside
+    slices is priced as if it had had a worker for itself, any other costs `usd`. What a lost attempt took is estimated.
+    `again`: it is tried again whatever its outcome. None while the job is open.
     """
     job = open_jobs.get(result.job_id)
     if result.outcome is Outcome.INFRA_ERROR:
         cause = cause or Cause.INFRA_ERROR
     failed = cause in COUNTED_CAUSES
-    state = _next_state(result, failed, 0 if job is None else job.failures)
-    cost = cost_usd(result.seconds, 1, prices.usd_per_device_hour(""))
-    if job is None or not job.running or not jobs.end(session, result, cost, state=state, cause=cause):
+    if job is None or not job.running or job.attempt != result.attempt:
         log.warning("stale result of job %d attempt %d is dropped", result.job_id, result.attempt)
-        return
+        return None
+    if result.outcome is Outcome.LOST and cause is not Cause.NEVER_SENT:
+        ranks = job.task.trial.training.ranks if isinstance(job.task, TrainFinal) else 1
+        result = result.model_copy(update={"seconds": jobs.held_seconds(session, job.id) * ranks})
+    state: JobState = "waiting" if again else _next_state(result, failed, job.failures)
+    cost = cost_usd(result.seconds, 1, prices.usd_per_device_hour("")) if usd is None else usd
+    if not jobs.end(session, result, cost, state=state, cause=cause):
+        log.warning("stale result of job %d attempt %d is dropped", result.job_id, result.attempt)
+        return None
     job.running, job.stop_sent = False, False
     job.failures += int(failed)
     if state == "waiting":
         log.warning("job %d is tried again after %s: %s", job.id, result.outcome, result.message)
-        return
+        return None
     del open_jobs[job.id]
     for study in studies:
         if study.check_job_id == job.id and study.optuna_study_id is not None:
             apply_check(session, study, result.outcome, result.message, result.report)
+    return EndedJob(job=job, result=result, state=state)
 
 
 def apply_ended_check(session: Session, study: LiveStudy) -> None:
@@ -151,7 +239,7 @@ def apply_check(
         dispatch.update_study(session, study.id, message="")
 
 
-def _next_state(result: JobResult, failed: bool, failures: int) -> str:
+def _next_state(result: JobResult, failed: bool, failures: int) -> JobState:
     if result.outcome is Outcome.DONE and result.report is not None:
         return "done"
     if result.outcome in _RETRIED:
@@ -178,4 +266,6 @@ def _live(row: JobRow) -> LiveJob:
         attempt=row.attempt,
         failures=row.failures,
         running=row.state == "running",
+        delivery_id=row.delivery_id,
+        checkpoints=tuple(SnapshotRef.model_validate(snapshot) for snapshot in row.snapshots),
     )

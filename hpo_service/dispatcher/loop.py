@@ -8,7 +8,7 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import capping, filling, forecasting, hearing, quarantine, taking_over, watching
+from hpo_service.dispatcher import capping, deliveries, filling, forecasting, hearing, quarantine, taking_over, watching
 from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.leader import Leadership
@@ -145,10 +145,11 @@ class Dispatcher:
             orders = quarantine.write_faults(session, context, studies.values(), registered)
             asked = hearing.fulfil_intents(session, context, studies) if intents else hearing.Asked()
             ended = hearing.settle_ended(session, context, studies, registered)
-            hearing.note_progress(session, studies, context.inbox)
+            hearing.note_progress(session, studies, context.inbox, context.jobs)
             forecasting.write_due(session, context, studies)
         self._proof.end_refused(context.executor, context.inbox.ready)
         context.fleet.worker_ids |= registered
+        context.fleet.note_software(context.inbox.ready)
         context.fleet.forget(ended.tokens, context.inbox.gone)
         context.liveness.forget(ended.tokens)
         context.executor.taken(ended.tokens)
@@ -172,7 +173,10 @@ class Dispatcher:
     def _tidy(self, ended: hearing.Ended, deleted: set[int]) -> None:
         for result in ended.settled:
             if result.outcome is Outcome.DONE and result.snapshot is not None:
-                self._tidying.rung_reached(result.snapshot)
+                self._tidying.keep_only(result.snapshot.path)
+        for job in ended.jobs:
+            if (kept := deliveries.kept_path(job)) is not None:
+                self._tidying.keep_only(kept)
         for study_id in deleted:
             self._tidying.study_deleted(study_id)
 

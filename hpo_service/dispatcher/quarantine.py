@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.faults import Fault
+from hpo_service.dispatcher.jobs import runs_beside
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import Cause, StudyState
 from hpo_service.errors import Conflict, HpoError
@@ -97,7 +98,7 @@ def drain_again(context: Context) -> None:
 def _drain(context: Context, worker: str) -> None:
     context.executor.drain(worker)
     for token in context.fleet.held_by(worker):
-        if token[0] not in context.jobs:
+        if not runs_beside(context.jobs, token):
             context.executor.stop(token)
 
 

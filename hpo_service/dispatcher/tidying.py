@@ -10,7 +10,6 @@ from sqlalchemy.exc import DBAPIError
 from hpo_service.dispatcher.retention import StudyNeeds, superfluous
 from trainer.errors import SnapshotError
 from trainer.failpoints import Failpoint, reach
-from trainer.spec import SnapshotRef
 from trainer.stores import Store
 
 log = logging.getLogger(__name__)
@@ -32,9 +31,9 @@ class Tidying:
         self._sweep: Future[None] | None = None
         self._swept_at = float("-inf")
 
-    def rung_reached(self, final: SnapshotRef) -> None:
-        """The slice is done: its checkpoints, and whatever other attempts at it left, are useless now."""
-        self._pool.submit(self._keep_only, final.path)
+    def keep_only(self, final: str) -> None:
+        """A slice or step is done and this is what it left: whatever else it and other attempts left is useless now."""
+        self._pool.submit(self._keep_only, final)
 
     def study_deleted(self, study_id: int) -> None:
         """Nothing of the study is needed any more."""

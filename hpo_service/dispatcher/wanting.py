@@ -7,14 +7,17 @@ from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import StudyState
 from hpo_service.executors.base import Wanted
 from hpo_service.executors.layout import base_of
+from trainer.spec import TrainFinal
 
 _ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
 
 
 def wanted(studies: Sequence[LiveStudy], open_jobs: Jobs) -> list[Wanted]:
-    """By study in the given order, then for jobs, which any worker does."""
+    """By study in the given order, then for jobs: trainings want a worker of their own, the others any."""
     by_study = [_of(study) for study in studies if _works(study)]
-    return [*by_study, Wanted()] if open_jobs else by_study
+    tasks = [job.task for job in open_jobs.values()]
+    trainings = [_of_training(task) for task in tasks if isinstance(task, TrainFinal)]
+    return [*by_study, *trainings, *([Wanted()] if len(trainings) < len(tasks) else [])]
 
 
 def _of(study: LiveStudy) -> Wanted:
@@ -25,6 +28,10 @@ def _of(study: LiveStudy) -> Wanted:
         slices=len(study.slices) if study.idle else resolved.budget.max_parallel,
         base=base_of(resolved.model, resolved.training),
     )
+
+
+def _of_training(task: TrainFinal) -> Wanted:
+    return Wanted(ranks=task.trial.training.ranks, base=base_of(task.trial.model, task.trial.training))
 
 
 def _works(study: LiveStudy) -> bool:

@@ -3,6 +3,7 @@
 import logging
 
 from hpo_service.dispatcher.context import Context
+from hpo_service.dispatcher.jobs import runs_beside
 from hpo_service.domain import Cause
 
 log = logging.getLogger(__name__)
@@ -12,7 +13,7 @@ def end_hung(context: Context) -> None:
     """Kill the workers that hold work and have said nothing for too long. Their ends are heard of like any other."""
     slices, busy = {}, []
     for worker, tokens in context.fleet.by_worker().items():
-        held = [token for token in tokens if token[0] not in context.jobs]
+        held = [token for token in tokens if not runs_beside(context.jobs, token)]
         if held:
             slices[worker] = held
         if len(held) < len(tokens):

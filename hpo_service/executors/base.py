@@ -132,7 +132,8 @@ class Executor(Protocol):
         """The worker that would take the work now, None if none would.
 
         A slice goes to a worker of its trial's number of ranks, and to one that holds the trial if there is one.
-        `planned` are slices by worker that were chosen for and will be submitted: they count as if it held them.
+        `planned` are slices by worker that were chosen for and will be submitted: they count as if it held them. For a
+        job they are jobs, and workers that cannot do it.
         """
 
     def submit(self, work: Work, worker: str) -> None:

@@ -105,7 +105,8 @@ class FakeExecutor:
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         if isinstance(work, Job):
-            return next((name for name in self._taking() if name not in self._held_jobs), None)
+            free = [name for name in self._taking() if name not in self._held_jobs]
+            return next((name for name in free if not planned.get(name)), None)
         suitable = self._taking(work.trial.training.ranks)
         loads = {name: len(self._held[name]) + planned.get(name, 0) for name in suitable}
         free = [

@@ -122,7 +122,8 @@ class LocalExecutor:
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         if isinstance(work, Job):
-            return next((worker.name for worker in self._ready() if not worker.has_job), None)
+            unplanned = (worker.name for worker in self._ready() if not (worker.has_job or planned.get(worker.name)))
+            return next(unplanned, None)
         suitable = self._ready(work.trial.training.ranks)
         loads = {worker.name: worker.load + planned.get(worker.name, 0) for worker in suitable}
         free = [

@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from hpo_service.domain import Cause
 from hpo_service.intents import IntentKind
+from hpo_service.promotion_tables import Delivery
 from hpo_service.repository.failures import counted
 from hpo_service.tables import Intent, Job
-from trainer.spec import JobResult, Task
+from trainer.spec import JobResult, Outcome, SnapshotRef, Task, TrainFinal
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('hpo.slices', 'id'))")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:fingerprint, :project))")
@@ -37,9 +38,9 @@ def answering(session: Session, project_id: int, fingerprint: str) -> Job | None
     return session.scalars(query.where(Job.state != "failed").order_by(Job.id.desc()).limit(1)).one_or_none()
 
 
-def give_up(session: Session, job_id: int, message: str) -> None:
-    """A job that waits fails: nobody is left who could do it."""
-    values = {"state": "failed", "outcome": "lost", "message": message, "finished_at": func.clock_timestamp()}
+def give_up(session: Session, job_id: int, outcome: Outcome, message: str) -> None:
+    """A job that waits fails: nobody is there who could do it."""
+    values = {"state": "failed", "outcome": str(outcome), "message": message, "finished_at": func.clock_timestamp()}
     session.execute(update(Job).where(Job.id == job_id, Job.state == "waiting").values(**values))
 
 
@@ -62,18 +63,29 @@ def ask(session: Session, project_id: int, payload: dict[str, Any], kind: Intent
     session.flush()
 
 
-def add(session: Session, project_id: int, *, job_id: int, study_id: int | None, fingerprint: str, task: Task) -> Job:
-    """Write a job that waits for its first attempt."""
+def add(
+    session: Session,
+    project_id: int,
+    *,
+    job_id: int,
+    study_id: int | None,
+    fingerprint: str,
+    task: Task,
+    delivery: Delivery | None = None,
+) -> Job:
+    """Write a job that waits for its first attempt; the next step of a delivery if one is given."""
     job = Job(
         id=job_id,
         project_id=project_id,
         study_id=study_id,
+        delivery_id=None if delivery is None else delivery.id,
         kind=task.kind,
         task=task.model_dump(mode="json"),
         fingerprint=fingerprint,
         state="waiting",
         attempt=0,
         failures=0,
+        snapshots=[],
     )
     session.add(job)
     session.flush()
@@ -87,8 +99,31 @@ def open_jobs(session: Session) -> Sequence[Job]:
 
 def start(session: Session, job_id: int, attempt: int, worker_id: int) -> None:
     """Begin an attempt."""
-    values = {"state": "running", "attempt": attempt, "worker_id": worker_id, "started_at": func.clock_timestamp()}
-    session.execute(update(Job).where(Job.id == job_id).values(**values))
+    values = {"state": "running", "attempt": attempt, "worker_id": worker_id, "progress": {}}
+    session.execute(update(Job).where(Job.id == job_id).values(**values, started_at=func.clock_timestamp()))
+
+
+def held_seconds(session: Session, job_id: int) -> float:
+    """For how long the current attempt has been on its worker."""
+    query = select(func.extract("epoch", func.clock_timestamp() - Job.started_at)).where(Job.id == job_id)
+    return max(0.0, float(session.execute(query).scalar_one() or 0.0))
+
+
+def keep_snapshots(session: Session, job_id: int, snapshots: Sequence[SnapshotRef]) -> None:
+    """What a training left so far, newest first."""
+    values = [snapshot.model_dump() for snapshot in snapshots]
+    session.execute(update(Job).where(Job.id == job_id).values(snapshots=values))
+
+
+def keep_task(session: Session, job_id: int, task: TrainFinal) -> None:
+    """The training goes on with another micro-batch."""
+    session.execute(update(Job).where(Job.id == job_id).values(task=task.model_dump(mode="json")))
+
+
+def set_progress(session: Session, token: tuple[int, int], progress: dict[str, Any]) -> None:
+    """Keep the last sign of life of a running attempt."""
+    current = (Job.id == token[0], Job.attempt == token[1], Job.state == "running")
+    session.execute(update(Job).where(*current).values(progress=progress))
 
 
 def end(session: Session, result: JobResult, cost_usd: float, *, state: str, cause: Cause | None) -> bool:

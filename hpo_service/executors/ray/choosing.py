@@ -23,7 +23,8 @@ class Choice:
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int]) -> str | None:
         """See `Executor.choose`."""
         if isinstance(work, Job):
-            return next((worker.name for worker in self._ready() if not worker.jobs), None)
+            unplanned = (worker.name for worker in self._ready() if not (worker.jobs or planned.get(worker.name)))
+            return next(unplanned, None)
         suitable = self._ready(work.trial.training.ranks)
         loads = {worker.name: len(worker.slices) + planned.get(worker.name, 0) for worker in suitable}
         free = [
