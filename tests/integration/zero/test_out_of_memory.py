@@ -81,7 +81,10 @@ def test_a_slice_goes_on_with_half_the_micro_batch(
     assert halved["loss"] == plain["loss"]
     with sessions() as session:
         assert broken(session, settled=True) == []
-        notices = [event.payload for event in events_of(sessions, session.scalars(select(Slice.study_id)).first() or 0)]
+        notices = [
+            event.payload
+            for event in events_of(sessions, session.scalars(select(Slice.study_id).order_by(Slice.id)).first() or 0)
+        ]
         workers = set(session.scalars(select(Attempt.worker_id)))
     (notice,) = [payload for payload in notices if payload.get("kind") == "oom_halved"]
     assert "the slice is tried again with 2 at the same effective batch" in notice["message"]
