@@ -13,24 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.mlflow_registry_stub import Refusal, RegistryStub
+
 Json = dict[str, Any]
 _API = "/api/2.0/mlflow/"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts/"
 _KEY_FILTER = re.compile(r"tags\.`hpo\.run` = '(.+)'")
 
 
-class Refusal(Exception):
-    """An answer with an error code of MLflow's."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.body = status, {"error_code": code, "message": message}
-
-
-class StubStore:
+class StubStore(RegistryStub):
     """What the server knows. `trouble` sees every call, path and content, after it took effect, and may raise."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.experiments: dict[str, Json] = {}
         self.runs: dict[str, Json] = {}
         self.files: dict[str, bytes] = {}
@@ -147,6 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._answer(self.path, json.loads(self._body() or b"{}"))
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
 
     def do_PUT(self) -> None:
         content, path = self._body(), unquote(urlsplit(self.path).path)

@@ -7,6 +7,7 @@ from typing import Any
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine
 
 from hpo_service.outbox.delivery import Delivery
 from tests.dispatching import optuna_trials
@@ -23,6 +24,12 @@ def drain(delivery: Delivery, turns: int = 2000) -> int:
             return failed
         failed += bool(delivery.failures)
     raise AssertionError(f"not told in {turns} turns")
+
+
+def rewind(engine: Engine) -> None:
+    """As if nothing had been told."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE hpo.outbox_cursors SET last_event_id = 0")
 
 
 def runs_of(client: MlflowClient, experiment: str = "hpo") -> list[Run]:

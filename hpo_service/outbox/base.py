@@ -9,6 +9,9 @@ from typing import Protocol
 
 from hpo_service.repository.outbox import OutboxEvent
 
+#: what trackers know by the plain name; what belongs to another project begins with that one's
+DEFAULT_PROJECT = "default"
+
 
 class SinkAway(Exception):
     """The receiver does not answer, or not now: the same is told again later."""
@@ -82,6 +85,23 @@ class RunUpdate:
     write_files: Callable[[Path], None] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """A promotion at a tracker: a run's adapter as a version of the model `name`. `key` finds the version again.
+
+    One that may be used (`champion`) takes the place of those that were promoted before it; one that goes back to an
+    earlier promotion has that one's key.
+    """
+
+    key: str
+    name: str
+    promoted_at: datetime
+    run: Run
+    tags: Mapping[str, str]
+    champion: bool
+    write_files: Callable[[Path], None]
+
+
 class Tracker(Protocol):
     """A place where experiments are tracked."""
 
@@ -91,6 +111,12 @@ class Tracker(Protocol):
 
     def update(self, update: RunUpdate) -> None:
         """Bring the run up to this; it is made if it is not there. Told again, the same changes nothing.
+
+        Raises SinkAway or SinkRefused.
+        """
+
+    def register(self, registration: Registration) -> None:
+        """Make the version if it is not there, and the champion if it is to be. Told again, the same changes nothing.
 
         Raises SinkAway or SinkRefused.
         """

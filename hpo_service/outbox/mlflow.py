@@ -13,9 +13,18 @@ import mlflow.entities as entities
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from hpo_service.outbox.base import Metric, Run, RunState, RunUpdate, SinkAway, SinkRefused
+from hpo_service.outbox.base import (
+    DEFAULT_PROJECT,
+    Metric,
+    Registration,
+    Run,
+    RunState,
+    RunUpdate,
+    SinkAway,
+    SinkRefused,
+)
+from hpo_service.outbox.mlflow_registry import ModelRegistry
 
-DEFAULT_PROJECT = "default"
 _KEY = "hpo.run"
 _STATUS = {
     RunState.RUNNING: "RUNNING",
@@ -54,6 +63,7 @@ class MlflowTracker:
 
     def __init__(self, tracking_uri: str, experiment: str) -> None:
         self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._registry = ModelRegistry(self._client)
         self._experiment = experiment
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, _Known] = {}
@@ -73,6 +83,31 @@ class MlflowTracker:
             self._forget(update.run)
         if refusals:
             raise SinkRefused("; ".join(refusals))
+
+    def register(self, registration: Registration) -> None:
+        """See Tracker. The version's source is the folder `adapter` of the run."""
+        tags = _tags(registration.tags)
+        with self._explained(registration.run):
+            version = self._registry.find(registration)
+            if version is None:
+                run_id = self._known(registration.run).run_id
+                source = self._keep_adapter(run_id, registration)
+                version = self._registry.make(registration, run_id, source, tags)
+            self._registry.add_tags(version, tags)
+            if registration.champion:
+                self._registry.crown(registration, version)
+
+    def _keep_adapter(self, run_id: str, registration: Registration) -> str:
+        """Where it lies afterwards. It may be there from the study's end; then it is the same."""
+        info = self._client.get_run(run_id).info
+        if info.lifecycle_stage != "active":
+            raise SinkRefused(f"run {run_id} of the trial is deleted; restore it, then promote again")
+        with TemporaryDirectory(prefix="hpo-outbox-") as folder:
+            registration.write_files(Path(folder))
+            if not any(Path(folder).iterdir()):
+                raise SinkRefused("the adapter that was promoted is not whole any more")
+            self._client.log_artifacts(run_id, folder)
+        return f"{info.artifact_uri}/adapter"
 
     def _tell_facts(self, known: _Known, update: RunUpdate) -> None:
         metrics = self._untold(known, update.metrics)

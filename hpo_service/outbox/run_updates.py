@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -59,9 +60,16 @@ class Reading:
     projects: Mapping[int, str]
 
 
-def read_updates(
-    session: Session, identity: str, events: Sequence[OutboxEvent], *, store: Store, keep_best: int
-) -> list[RunUpdate]:
+def read(session: Session, identity: str, events: Sequence[OutboxEvent], *, store: Store, keep_best: int) -> Reading:
+    """What all that is told of these events is read from."""
+    studies = outbox.studies_called(session, {event.study_id for event in events if event.study_id is not None})
+    projects = outbox.project_names(session, {study.project_id for study in studies.values()})
+    return Reading(
+        session=session, outbox=identity, store=store, keep_best=keep_best, studies=studies, projects=projects
+    )
+
+
+def read_updates(reading: Reading, events: Sequence[OutboxEvent]) -> list[RunUpdate]:
     """One update for each run that the events are about, in the order of the runs' last events.
 
     The session is not needed afterwards. A study's end brings the adapters of its `keep_best` best trials with it.
@@ -71,15 +79,10 @@ def read_updates(
         if event.study_id is not None and event.kind in _TOLD:
             key = (event.study_id, event.trial_number)
             told[key] = [*told.pop(key, []), event]
-    studies = outbox.studies_called(session, {study_id for study_id, _ in told})
-    projects = outbox.project_names(session, {study.project_id for study in studies.values()})
-    reading = Reading(
-        session=session, outbox=identity, store=store, keep_best=keep_best, studies=studies, projects=projects
-    )
     ended = _ended_trials(reading, told)
     updates = list[RunUpdate]()
     for (study_id, number), history in told.items():
-        study = studies[study_id]
+        study = reading.studies[study_id]
         if number is None:
             updates += _study_updates(reading, study, history)
         else:
@@ -97,14 +100,15 @@ def study_run(reading: Reading, study: Study) -> Run:
     return Run(key=key, name=study.name, project=project, parent=parent, started_at=study.created_at, tags=tags)
 
 
-def _trial_run(reading: Reading, study: Study, number: int, begun: OutboxEvent) -> Run:
+def trial_run(reading: Reading, study: Study, number: int, begun_at: datetime) -> Run:
+    """The run of a trial, which began then if it is not there yet."""
     parent = study_run(reading, study)
     return Run(
         key=f"{parent.key}/{number}",
         name=f"trial {number}",
         project=parent.project,
         parent=parent,
-        started_at=begun.created_at,
+        started_at=begun_at,
         tags={"hpo.study": study.name, "hpo.trial": str(number)},
     )
 
@@ -134,7 +138,7 @@ def _trial_update(
         metrics += _metrics(known, examples, history[-1])
         tags |= {"hpo.baseline": "true"} if attrs.get("baseline") is True else {}
     return RunUpdate(
-        run=_trial_run(reading, study, number, history[0]),
+        run=trial_run(reading, study, number, history[0].created_at),
         parameters=parameters,
         metrics=metrics,
         tags=tags,
@@ -175,7 +179,7 @@ def _adapters(reading: Reading, study: Study, last: OutboxEvent) -> Iterable[Run
         number = best.trial_number
         known = attempts.snapshots_of_trial(reading.session, study.project_id, study.id, number)
         snapshots = [SnapshotRef.model_validate(snapshot) for snapshot in known]
-        run = _trial_run(reading, study, number, last)
+        run = trial_run(reading, study, number, last.created_at)
         yield RunUpdate(run=run, write_files=adapter_writer(reading.store, snapshots, run.key))
 
 

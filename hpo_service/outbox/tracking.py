@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.outbox.base import SinkRefused, Tracker
-from hpo_service.outbox.run_updates import read_updates
+from hpo_service.outbox.registrations import read_registrations
+from hpo_service.outbox.run_updates import read, read_updates
 from hpo_service.repository.outbox import OutboxEvent
 from trainer.stores import Store
 
@@ -30,12 +31,18 @@ class TrackingSink:
         return self._tracker.name
 
     def take(self, outbox: str, events: Sequence[OutboxEvent]) -> Iterator[int]:
-        """All events of a batch that are about the same run are told at once."""
+        """All events of a batch that are about the same run are told at once; promotions are told after the runs."""
         with self._sessions() as session:
-            updates = read_updates(session, outbox, events, store=self._store, keep_best=self._keep_best)
+            reading = read(session, outbox, events, store=self._store, keep_best=self._keep_best)
+            updates, registrations = read_updates(reading, events), read_registrations(reading, events)
         for update in updates:
             try:
                 self._tracker.update(update)
             except SinkRefused as error:
                 log.error("%s refuses a part of run %s, which it goes without: %s", self.name, update.run.key, error)
+        for registration in registrations:
+            try:
+                self._tracker.register(registration)
+            except SinkRefused as error:
+                log.error("%s refuses a version of model %s: %s", self.name, registration.name, error)
         yield events[-1].id

@@ -8,8 +8,9 @@ from sqlalchemy import Select, and_, func, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from hpo_service.errors import NotFound
+from hpo_service.intents import EventKind, IntentKind
 from hpo_service.promotion_tables import Promotion, PromotionApproval
-from hpo_service.tables import ApiKey, Attempt, Project, Slice, Study, Worker
+from hpo_service.tables import ApiKey, Attempt, Intent, Project, Slice, Study, Worker
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, :project))")
 
@@ -53,15 +54,17 @@ def next_version(session: Session, project_id: int, name: str) -> int:
 
 
 def add(session: Session, promotion: Promotion) -> None:
-    """Write a promotion."""
+    """Write a promotion; the dispatcher makes it an event."""
     session.add(promotion)
     session.flush()
+    _tell(session, promotion, EventKind.PROMOTION_MADE, effective=not promotion.needs_approval)
 
 
 def approve(session: Session, promotion: Promotion, key_id: int) -> None:
-    """Write the consent of a key."""
+    """Write the consent of a key; the dispatcher makes it an event."""
     session.add(PromotionApproval(promotion_id=promotion.id, project_id=promotion.project_id, api_key_id=key_id))
     session.flush()
+    _tell(session, promotion, EventKind.PROMOTION_APPROVED, effective=True)
 
 
 def newest_first(
@@ -158,6 +161,25 @@ def promoted_trials(session: Session, study_id: int) -> list[int]:
     """Numbers of the study's trials that were promoted."""
     query = select(Promotion.trial_number).where(Promotion.study_id == study_id).distinct()
     return list(session.scalars(query.order_by(Promotion.trial_number)))
+
+
+def _tell(session: Session, promotion: Promotion, event: EventKind, *, effective: bool) -> None:
+    """The name is locked, so that what happens to it is told in order."""
+    label = f"{promotion.name}@{promotion.version}"
+    payload = {
+        "name": promotion.name,
+        "version": promotion.version,
+        "repeats": promotion.rollback_of,
+        "effective": effective,
+        "message": f"{label} may be used" if effective else f"{label} waits for approval",
+    }
+    told = {
+        "event": str(event),
+        "study_id": promotion.study_id,
+        "trial": promotion.trial_number,
+        "payload": payload,
+    }
+    session.add(Intent(project_id=promotion.project_id, kind=str(IntentKind.TELL_PROMOTION), payload=told))
 
 
 def _selected(project_id: int) -> Select[Promotion, str, str, str | None, datetime | None]:

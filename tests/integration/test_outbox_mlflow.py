@@ -20,7 +20,8 @@ from hpo_service.repository.outbox import open_cursor
 from hpo_service.tables import Slice
 from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until
-from tests.mlflow_stub import Refusal, StubStore, served, tags_of
+from tests.mlflow_registry_stub import Refusal
+from tests.mlflow_stub import StubStore, served, tags_of
 from tests.tracked import drain, require_told, runs_of
 from trainer.stores import open_store
 

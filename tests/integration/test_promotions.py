@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,12 +18,12 @@ from hpo_service.repository import promotions
 from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.dispatching import turn_until
+from tests.promoted import end_study, promote
 from tests.serving import spec
 from trainer.spec import TrialFile
 from trainer.stores.base import StoredSnapshot
 
 Sessions = sessionmaker[Session]
-SEARCH = {"strategy": "asha", "sampler": "random", "deterministic": True, "seed": 3}
 Key = Callable[..., dict[str, str]]
 
 
@@ -42,19 +41,8 @@ def key(sessions: Sessions) -> Key:
 @pytest.fixture
 def ended(client: TestClient, sessions: Sessions, root: Path) -> TestClient:
     """A client whose study `first` has run to its end; its trials have real snapshots."""
-    client.post("/v1/studies", json=spec(search=SEARCH, budget={"max_trials": 4}))
-    dispatcher, _ = serving.make_dispatcher(sessions)
-    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
-    for trial in client.get("/v1/studies/first/trials").json()["items"]:
-        serving.keep_snapshot(root, sessions, trial["number"])
+    end_study(client, sessions, root)
     return client
-
-
-def promote(client: TestClient, name: str = "bot", **body: Any) -> dict[str, Any]:
-    answer = client.post("/v1/promotions", json={"study": "first", "name": name, **body})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
 
 
 def ask_for_approval(sessions: Sessions) -> None:

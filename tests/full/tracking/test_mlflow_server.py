@@ -1,4 +1,4 @@
-"""The same promises as tests/integration/test_outbox_mlflow.py, kept by MLflow's own server on PostgreSQL.
+"""The same promises as tests/integration/test_outbox_{mlflow,promotions}.py, kept by MLflow's own server on PostgreSQL.
 
 The server lives in an environment of its own, made once from what the image installs.
 """
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import mlflow.artifacts
 import pytest
 from mlflow.tracking import MlflowClient
 from platformdirs import user_cache_path
@@ -28,8 +29,10 @@ from hpo_service.outbox.delivery import Delivery
 from hpo_service.outbox.mlflow import MlflowTracker
 from hpo_service.outbox.process import MLFLOW_ENVIRONMENT
 from hpo_service.outbox.tracking import TrackingSink
+from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until
-from tests.tracked import drain, require_told, runs_of
+from tests.promoted import end_study, promote
+from tests.tracked import drain, require_told, rewind, runs_of
 from trainer.stores import open_store
 
 ROOT = Path(__file__).parents[3]
@@ -60,7 +63,7 @@ def server_bin() -> Path:
 
 
 @contextmanager
-def serving(server_bin: Path, backend: str, artifacts: Path, port: int) -> Iterator[str]:
+def serving_mlflow(server_bin: Path, backend: str, artifacts: Path, port: int) -> Iterator[str]:
     """MLflow's server, until it is stopped with all its processes."""
     url = f"http://127.0.0.1:{port}"
     options = ["--workers", "1", "--serve-artifacts", "--artifacts-destination", str(artifacts)]
@@ -78,6 +81,14 @@ def serving(server_bin: Path, backend: str, artifacts: Path, port: int) -> Itera
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def free_port() -> int:
+    """Nobody listens there yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -103,9 +114,7 @@ def test_down_for_a_whole_study_then_complete_and_once(
 ) -> None:
     for name, value in MLFLOW_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     url, store = f"http://127.0.0.1:{port}", open_store(tmp_path / "snapshots")
 
     def deliver() -> Delivery:
@@ -126,7 +135,7 @@ def test_down_for_a_whole_study_then_complete_and_once(
     assert down.failures
 
     artifacts = tmp_path / "artifacts"
-    with serving(server_bin, empty_database_url, artifacts, port):
+    with serving_mlflow(server_bin, empty_database_url, artifacts, port):
         client = MlflowClient(url)
         monkeypatch.setattr(delivery_module, "_BATCH_EVENTS", 40)
         half = deliver()
@@ -134,7 +143,7 @@ def test_down_for_a_whole_study_then_complete_and_once(
         half.turn()
     half.turn()
     assert half.failures == 1
-    with serving(server_bin, empty_database_url, artifacts, port):
+    with serving_mlflow(server_bin, empty_database_url, artifacts, port):
         drain(half)
         parent = require_told(client, database_url)
         rewind(engine)
@@ -148,7 +157,51 @@ def test_down_for_a_whole_study_then_complete_and_once(
         assert "3" not in {run.data.tags.get("hpo.trial") for run in runs_of(client)}
 
 
-def rewind(engine: Engine) -> None:
-    """As if nothing had been told."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE hpo.outbox_cursors SET last_event_id = 0")
+@pytest.mark.timeout(900)
+def test_promotions_are_versions_and_the_champion_is_what_is_in_use(
+    server_bin: Path,
+    empty_database_url: str,
+    engine: Engine,
+    sessions: sessionmaker[Session],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in MLFLOW_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    root = tmp_path.resolve() / "files"
+    serving.make_inputs(root)
+    api = serving.serve(engine, serving.settings(root))
+    api.headers.update(serving.bearer(serving.make_key(sessions)))
+    end_study(api, sessions, root)
+    best = promote(api)["trial_number"]
+    promote(api, trial=0)
+
+    with serving_mlflow(server_bin, empty_database_url, tmp_path / "artifacts", free_port()) as url:
+        client = MlflowClient(url)
+
+        def tell() -> None:
+            dispatcher, _ = serving.make_dispatcher(sessions)
+            for _ in range(3):
+                dispatcher.turn()
+            dispatcher.context.proposals.close()
+            dispatcher.context.leadership.release()
+            store = open_store(root / "home" / "snapshots")
+            drain(Delivery(engine, TrackingSink(sessions, MlflowTracker(url, "hpo"), store=store, keep_best=1)))
+
+        tell()
+        champion = client.get_model_version_by_alias("bot", "champion")
+        assert (champion.tags["hpo.promotion"], champion.tags["hpo.trial"]) == ("bot@2", "0")
+        assert api.post("/v1/promotions/bot:rollback", json={}).status_code == 201
+        tell()
+        rewind(engine)
+        tell()
+        champion = client.get_model_version_by_alias("bot", "champion")
+        assert (champion.tags["hpo.promotion"], champion.tags["hpo.trial"]) == ("bot@1", str(best))
+        assert len(client.search_model_versions("name = 'bot'")) == 2
+        assert champion.run_id is not None
+        assert client.get_run(champion.run_id).data.tags["hpo.trial"] == str(best)
+        uri = client.get_model_version_download_uri("bot", champion.version)
+        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / "got"), tracking_uri=url))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+            name: serving.SNAPSHOT_FILES[name] for name in ("adapter_config.json", "adapter_model.safetensors")
+        }
