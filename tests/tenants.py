@@ -5,15 +5,14 @@ the canary of the other.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from httpx import Response
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -45,6 +44,17 @@ _BODIES: dict[str, Json] = {
     "roll_back_promotion": {},
 }
 _QUERIES = {"compare_promotions": {"other": f"{SHARED}@1"}}
+
+
+class Answer(Protocol):
+    """What is looked at of a response, whichever library the test client is made of."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
 
 @dataclass(kw_only=True)
@@ -94,7 +104,7 @@ class Service:
         document["space"]["weight_decay"] = team.decay
         return document
 
-    def create(self, team: Team, name: str, **changes: Any) -> Response:
+    def create(self, team: Team, name: str, **changes: Any) -> Answer:
         """Ask for a study."""
         answer = team.client.post("/v1/studies", json=self.spec(team, name, **changes))
         if answer.status_code == 201 and name not in team.studies:
@@ -147,20 +157,20 @@ class Service:
         return Team(canary=canary, decay=decay, project_id=project_id, client=client)
 
 
-def ask(team: Team, method: str, path: str, operation: str, **names: str) -> Response:
+def ask(team: Team, method: str, path: str, operation: str, **names: str) -> Answer:
     """Carry out an operation on what `names` says for each part of the path."""
     address = re.sub(r"\{(\w+)\}", lambda part: names[part[1]], path)
     body = _BODIES.get(operation)
     return team.client.request(method, address, json=body, params=_QUERIES.get(operation))
 
 
-def require_nothing_of(other: Team, answer: Response, *said: str) -> None:
+def require_nothing_of(other: Team, answer: Answer, *said: str) -> None:
     """Whatever the caller `said` itself may be repeated to it."""
     shown = f"{answer.text} {dict(answer.headers)}"
     for part in said:
         shown = shown.replace(part, "")
     for mark in other.marks:
-        assert mark not in shown, f"{answer.request.method} {answer.request.url} tells of another team: {shown}"
+        assert mark not in shown, f"an answer tells of another team: {shown}"
 
 
 class TwoTeams(RuleBasedStateMachine):
@@ -343,4 +353,4 @@ def shake(postgres: EmbeddedPostgres, folder: Path, *, examples: int, steps: int
         suppress_health_check=list(HealthCheck),
         derandomize=derandomize,
     )
-    run_state_machine_as_test(Machine, settings=profile)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Machine, settings=profile)

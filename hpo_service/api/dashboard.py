@@ -6,16 +6,21 @@ from typing import Any
 
 import httpx
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session, sessionmaker
 from starlette.background import BackgroundTask
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from hpo_service.access import Scope
+from hpo_service.api.dashboard_paths import STUDIES, read_path
+from hpo_service.api.dependencies import ProjectDependency, SessionsDependency
 from hpo_service.api.problems import problem_response
 from hpo_service.api.scopes import needs
 from hpo_service.dashboard_process import DashboardProcess, dashboard_url
 from hpo_service.errors import NotFound, Unavailable
 from hpo_service.markup import page, tag
 from hpo_service.settings import Settings
+from hpo_service.studies.dashboards import optuna_study_ids
 
 router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])
 
@@ -34,6 +39,7 @@ _PASSED_BACK = (
 )
 _READ_SECONDS = 120.0
 _WAIT_REFRESH_SECONDS = 2
+_NOTHING = NotFound("There is nothing at this address.")
 
 
 @asynccontextmanager
@@ -59,18 +65,29 @@ async def running_dashboard(settings: Settings) -> AsyncIterator[dict[str, Any]]
 @router.api_route("/api/{rest:path}", methods=_METHODS)
 @router.api_route("/static/{rest:path}", methods=_METHODS)
 @router.api_route("/favicon.ico", methods=_METHODS)
-async def proxy(request: Request) -> Response:
-    """Hand a read on to optuna-dashboard, without credentials, and stream its answer back."""
-    _require_visible(request)
+async def proxy(request: Request, sessions: SessionsDependency, project: ProjectDependency) -> Response:
+    """Hand a read on to optuna-dashboard, without credentials, and hand back what concerns the caller's project."""
+    asked = read_path(request.url.path)
+    if asked is None:
+        raise _NOTHING
+    mine = await run_in_threadpool(_own_studies, sessions, project) if asked.tells_of_studies else frozenset()
+    if asked.study_id is not None and asked.study_id not in mine:
+        raise _NOTHING
     client: httpx.AsyncClient | None = getattr(request.state, "dashboard", None)
     if client is None:
         raise NotFound("The dashboard is not part of this service.")
-    url = httpx.URL(path=request.url.path, query=request.url.query.encode())
-    headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
     try:
-        answer = await client.send(client.build_request(request.method, url, headers=headers), stream=True)
+        if asked.path == STUDIES:
+            return _listed(await client.request(request.method, STUDIES), mine)
+        return await _streamed(request, client)
     except httpx.TransportError:
         return _starting(request)
+
+
+async def _streamed(request: Request, client: httpx.AsyncClient) -> Response:
+    url = httpx.URL(path=request.url.path, query=request.url.query.encode())
+    headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+    answer = await client.send(client.build_request(request.method, url, headers=headers), stream=True)
     return StreamingResponse(
         answer.aiter_raw(),
         answer.status_code,
@@ -79,13 +96,17 @@ async def proxy(request: Request) -> Response:
     )
 
 
-def _require_visible(request: Request) -> None:
-    """Raise NotFound for callers of other projects, for artifacts and for paths that climb."""
-    parts = [part for part in request.url.path.split("/") if part]
-    artifacts = "artifacts" in parts[:2]
-    unclean = any(part in (".", "..") for part in parts)
-    if not request.state.principal.sees_dashboard or artifacts or unclean:
-        raise NotFound("There is nothing at this address.")
+def _own_studies(sessions: sessionmaker[Session], project: int) -> frozenset[int]:
+    with sessions() as session:
+        return optuna_study_ids(session, project)
+
+
+def _listed(answer: httpx.Response, mine: frozenset[int]) -> Response:
+    """The list of studies without those of other projects, and such that are not ours at all."""
+    if answer.status_code != 200 or not answer.content:
+        return Response(status_code=answer.status_code, media_type="application/json")
+    studies = [study for study in answer.json()["study_summaries"] if study["study_id"] in mine]
+    return JSONResponse({"study_summaries": studies})
 
 
 def _answer_headers(request: Request, answer: httpx.Response) -> dict[str, str]:

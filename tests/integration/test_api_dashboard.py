@@ -18,7 +18,7 @@ from hpo_service.dashboard_process import DashboardProcess
 from hpo_service.dashboard_server import open_storage
 from hpo_service.database import optuna_url
 from tests import serving
-from tests.dispatching import turn_until
+from tests.dispatching import expire_lease, turn_until
 from tests.serving import spec
 
 Sessions = sessionmaker[Session]
@@ -30,6 +30,13 @@ WRITES = [
     ("POST", "/api/trials/1/tell"),
     ("PATCH", "/dashboard"),
     ("OPTIONS", "/api/studies"),
+]
+NAMING = [
+    "/api/studies/{id}",
+    "/api/studies/{id}?after=2",
+    "/api/studies/{id}/param_importances",
+    "/dashboard/studies/{id}",
+    "/dashboard/studies/{id}/trials?numbers=1",
 ]
 
 
@@ -80,6 +87,36 @@ def test_it_shows_our_studies_and_changes_nothing(client: TestClient, database_u
         answer = client.request(method, path.format(id=number), json={"study_name": "x", "state": "FAIL"})
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
     assert optuna.load_study(study_name="first", storage=optuna_url(database_url)).trials == before
+
+
+def test_every_project_sees_its_own_studies(client: TestClient, sessions: Sessions) -> None:
+    """A study of another project is answered like one that never was, on every address that names one."""
+    mine = study_id(client)
+    keys = client.headers["authorization"], bearer_of(sessions, serving.make_project(sessions, "other"))
+    client.headers["authorization"] = keys[1]
+    client.post("/v1/studies", json=spec())
+    dispatcher, _ = serving.make_dispatcher(sessions)
+    expire_lease(sessions)
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
+    theirs = study_id(client)
+    for key, own, foreign, name in ((keys[0], mine, theirs, "first"), (keys[1], theirs, mine, "other/first")):
+        client.headers["authorization"] = key
+        shown = client.get("/api/studies").json()["study_summaries"]
+        assert [(study["study_id"], study["study_name"]) for study in shown] == [(own, name)]
+        assert client.head("/api/studies").status_code == 200
+        for path in NAMING:
+            answer = client.get(path.format(id=own))
+            assert answer.status_code == 200, path
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cache-control"] == "no-store"
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            answers = [client.get(path.format(id=number)) for number in (foreign, 987654)]
+            assert [answer.status_code for answer in answers] == [404, 404], path
+            assert answers[0].text == answers[1].text
+
+
+def bearer_of(sessions: Sessions, project: int) -> str:
+    return serving.bearer(serving.make_key(sessions, project))["Authorization"]
 
 
 def test_artifacts_and_other_paths_are_not_reachable(client: TestClient) -> None:

@@ -23,8 +23,7 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
         service.keep_snapshots(team, f"{team.canary}-0")
         for name in team.promotions:
             body = {"study": f"{team.canary}-0", "name": name, "note": team.canary}
-            answer = team.client.post("/v1/promotions", json=body)
-            assert answer.status_code == 201, answer.text
+            assert team.client.post("/v1/promotions", json=body).status_code == 201
     yield service
     engine.dispose()
 

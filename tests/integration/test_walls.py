@@ -125,8 +125,8 @@ def test_a_route_that_forgot_the_project(
         return session.scalars(select(Study)).all()
 
     monkeypatch.setattr(studies, "newest_first", everything)
-    theirs = {"headers": serving.bearer(serving.make_key(sessions, other))}
+    theirs = serving.bearer(serving.make_key(sessions, other))
     client.post("/v1/studies", json=serving.spec("mine")).raise_for_status()
-    client.post("/v1/studies", json=serving.spec("theirs"), **theirs).raise_for_status()
+    client.post("/v1/studies", json=serving.spec("theirs"), headers=theirs).raise_for_status()
     assert [study["name"] for study in client.get("/v1/studies").json()["items"]] == ["mine"]
-    assert [study["name"] for study in client.get("/v1/studies", **theirs).json()["items"]] == ["theirs"]
+    assert [study["name"] for study in client.get("/v1/studies", headers=theirs).json()["items"]] == ["theirs"]
