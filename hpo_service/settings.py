@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     metrics_token: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None
     """A bearer token that opens `/metrics` and nothing else; API keys of the first project open it as well."""
     alive_file: Path | None = None
-    """The dispatcher touches this file in every turn, so that a probe can see whether it stands still."""
+    """Dispatcher and outbox touch this file all the time, so that a probe can see whether one stands still."""
     revision: str = ""
     """The commit that this program was built from; images set it."""
 

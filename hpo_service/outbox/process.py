@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -29,6 +30,7 @@ MLFLOW_ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
 }
 _STOP_SECONDS = 3.0
+_ALIVE_EVERY_SECONDS = 1.0
 
 
 def make_sinks(settings: Settings, engine: Engine) -> list[Sink]:
@@ -76,12 +78,12 @@ def run_outbox(settings: Settings, stop: threading.Event) -> None:
         raise SetupError("The outbox has nobody to tell; set MLFLOW_TRACKING_URI, HPO_WEBHOOK_URL or HPO_SLACK_URL.")
     engine = make_engine(settings.require_database_url(), application_name="hpo-outbox")
     try:
-        _tell(make_sinks(settings, engine), engine, stop)
+        _tell(make_sinks(settings, engine), engine, stop, settings.alive_file)
     finally:
         engine.dispose()
 
 
-def _tell(sinks: Sequence[Sink], engine: Engine, stop: threading.Event) -> None:
+def _tell(sinks: Sequence[Sink], engine: Engine, stop: threading.Event, alive_file: Path | None) -> None:
     """Until `stop`; a sink that breaks ends the others, and its error is the process's."""
     errors = list[BaseException]()
 
@@ -98,7 +100,9 @@ def _tell(sinks: Sequence[Sink], engine: Engine, stop: threading.Event) -> None:
     for thread in threads:
         thread.start()
     log.info("telling %s", ", ".join(sink.name for sink in sinks))
-    stop.wait()
+    while not stop.wait(_ALIVE_EVERY_SECONDS):
+        if alive_file is not None:
+            alive_file.touch()
     for thread in threads:
         thread.join(_STOP_SECONDS)
     if errors:

@@ -23,6 +23,8 @@ EVERYTHING: dict[str, Any] = {
     "image": {"api": {"digest": "sha256:" + "0" * 64}, "pullSecrets": [{"name": "registry"}]},
     "ray": {"autoscaling": False, "gpuWorkers": {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}},
     "nodeSelector": {"pool": "service"},
+    "outbox": {"enabled": True, "mlflowTrackingUri": "https://mlflow", "secretKeys": ["hpo_slack_url"]},
+    "backup": {"enabled": True, "existingClaim": "backups"},
 }
 CASES = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 
@@ -54,6 +56,8 @@ def pods(things: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         spec = thing.get("spec", {})
         if thing["kind"] == "RayCluster":
             templates += [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
+        elif thing["kind"] == "CronJob":
+            templates.append(spec["jobTemplate"]["spec"]["template"])
         elif "template" in spec:
             templates.append(spec["template"])
     return {pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"] for pod in templates}
@@ -82,7 +86,8 @@ def test_objects_are_valid(chart: helm_python.Chart, values: dict[str, Any]) -> 
 @CASES
 def test_pods_are_hardened(chart: helm_python.Chart, values: dict[str, Any]) -> None:
     found = pods(rendered(chart, values))
-    assert set(found) == {"migration", "api", "dispatcher", "ray-head", "ray-worker"}
+    optional = {"outbox", "backup"} if values else set()
+    assert set(found) == {"migration", "api", "dispatcher", "ray-head", "ray-worker"} | optional
     for component, pod in found.items():
         assert pod["securityContext"]["runAsNonRoot"] is True, component
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, component
@@ -93,7 +98,7 @@ def test_pods_are_hardened(chart: helm_python.Chart, values: dict[str, Any]) -> 
             assert container["securityContext"]["allowPrivilegeEscalation"] is False, component
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, component
             assert {"cpu", "memory"} <= set(container["resources"]["limits"]), component
-            assert component == "migration" or "livenessProbe" in container, component
+            assert component in ("migration", "backup") or "livenessProbe" in container, component
             secret = [one for one in container["env"] if "secret" in str(one.get("value", "")).lower()]
             assert all(one["value"].startswith("/run/secrets/") for one in secret), component
             assert {volume["name"] for volume in pod["volumes"]} == {
@@ -106,8 +111,10 @@ def test_each_pod_gets_the_secrets_that_it_needs(chart: helm_python.Chart) -> No
         component: {
             item["key"] for volume in pod["volumes"] if "secret" in volume for item in volume["secret"]["items"]
         }
-        for component, pod in pods(rendered(chart, {})).items()
+        for component, pod in pods(rendered(chart, EVERYTHING)).items()
     }
+    assert keys["outbox"] == {"hpo_database_url", "hpo_slack_url"}
+    assert keys["backup"] == {"hpo_database_url"}
     assert keys["ray-worker"] == keys["ray-head"] == {"ray_token"}
     assert keys["migration"] == {"hpo_database_url"}
     assert keys["dispatcher"] == {"hpo_database_url", "ray_token"}
@@ -143,6 +150,33 @@ def test_workers_reach_neither_database_nor_internet(chart: helm_python.Chart) -
         assert ports == {53} or rule["to"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "search"}
 
 
+def test_a_backup_runs_the_script_that_operators_run(chart: helm_python.Chart, deploy: Path) -> None:
+    values = {"backup": {"enabled": True, "existingClaim": "backups", "schedule": "0 4 * * 0"}}
+    things = rendered(chart, values)
+    (scripts,) = [thing["data"] for thing in things if thing["kind"] == "ConfigMap"]
+    assert scripts == {name: (deploy / name).read_text() for name in ("backup.sh", "database-url.sh")}
+    (job,) = [thing["spec"] for thing in things if thing["kind"] == "CronJob"]
+    assert (job["schedule"], job["concurrencyPolicy"]) == ("0 4 * * 0", "Forbid")
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["snapshots"]["readOnly"]
+    assert {one["name"]: one["value"] for one in pod["containers"][0]["env"]}["HPO_SNAPSHOTS"] == "/snapshots"
+    with pytest.raises(helm_python.HelmError, match="existingClaim"):
+        chart.render({"backup": {"enabled": True}})
+
+
+def test_the_outbox_reaches_whom_it_tells(chart: helm_python.Chart) -> None:
+    peers = [{"ipBlock": {"cidr": "10.1.0.0/16"}}]
+    values = {"outbox": {"enabled": True}, "networkPolicy": {"outboxTo": peers, "outboxPorts": [8443]}}
+    (policy,) = [
+        thing
+        for thing in rendered(chart, values)
+        if thing["metadata"]["name"] == "search-hpo-outbox" and thing["kind"] == "NetworkPolicy"
+    ]
+    assert "ingress" not in policy["spec"]
+    assert {"to": peers, "ports": [{"protocol": "TCP", "port": 8443}]} in policy["spec"]["egress"]
+
+
 def test_migrations_come_first(chart: helm_python.Chart) -> None:
     (job,) = [thing for thing in rendered(chart, {}) if thing["kind"] == "Job"]
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -159,6 +193,9 @@ def test_migrations_come_first(chart: helm_python.Chart) -> None:
         {"snapshots": {"location": "s3://key:secret@bucket"}},
         {"dispatcher": {"replicas": 0}},
         {"serviceMonitor": {"interval": "often"}},
+        {"outbox": {"mlflowTrackingUri": "https://user:password@mlflow"}},
+        {"outbox": {"secretKeys": ["ray_token"]}},
+        {"backup": {"schedule": "nightly"}},
     ],
 )
 def test_wrong_values_are_refused(chart: helm_python.Chart, values: dict[str, Any]) -> None:

@@ -65,12 +65,19 @@ def test_only_what_images_need_is_sent_to_the_builder(deploy: Path) -> None:
 
 
 def test_compose_has_every_part(services: dict[str, Any], tools: Tools) -> None:
-    parts = {"postgres", "api", "dispatcher", "ray-head", "worker", "mlflow", "prometheus", "grafana"}
+    parts = {"postgres", "api", "dispatcher", "ray-head", "worker", "outbox", "mlflow", "prometheus", "grafana"}
     assert set(services) == parts | ONCE
     cpu = tools.run("docker-compose", "-f", "compose.yaml", "-f", "compose.cpu.yaml", "config")
     worker = yaml.safe_load(cpu.stdout)["services"]["worker"]
     assert "reservations" not in worker["deploy"]["resources"]
     assert worker["environment"]["RAY_SLOTS"] == "1"
+    notices = tools.run(
+        *("docker-compose", "-f", "compose.yaml", "-f", "compose.notices.yaml", "--profile", "notices", "config")
+    )
+    outbox = yaml.safe_load(notices.stdout)["services"]["outbox"]
+    assert {secret["source"] for secret in outbox["secrets"]} == {
+        *("hpo_database_url", "hpo_webhook_url", "hpo_webhook_secret", "hpo_slack_url")
+    }
 
 
 def test_containers_are_hardened(services: dict[str, Any]) -> None:
@@ -87,7 +94,8 @@ def test_containers_are_hardened(services: dict[str, Any]) -> None:
 def test_secrets_are_files(services: dict[str, Any], deploy: Path) -> None:
     for name, service in services.items():
         words = [word for key, word in service.get("environment", {}).items() if not key.endswith(("_FILE", "_PATH"))]
-        assert not any("://" in str(word) or "secret" in str(word) for word in words), name
+        told = [str(word) for word in words if word != "http://mlflow:5000"]
+        assert not any("://" in word or "secret" in word for word in told), name
     making = (deploy / "make-secrets.sh").read_text()
     wanted = {secret["source"] for service in services.values() for secret in service.get("secrets", [])}
     assert wanted == set(re.findall(r"^keep (\w+)", making, re.MULTILINE))
@@ -112,7 +120,8 @@ def test_secrets_are_made_once(tools: Tools, deploy: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("file", "extras"), [("api", {"object-store"}), ("worker", {"trainer", "zero", "ray", "object-store", "quantized"})]
+    ("file", "extras"),
+    [("api", {"object-store", "mlflow"}), ("worker", {"trainer", "zero", "ray", "object-store", "quantized"})],
 )
 def test_locked_requirements_fulfil_the_project(deploy: Path, file: str, extras: set[str]) -> None:
     """Made by `make lock`; a dependency that is added or raised must be locked again."""
