@@ -35,6 +35,7 @@ from hpo_service.api import (
 )
 from hpo_service.api.guard import Guard
 from hpo_service.api.request_log import RequestLog
+from hpo_service.api.safe_headers import SafeHeaders
 from hpo_service.database import session_factory
 from hpo_service.database.tenancy import ProjectSessions
 from hpo_service.metrics import Metrics
@@ -122,4 +123,5 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     documentation.complete_openapi(app)
     app.add_middleware(Guard, sessions=sessions, metrics_token=settings.metrics_token)
     app.add_middleware(RequestLog, observe=app.state.metrics.observe_request)
+    app.add_middleware(SafeHeaders)
     return app

@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse, JSONResponse
 
 from hpo_service.access import Scope
-from hpo_service.api.problems import ProblemDocument
+from hpo_service.api.problems import ProblemDocument, document_problems
 from hpo_service.api.scopes import needs
 from hpo_service.markup import Markup, join, page, tag
 from hpo_service.spec import StudySpec
@@ -53,6 +53,9 @@ def complete_openapi(app: FastAPI) -> None:
         document = original()
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(_schemas())
+        for operations in document["paths"].values():
+            for method, operation in operations.items():
+                document_problems(operation, method)
         return document
 
     app.openapi = completed  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
 """Every error as an RFC 9457 document. Nothing of the request is repeated in it, so no secret can be."""
 
 import logging
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -11,8 +12,22 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
-from hpo_service.errors import HpoError, InvalidRequest, Problem, Unavailable
+from hpo_service.errors import (
+    Conflict,
+    Forbidden,
+    HpoError,
+    InvalidRequest,
+    InvalidSpec,
+    NotExpressible,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +55,44 @@ class ProblemDocument(BaseModel):
     errors: list[FieldProblem] = Field(default_factory=list)
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "Anything that went wrong",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
-    }
-}
+_PLACEHOLDER = "4XX"
+#: keeps FastAPI from adding its own validation error; `document_problems` takes it out again
+RESPONSES: dict[int | str, dict[str, Any]] = {_PLACEHOLDER: {"description": "A problem"}}
+
+
+def document_problems(operation: dict[str, Any], method: str) -> None:
+    """Name every problem that an operation of the OpenAPI document can answer with; any other status is a mistake."""
+    responses: dict[str, Any] = operation["responses"]
+    responses.pop(_PLACEHOLDER, None)
+    for error in _possible(operation, method):
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+        responses.setdefault(str(error.status), {"description": (error.__doc__ or "").strip(), "content": content})
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _possible(operation: dict[str, Any], method: str) -> Iterator[type[HpoError]]:
+    parameters = operation.get("parameters", [])
+    names = {parameter["name"].lower() for parameter in parameters}
+    has_body = "requestBody" in operation
+    # What is only looked at (200) exists in its body alone; what is made of a body may name other things.
+    is_about_something = any(parameter["in"] == "path" for parameter in parameters) or (
+        has_body and "200" not in operation["responses"]
+    )
+    yield Unavailable
+    if operation.get("security"):
+        yield from (Unauthenticated, Forbidden)
+    if parameters or has_body:
+        yield InvalidRequest
+    if is_about_something:
+        yield NotFound
+    if is_about_something and method != "get":
+        yield Conflict
+    if "if-match" in names:
+        yield PreconditionFailed
+    if has_body:
+        yield from (TooLarge, InvalidSpec)
+    if "strict" in names:
+        yield NotExpressible
 
 
 def problem_response(error: HpoError) -> JSONResponse:
@@ -103,7 +150,20 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     }
     detail = sentences.get(error.status_code) or str(error.detail)
     code = _CODES.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal")
-    return _response(error.status_code, code, detail, [], dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_allowed(request)))
+    return _response(error.status_code, code, detail, [], headers)
+
+
+def _allowed(request: Request) -> set[str]:
+    """Methods of every route at this address; each route by itself names its own only."""
+    allowed = set[str]()
+    for included in request.app.routes:
+        for route in getattr(getattr(included, "original_router", None), "routes", [included]):
+            if route.matches(request.scope)[0] is not Match.NONE:
+                allowed |= route.methods
+    return allowed
 
 
 def unexpected_response() -> JSONResponse:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from hpo_service.access import Scope
+from hpo_service.api.addresses import VERSION
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import (
     PrincipalDependency,
@@ -98,7 +99,7 @@ def list_promotions(
 
 
 @router.get(
-    "/{name}/{version}",
+    f"/{{name}}/{VERSION}",
     operation_id="get_promotion",
     summary="Show a promotion",
     dependencies=[needs(Scope.STUDY_READ)],

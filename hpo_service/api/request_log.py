@@ -51,7 +51,7 @@ class RequestLog:
 
     def _note(self, scope: Scope, answer: "_Answer") -> None:
         status = 499 if answer.status is None else answer.status  # the caller went away before there was an answer
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route = getattr(scope.get("route"), "path_format", UNMATCHED)
         self._observe(scope["method"], route, status, answer.seconds)
         if scope["path"] in _PROBED and status < 500:
             return

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.access import Scope
+from hpo_service.api.addresses import NAME
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, SettingsDependency
 from hpo_service.api.files import FILE_RESPONSES, ExportFormat, Strict, file_response
@@ -67,7 +68,7 @@ def list_studies(
 
 
 @router.get(
-    "/{name}", operation_id="get_study", summary="Show a study", dependencies=[needs(Scope.STUDY_READ)], **_STUDIES
+    f"/{NAME}", operation_id="get_study", summary="Show a study", dependencies=[needs(Scope.STUDY_READ)], **_STUDIES
 )
 def get_study(
     name: StudyName, session: SessionDependency, project: ProjectDependency, response: Response
@@ -77,7 +78,7 @@ def get_study(
 
 
 @router.patch(
-    "/{name}",
+    f"/{NAME}",
     operation_id="extend_study",
     summary="Extend budget or ranges",
     status_code=202,
@@ -100,7 +101,7 @@ def extend_study(
 
 
 @router.delete(
-    "/{name}",
+    f"/{NAME}",
     operation_id="delete_study",
     summary="Delete an ended study",
     status_code=202,

@@ -125,7 +125,7 @@ def test_a_large_body_is_refused(client: TestClient) -> None:
         ("GET", "/v1/studies/none/events", 404, "not_found"),
         ("GET", "/v1/search-spaces/none", 404, "not_found"),
         ("POST", "/v1/studies/none:pause", 404, "not_found"),
-        ("POST", "/v1/studies/none:explode", 405, "method_not_allowed"),
+        ("POST", "/v1/studies/none:explode", 404, "not_found"),
         ("PUT", "/v1/studies", 405, "method_not_allowed"),
         ("GET", "/v1/studies?page_size=0", 400, "invalid_request"),
         ("GET", "/v1/studies/none/trials/x", 400, "invalid_request"),
