@@ -14,6 +14,7 @@ from trainer.rows import RowError, count_rows_quickly, data_files, example_count
 from trainer.spec import DataFormat
 
 _MAX_CONFIG_BYTES = 1_048_576
+_LENGTH_BYTES = 8
 _Check = Callable[[Path, str, str], int]
 _CONFIGS = ("config.json", "tokenizer_config.json")
 
@@ -39,7 +40,7 @@ def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
     """
     data = expand(spec).data
     problems: list[Problem] = []
-    model = _checked(problems, _model, spec.model.path, roots, "/model/path")
+    model = _checked(problems, partial(_model, roots=roots), spec.model.path, roots, "/model/path")
     rows = partial(_rows, data_format=data.format, roots=roots)
     train = _checked(problems, rows, data.train, roots, "/data/train")
     evaluation = None if data.eval is None else _checked(problems, rows, data.eval, roots, "/data/eval")
@@ -90,9 +91,11 @@ def _checked(
     return None
 
 
-def _model(path: Path, written: str, pointer: str) -> int:
+def _model(path: Path, written: str, pointer: str, *, roots: Sequence[Path]) -> int:
     if not path.is_dir():
         raise _invalid(pointer, f"{written!r} is not a folder; name the folder of a model in Hugging Face layout.")
+    for file in path.iterdir():
+        _require_plain(file, written, pointer, roots)
     if not _is_file(path / "config.json"):
         raise _invalid(pointer, f"{written!r} has no config.json; name the folder of a model in Hugging Face layout.")
     for name in _CONFIGS:
@@ -106,7 +109,31 @@ def _model(path: Path, written: str, pointer: str) -> int:
     weights = [file for file in path.glob("*.safetensors") if _is_file(file)]
     if not weights:
         raise _invalid(pointer, f"{written!r} has no *.safetensors; other weights (pickle) are not read, convert them.")
+    for file in weights:
+        _require_safetensors(file, written, pointer)
     return len(weights)
+
+
+def _require_plain(file: Path, written: str, pointer: str, roots: Sequence[Path]) -> None:
+    """A file or folder below a root: libraries read more of a model than we look at."""
+    place = _resolved(file)
+    if place is None or not _is_below(place, roots):
+        raise _invalid(pointer, f"{file.name!r} in {written!r} is a link out of the folders that may be used.")
+    if file.exists() and not (_is_file(file) or file.is_dir()):
+        raise _invalid(pointer, f"{file.name!r} in {written!r} is neither a file nor a folder.")
+
+
+def _require_safetensors(file: Path, written: str, pointer: str) -> None:
+    """Whether the file begins with a header that fits into it: what is merely called so may be a pickle."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(_LENGTH_BYTES), "little")
+        begins = opened.read(1) == b"{"
+    if not begins or length > file.stat().st_size - _LENGTH_BYTES:
+        raise _invalid(
+            pointer,
+            f"{file.name!r} in {written!r} is not in the format of safetensors: no header of its length. "
+            "It is broken, or another format under this name.",
+        )
 
 
 def _require_no_code(path: Path, written: str, pointer: str) -> None:

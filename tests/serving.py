@@ -19,6 +19,7 @@ from tests.dispatching import loss_of, make
 from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 ROWS = 200
+EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 SNAPSHOT_FILES = {
     "adapter_config.json": b'{"r": 8}',
     "adapter_model.safetensors": b"weights" * 1000,
@@ -32,7 +33,7 @@ def make_inputs(root: Path) -> None:
     model = root / "model"
     model.mkdir(parents=True)
     (model / "config.json").write_text('{"model_type": "llama"}')
-    (model / "model.safetensors").write_bytes(b"\0" * 16)
+    (model / "model.safetensors").write_bytes(EMPTY_SAFETENSORS)
     for name, rows in (("train", ROWS), ("eval", 60)):
         lines = [json.dumps({"instruction": f"say {row}", "output": str(row)}) for row in range(rows)]
         (root / f"{name}.jsonl").write_text("\n".join(lines) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from fastapi import Depends, Request
@@ -13,6 +14,8 @@ from hpo_service.spec import problems_from
 Model = TypeVar("Model", bound=BaseModel)
 
 _MAX_DEPTH = 16
+#: what PostgreSQL cannot keep, and what a terminal would obey
+_UNUSABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
@@ -77,8 +80,5 @@ def _require_storable(value: object, depth: int) -> None:
             _require_storable(item, depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest("the body holds a number that is too large.")
-    elif isinstance(value, str) and any(
-        ("\x00" <= character < " " and character not in "\t\n\r") or "\ud800" <= character <= "\udfff"
-        for character in value
-    ):
+    elif isinstance(value, str) and _UNUSABLE.search(value):
         raise InvalidRequest("the body holds text with a control character or half a surrogate pair.")

@@ -14,6 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from hpo_service.errors import InvalidRequest, InvalidSpec
 
 _MAX_BYTES = 1_048_576
+_MAX_VALUES = 200_000
 
 
 def read_document(path: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def read_document(path: str) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> object:
     """Plain JSON values. Raises InvalidSpec with the line of the mistake."""
     try:
-        return _plain(YAML(typ="safe", pure=True).load(io.StringIO(text)), where)
+        return _Plain(where).value(YAML(typ="safe", pure=True).load(io.StringIO(text)))
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InvalidSpec(f"{where}{line}: {str(error.problem or 'not YAML').splitlines()[0]}.") from error
@@ -66,15 +67,26 @@ def _read(path: Path) -> bytes:
         return file.read(_MAX_BYTES + 1)
 
 
-def _plain(value: object, where: str) -> object:
-    if isinstance(value, dict):
-        return {str(key): _plain(item, where) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item, where) for item in value]
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidSpec(f"{where} holds {value}; every number must be finite.")
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise InvalidSpec(f"{where} holds a {type(value).__name__}, which has no place in a study.")
+class _Plain:
+    """Copies what YAML gave into plain JSON values. Aliases make copies too, so a small file can become a huge one."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._left = _MAX_VALUES
+
+    def value(self, value: object) -> object:
+        """Raises InvalidSpec for what has no place in a study."""
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidSpec(f"{self._where} holds more than {_MAX_VALUES} values, aliases written out.")
+        if isinstance(value, dict):
+            return {str(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        if isinstance(value, date):
+            return value.isoformat()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidSpec(f"{self._where} holds {value}; every number must be finite.")
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise InvalidSpec(f"{self._where} holds a {type(value).__name__}, which has no place in a study.")

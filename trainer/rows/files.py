@@ -5,6 +5,8 @@ Every file can be read in parts that are independent of each other: byte ranges 
 
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,14 @@ from trainer.rows.formats import COLUMNS
 from trainer.rows.row import RowError, unreadable
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
+#: text shrinks to a tenth or so; what unpacks to more than this many times its size is made to fill a machine
+_MAX_GZIP_RATIO = 100
+_ALWAYS_UNPACKED_BYTES = 4 * 1024 * 1024
 
 FileKind = Literal["jsonl", "jsonl.gz", "parquet"]
 _KINDS: tuple[FileKind, ...] = ("jsonl", "jsonl.gz", "parquet")
 _BOM = b"\xef\xbb\xbf"
-_PARQUET_ROWS_AT_ONCE = 256
+_PARQUET_ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,14 @@ def scan_values(part: Part) -> Iterator[tuple[int, object | RowError]]:
             yield from _scan_parquet(path, part)
         elif kind == "jsonl.gz":
             with gzip.open(path, "rb") as unpacked:
-                yield from _scan_lines(cast(BinaryIO, unpacked), path, Part(part.file))
+                yield from _scan_lines(cast(BinaryIO, unpacked), path, Part(part.file), _most_unpacked_bytes(path))
         else:
             with path.open("rb") as file:
                 yield from _scan_lines(file, path, part)
     except RowError as error:
         yield 0, error
-    except (OSError, EOFError, ValueError) as error:
-        # zlib and pyarrow report damaged files as OSError, EOFError or (ArrowInvalid) ValueError.
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        # gzip and pyarrow report damaged files as OSError, EOFError, zlib.error or (ArrowInvalid) ValueError.
         yield 0, unreadable(path, error)
 
 
@@ -115,10 +120,10 @@ def count_lines(path: Path) -> int:
     try:
         if file_kind(path) == "jsonl.gz":
             with gzip.open(path, "rb") as unpacked:
-                return _count(cast(BinaryIO, unpacked))
+                return _count(cast(BinaryIO, unpacked), path, _most_unpacked_bytes(path))
         with path.open("rb") as file:
-            return _count(file)
-    except (OSError, EOFError) as error:
+            return _count(file, path)
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
@@ -170,12 +175,25 @@ def _scan_parquet(path: Path, part: Part) -> Iterator[tuple[int, object | RowErr
         if not groups:
             return
         for batch in file.iter_batches(_PARQUET_ROWS_AT_ONCE, groups, columns, use_threads=False):
+            if batch.nbytes > _PARQUET_ROWS_AT_ONCE * MAX_LINE_BYTES:
+                raise RowError(path, 0, f"rows {number + 1} and on are longer than {MAX_LINE_BYTES} bytes each")
             for value in batch.to_pylist():
                 number += 1
                 yield number, value
 
 
-def _scan_lines(file: BinaryIO, path: Path, part: Part) -> Iterator[tuple[int, object | RowError]]:
+def _most_unpacked_bytes(path: Path) -> int:
+    return max(_ALWAYS_UNPACKED_BYTES, _MAX_GZIP_RATIO * path.stat().st_size)
+
+
+def _require_sane(path: Path, position: int, most_bytes: float) -> None:
+    if position > most_bytes:
+        raise RowError(path, 0, f"it unpacks to more than {_MAX_GZIP_RATIO} times its size; unpack it if that is meant")
+
+
+def _scan_lines(
+    file: BinaryIO, path: Path, part: Part, most_bytes: float = math.inf
+) -> Iterator[tuple[int, object | RowError]]:
     position, number = _first_line(file, part.start), 0
     while part.stop is None or position < part.stop:
         raw = file.readline(MAX_LINE_BYTES + 1)
@@ -183,10 +201,12 @@ def _scan_lines(file: BinaryIO, path: Path, part: Part) -> Iterator[tuple[int, o
             return
         number += 1
         position += len(raw)
+        _require_sane(path, position, most_bytes)
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_LINE_BYTES)
                 position += len(raw)
+                _require_sane(path, position, most_bytes)
             yield number, RowError(path, number, f"the line is longer than {MAX_LINE_BYTES} bytes")
             continue
         if part.start == 0 and number == 1:
@@ -218,5 +238,13 @@ def _parse(raw: bytes, path: Path, number: int) -> object | RowError:
         return RowError(path, number, f"not JSON that can be read: {error}")
 
 
-def _count(file: BinaryIO) -> int:
-    return sum(1 for line in file if not line.isspace())
+def _count(file: BinaryIO, path: Path, most_bytes: float = math.inf) -> int:
+    lines, position, blank = 0, 0, True
+    while piece := file.readline(MAX_LINE_BYTES):
+        position += len(piece)
+        _require_sane(path, position, most_bytes)
+        blank = blank and piece.isspace()
+        if piece.endswith(b"\n"):
+            lines += not blank
+            blank = True
+    return lines + (not blank)
