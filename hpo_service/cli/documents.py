@@ -37,7 +37,7 @@ def read_document(path: str) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> object:
     """Plain JSON values. Raises InvalidSpec with the line of the mistake."""
     try:
-        return _Plain(where).value(YAML(typ="safe", pure=True).load(io.StringIO(text)))
+        return _plain(_load(text, where), where)
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InvalidSpec(f"{where}{line}: {str(error.problem or 'not YAML').splitlines()[0]}.") from error
@@ -67,26 +67,35 @@ def _read(path: Path) -> bytes:
         return file.read(_MAX_BYTES + 1)
 
 
-class _Plain:
-    """Copies what YAML gave into plain JSON values. Aliases make copies too, so a small file can become a huge one."""
+def _load(text: str, where: str) -> object:
+    """What YAML says, if it is not too much once aliases and merges are written out: small files can become huge."""
+    yaml = YAML(typ="safe", pure=True)
+    node = yaml.compose(io.StringIO(text))
+    if _values_in(node, {}) > _MAX_VALUES:
+        raise InvalidSpec(f"{where} holds more than {_MAX_VALUES} values, aliases written out.")
+    return None if node is None else yaml.constructor.construct_document(node)
 
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._left = _MAX_VALUES
 
-    def value(self, value: object) -> object:
-        """Raises InvalidSpec for what has no place in a study."""
-        self._left -= 1
-        if self._left < 0:
-            raise InvalidSpec(f"{self._where} holds more than {_MAX_VALUES} values, aliases written out.")
-        if isinstance(value, dict):
-            return {str(key): self.value(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.value(item) for item in value]
-        if isinstance(value, date):
-            return value.isoformat()
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidSpec(f"{self._where} holds {value}; every number must be finite.")
-        if value is None or isinstance(value, bool | int | float | str):
-            return value
-        raise InvalidSpec(f"{self._where} holds a {type(value).__name__}, which has no place in a study.")
+def _values_in(part: object, known: dict[int, int]) -> int:
+    """Nodes below a node, a tuple or a list of them, each counted as often as it is named."""
+    parts = part if isinstance(part, list | tuple) else getattr(part, "value", None)
+    if not isinstance(parts, list | tuple):
+        return 1
+    if id(parts) not in known:
+        known[id(parts)] = 1  # within a circle, which cannot be written out: it is refused later
+        known[id(parts)] = 1 + sum(_values_in(inner, known) for inner in parts)
+    return known[id(parts)]
+
+
+def _plain(value: object, where: str) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(item, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidSpec(f"{where} holds {value}; every number must be finite.")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InvalidSpec(f"{where} holds a {type(value).__name__}, which has no place in a study.")
