@@ -46,7 +46,20 @@ _SECRETS = (
         rf"\1{_MASK}",
     ),
 )
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code not in (9, 10)}
+#: marks that are not seen, but turn the direction of text around them or make two texts look alike
+_UNSEEN = (
+    0xAD,
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    0xFEFF,
+    *range(0xE0000, 0xE0080),
+)
+_CONTROL = {
+    code: f"\\x{code:02x}"
+    for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *_UNSEEN)
+    if code not in (9, 10)
+}
 
 
 def configure_logs(form: LogFormat, level: int = logging.INFO) -> None:

@@ -11,13 +11,15 @@ from hpo_service.errors import Problem
 from hpo_service.spelling import did_you_mean, unknown_key
 
 _SHOWN = 80
+#: a document can be wrong in more places than anybody reads
+_MOST_PROBLEMS = 100
 _PREFIX = re.compile(r"^(Value error, |Input |(String|Value|Dictionary|List|Tuple|Datetime) (?=should|must))")
 _QUOTED = re.compile(r"'([^']*)'")
 
 
 def problems_from(error: ValidationError, document: object, model: type[BaseModel]) -> list[Problem]:
-    """One problem for each complaint of `model` about `document`, in the document's order."""
-    return [_problem(details, document, model) for details in error.errors(include_url=False)]
+    """One problem for each of the first 100 complaints of `model` about `document`, in the document's order."""
+    return [_problem(details, document, model) for details in error.errors(include_url=False)[:_MOST_PROBLEMS]]
 
 
 def _problem(details: ErrorDetails, document: object, model: type[BaseModel]) -> Problem:
