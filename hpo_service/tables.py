@@ -65,6 +65,18 @@ class Project(Base):
     created_at: Mapped[datetime] = _now()
 
 
+class ProjectQuota(Base):
+    """What a project may use at most (None: as much as there is), and what its snapshots took when last looked at."""
+
+    __tablename__ = "project_quotas"
+    project_id: Mapped[int] = mapped_column(ForeignKey("hpo.projects.id"), primary_key=True)
+    parallel_gpus: Mapped[int | None]
+    gpu_hours_month: Mapped[float | None]
+    studies: Mapped[int | None]  #: that have not ended
+    stored_bytes: Mapped[int | None]
+    used_bytes: Mapped[int | None]
+
+
 class Study(Base):
     """What a user posted and where it stands. `optuna_study_id` is set by the dispatcher when it opens the study."""
 
