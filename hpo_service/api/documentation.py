@@ -11,6 +11,7 @@ from hpo_service.api.problems import ProblemDocument, document_problems
 from hpo_service.api.scopes import needs
 from hpo_service.markup import Markup, join, page, tag
 from hpo_service.spec import StudySpec
+from hpo_service.studies.delivery_documents import DeliverRequest
 from hpo_service.studies.key_documents import CreateKeyRequest, CreateProjectRequest, RotateKeyRequest
 from hpo_service.studies.promotion_documents import PromoteRequest, RollbackRequest
 from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
@@ -69,6 +70,7 @@ def _schemas() -> dict[str, Any]:
             (EnqueueRequest, "validation"),
             (ExtendRequest, "validation"),
             (SuggestRequest, "validation"),
+            (DeliverRequest, "validation"),
             (PromoteRequest, "validation"),
             (RollbackRequest, "validation"),
             (CreateKeyRequest, "validation"),

@@ -47,6 +47,8 @@ class FakeExecutor:
     def __init__(self, loss: LossFunction, *, total_examples: int = 1000, workers: int = 1, slots: int = 1) -> None:
         self.loss = loss
         self.answer: JobFunction = passed
+        #: what is installed on its workers
+        self.software: dict[str, str] = {}
         #: what its workers find in their snapshot store
         self.read_marker: Callable[[], str] = str
         self.hold = False
@@ -215,7 +217,7 @@ class FakeExecutor:
     def _make_ready(self, worker: str, places: tuple[str, ...]) -> None:
         self._held[worker] = deque()
         self._places[worker] = places
-        ready = Ready(pid=1, device="fake", ranks=len(places), software={}, marker=self.read_marker())
+        ready = Ready(pid=1, device="fake", ranks=len(places), software=dict(self.software), marker=self.read_marker())
         self._events.append(WorkerReady(worker=worker, ready=ready, node="fake", places=places))
 
     def _end_slices(self) -> None:

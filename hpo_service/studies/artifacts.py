@@ -42,7 +42,7 @@ class Archive:
             for name, size, file in self.files:
                 header = tarfile.TarInfo(name)
                 header.size, header.mode = size, 0o644
-                yield header.tobuf(tarfile.USTAR_FORMAT)
+                yield header.tobuf(tarfile.GNU_FORMAT)  # USTAR knows no file above 8 GiB
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
                 yield bytes(_padded(size) - size)
@@ -71,7 +71,7 @@ def open_adapter(snapshots: Sequence[SnapshotRef], store: Store) -> Archive:
         except SnapshotError:
             continue
         except OSError as error:
-            raise _away(store, error) from error
+            raise away(store, error) from error
     raise NotFound("no snapshot of this trial is whole any more.")
 
 
@@ -87,12 +87,13 @@ def read_tail(store: Store, folder: str, lines: int) -> bytes:
         # One byte more tells whether the first line is whole.
         content = store.log_tail(folder, _MAX_TAIL_BYTES + 1)
     except OSError as error:
-        raise _away(store, error) from error
+        raise away(store, error) from error
     found = content.splitlines(keepends=True)
     return b"".join((found[1:] if len(content) > _MAX_TAIL_BYTES else found)[-lines:])
 
 
-def _away(store: Store, error: OSError) -> Unavailable:
+def away(store: Store, error: OSError) -> Unavailable:
+    """The snapshot store does not answer."""
     return Unavailable(f"the snapshot store {store.location} does not answer: {error}; try again later.")
 
 

@@ -74,13 +74,18 @@ def export(session: Session, project_id: int, name: str, version: int | None, fo
         Conflict: the version waits for approval.
     """
     found = find(session, project_id, name, version)
+    require_effective(found)
+    document = TrialFile.model_validate(found.row.document)
+    return Exported(exporters.render(format, document, strict=strict), _label(found.row))
+
+
+def require_effective(found: Found) -> None:
+    """Raises Conflict if the version waits for approval."""
     if not found.effective:
         raise Conflict(
             f"{_label(found.row)} waits for approval and may not be used; another key approves it with "
             f"`hpo promotion approve {_label(found.row)}`."
         )
-    document = TrialFile.model_validate(found.row.document)
-    return Exported(exporters.render(format, document, strict=strict), _label(found.row))
 
 
 def approve(session: Session, caller: Principal, name: str, version: int) -> PromotionDocument:
