@@ -91,6 +91,14 @@ class Client:
         key, body = str(uuid.uuid4()), {"study": study, "name": name, "trial": trial, "note": note}
         return self._repeat(lambda: self.post("/v1/promotions", body, idempotency_key=key))
 
+    def deliver(
+        self, promotion: str, *, merge: bool = False, quantize: str | None = None, retrain: bool = False
+    ) -> Json:
+        """Make a model of a promotion called `NAME` or `NAME@VERSION`, once even after a lost answer."""
+        key, body = str(uuid.uuid4()), {"merge": merge, "quantize": quantize, "retrain": retrain}
+        path = f"{promotion_path(promotion)}/deliveries"
+        return self._repeat(lambda: self.post(path, body, idempotency_key=key))
+
     def patch_study(self, name: str, changes: Mapping[str, Any]) -> Json:
         """Extend a study's budget or ranges, provided that nobody changes it meanwhile."""
         current = self._repeated(study_path(name), {})

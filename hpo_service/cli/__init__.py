@@ -8,6 +8,7 @@ import typer
 
 from hpo_service.cli import (
     best,
+    delivery,
     demo,
     doctor,
     export,
@@ -47,10 +48,13 @@ app.command()(best.best)
 app.command()(report.report)
 app.command()(promotion.promote)
 app.command()(export.export)
+app.command()(delivery.deliver)
 for view in (insight.explain, insight.importances, insight.pareto):
     study.app.command()(view)
 study.app.command()(suggestion.suggest_spec)
-for group in (study.app, trial.app, promotion.app, slice.app, worker.app, space.app, project.app, key.app):
+for group in (study.app, trial.app, promotion.app, delivery.app, slice.app, worker.app):
+    app.add_typer(group)
+for group in (space.app, project.app, key.app):
     app.add_typer(group)
 
 

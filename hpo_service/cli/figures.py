@@ -52,6 +52,11 @@ def whole(number: float | None) -> str | None:
     return None if number is None else f"{number:.0f}"
 
 
+def megabytes(size_bytes: int) -> str:
+    """A file for humans."""
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
 def gibibytes(size_bytes: int | None) -> str | None:
     """Memory for humans."""
     return f"{size_bytes / 2**30:.2f} GiB" if size_bytes else None

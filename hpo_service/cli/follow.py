@@ -84,16 +84,17 @@ def following(client: Client, name: str, after: int = 0) -> Iterator[Follower]:
 
 def patient_study(client: Client, name: str) -> Json:
     """The study, asked for again for up to two minutes while the service restarts."""
-    return _patient(lambda: client.get(study_path(name)))
+    return patient(lambda: client.get(study_path(name)))
 
 
 def newest_trials(client: Client, name: str, most: int) -> list[Json]:
     """At most so many of the study's newest trials, by number, as patiently."""
-    page = _patient(lambda: client.get(f"{study_path(name)}/trials", newest_first="true", page_size=most))
+    page = patient(lambda: client.get(f"{study_path(name)}/trials", newest_first="true", page_size=most))
     return list(reversed(page["items"]))
 
 
-def _patient(ask: Callable[[], Answer]) -> Answer:
+def patient(ask: Callable[[], Answer]) -> Answer:
+    """What is answered, asked for again for up to two minutes while the service restarts."""
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     while True:
         try:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import typer
 
 from hpo_service.cli.connection import connect
+from hpo_service.cli.delivery import DELIVERY_COLUMNS, deliveries_of, delivery_row
 from hpo_service.cli.key import credentials
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
 from hpo_service.client import promotion_path
@@ -62,10 +63,13 @@ def show(promotion: Which, output: OutputOption = Format.TABLE) -> None:
     """One promotion: parameters, losses, digests, environment, bill, and who made and approved it."""
     with connect() as client:
         found = client.get(promotion_path(promotion))
+        made = [] if output is Format.JSON else deliveries_of(client, found)
     if output is Format.JSON:
         show_json(found)
-    else:
-        show_promotion(found)
+        return
+    show_promotion(found)
+    if made:
+        show_table(DELIVERY_COLUMNS, [delivery_row(one) for one in made])
 
 
 @app.command()
@@ -191,6 +195,6 @@ def _told(made: Json, output: Format) -> None:
     label = f"{made['name']}@{made['version']}"
     say(f"{label}: trial {made['trial_number']} of study {made['study']}. {made['verdict']}")
     if made["effective"]:
-        say(f"It may be used: hpo export {label} --format yaml -o best.yaml")
+        say(f"It may be used: hpo export {label} --format yaml -o best.yaml, or hpo deliver {label} --merge")
     else:
         say(f"It waits for approval by another key: hpo promotion approve {label}")
