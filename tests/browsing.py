@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -43,6 +43,7 @@ class Console:
     """A service with its address. `complaints` are what the browser's console, CSP and dialogs said."""
 
     url: str
+    key: str
     sessions: sessionmaker[Session]
     client: Client
     executor: FakeExecutor
@@ -68,6 +69,20 @@ class Console:
         """Of a study."""
         return str(self.client.get(f"/v1/studies/{name}")["state"])
 
+    def _listen(self, page: Page) -> None:
+        def note(said: ConsoleMessage) -> None:
+            # An answer that is an error is a test's own matter, which looks at what the page makes of it.
+            if said.type in ("error", "warning") and not said.text.startswith("Failed to load resource"):
+                self.complaints.append(said.text)
+
+        def dismiss(dialog: Dialog) -> None:
+            self.complaints.append(f"dialog: {dialog.message}")
+            dialog.dismiss()
+
+        page.on("console", note)
+        page.on("dialog", dismiss)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
     @contextmanager
     def page(self, browser: Browser, *scopes: Scope, width: int = 1280, dark: bool = False) -> Iterator[Page]:
         """A page that is logged in."""
@@ -79,9 +94,7 @@ class Console:
         )
         page = context.new_page()
         page.set_default_timeout(15_000)
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self._listen(page)
         page.goto(self.login_link(*scopes))
         page.wait_for_url(f"{self.url}/")
         yield page
@@ -111,13 +124,20 @@ def serving_console(engine: Engine, sessions: sessionmaker[Session], root: Path)
     thread.start()
     dispatcher, executor = make(sessions, FakeExecutor(loss_of, total_examples=serving.ROWS, workers=2))
     try:
-        with Client(url, serving.make_key(sessions)) as client:
-            yield Console(url, sessions, client, executor, dispatcher, root)
+        key = serving.make_key(sessions)
+        with Client(url, key) as client:
+            yield Console(url, key, sessions, client, executor, dispatcher, root)
     finally:
         app.state.stopping.set()
         server.should_exit = True
         thread.join(15)
         listener.close()
+
+
+def open_page(page: Page, address: str) -> None:
+    """Go there and wait until it is live."""
+    page.goto(address)
+    page.wait_for_selector(".connection.live")
 
 
 def overflow_pixels(page: Page) -> int:

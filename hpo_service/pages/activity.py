@@ -32,6 +32,8 @@ def running_panel(running: Running, workers: Sequence[WorkerDocument], *, with_s
     busy = {one.worker for one in slices}
     rows = [_slice(one, running.earlier.get((one.study_id, one.trial_number)), with_study) for one in slices]
     rows += [_idle(worker) for worker in workers if worker.name not in busy]
+    if not with_study and not rows:
+        return panel("running", "Running now", class_="gone")
     hidden = running.counts.get("running", 0) - len(slices) if with_study else 0
     note = tag("p", f"{hidden:,} more slices run.", class_="soft") if hidden > 0 else None
     nothing = empty("No slice runs now.")

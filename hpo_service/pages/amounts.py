@@ -14,30 +14,42 @@ from hpo_service.studies.forecasts import ForecastDocument, RangeDocument
 
 @dataclass(frozen=True, kw_only=True)
 class Amount:
-    """One thing that is spent. `cap` is None where it is not limited, `forecast` where nothing is expected."""
+    """One thing that is spent. `cap` is None where it is not limited, `forecast` where nothing is expected.
+
+    `digits` are those after the point.
+    """
 
     title: str
     spent: float
     cap: float | None
     forecast: RangeDocument | None
-    form: str
+    digits: int
 
     def text(self) -> str:
-        """`3.1 → 8.2 (7.0–9.4) of 10`, as far as it is known."""
-        words = self.form.format(self.spent)
+        """`3.10 → 8.20 of 10`, as far as it is known."""
+        words = self._write(self.spent)
         if self.forecast is not None:
-            low, expected, high = (
-                self.form.format(value) for value in (self.forecast.low, self.forecast.expected, self.forecast.high)
-            )
-            words += f" → {expected}" if low == high else f" → {expected} ({low}–{high})"
-        return words if self.cap is None else f"{words} of {self.form.format(self.cap)}"
+            words += f" → {self._write(self.forecast.expected)}"
+        return words if self.cap is None else f"{words} of {self.cap:,.12g}"
+
+    def about(self) -> str:
+        """The same with its name and how sure it is."""
+        words = f"{self.text()} {self.title}"
+        if self.forecast is None:
+            return words
+        low, high = self._write(self.forecast.low), self._write(self.forecast.high)
+        return f"{words}; the end is expected between {low} and {high}"
 
     def bar(self) -> Markup | None:
         """The same as a meter, where there is a cap."""
         if self.cap is None:
             return None
         expected = None if self.forecast is None else self.forecast.expected / self.cap
-        return meter(self.spent / self.cap, f"{self.title}: {self.text()}", expected=expected)
+        return meter(self.spent / self.cap, self.about(), expected=expected)
+
+    def _write(self, value: float) -> str:
+        least = 10.0**-self.digits
+        return f"<{least:g}" if 0 < value < least else f"{value:,.{self.digits}f}"
 
 
 def amounts(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocument | None) -> list[Amount]:
@@ -50,35 +62,37 @@ def amounts(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDo
             spent=sum(begun.values()) - begun["waiting"],
             cap=budget["max_trials"],
             forecast=None,
-            form="{:,.0f}",
+            digits=0,
         ),
         Amount(
             title="GPU-hours",
             spent=spent.seconds / 3600,
             cap=budget["max_gpu_hours"],
-            forecast=forecast and forecast.gpu_hours,
-            form="{:.3g}",
+            forecast=None if forecast is None else forecast.gpu_hours,
+            digits=2,
         ),
     ]
     if budget["max_examples"] is not None:
-        expected = forecast and forecast.examples
+        expected = None if forecast is None else forecast.examples
         known.append(
-            Amount(
-                title="examples", spent=spent.examples, cap=budget["max_examples"], forecast=expected, form="{:,.0f}"
-            )
+            Amount(title="examples", spent=spent.examples, cap=budget["max_examples"], forecast=expected, digits=0)
         )
     if spent.usd or budget["max_cost_usd"] is not None:
-        expected = forecast and forecast.usd
-        known.append(
-            Amount(title="USD", spent=spent.usd, cap=budget["max_cost_usd"], forecast=expected, form="{:,.2f}")
-        )
+        expected = None if forecast is None else forecast.usd
+        known.append(Amount(title="USD", spent=spent.usd, cap=budget["max_cost_usd"], forecast=expected, digits=2))
     return known
 
 
 def spending(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocument | None) -> Markup:
     """All amounts, one below the other, and when the study will end."""
     rows = [
-        tag("div", tag("span", amount.text()), tag("span", amount.title, class_="soft"), amount.bar(), class_="amount")
+        tag(
+            "div",
+            tag("span", amount.text(), title=amount.about()),
+            tag("span", amount.title, class_="soft"),
+            amount.bar(),
+            class_="amount",
+        )
         for amount in amounts(study, budget, forecast)
     ]
     return join(*rows, tag("div", *_end(study, budget, forecast), class_="soft"))
@@ -89,7 +103,8 @@ def _end(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocum
         took = (study.finished_at - study.started_at).total_seconds()
         return [f"took {duration(took)}, ended ", moment(study.finished_at)]
     if forecast is not None:
-        return ["ends ", _until(forecast.ends_at), f" ({_clock(forecast.earliest)}–{_clock(forecast.latest)} UTC)"]
+        first, last = _until(forecast.earliest), _until(forecast.latest)
+        return ["ends ", _until(forecast.ends_at), " (", first, "–", last, ")"]
     if budget["deadline"] is not None:
         return ["deadline ", moment(datetime.fromisoformat(budget["deadline"]))]
     return []
@@ -97,7 +112,3 @@ def _end(study: StudySummary, budget: Mapping[str, Any], forecast: ForecastDocum
 
 def _until(when: datetime) -> Markup:
     return tag("time", f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC", datetime=when.isoformat(), data_at="")
-
-
-def _clock(when: datetime) -> str:
-    return f"{when.astimezone(UTC):%H:%M}"

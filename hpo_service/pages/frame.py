@@ -65,8 +65,8 @@ def live(identifier: str, *content: Child, element: str = "section", class_: str
     return tag(element, *content, id=identifier, data_live="", class_=class_)
 
 
-def panel(identifier: str, title: str, *content: Child, aside: Child = None) -> Markup:
-    """A live part under a heading; `aside` stands beside it."""
+def panel(identifier: str, title: str, *content: Child, aside: Child = None, class_: str = "") -> Markup:
+    """A live part under a heading; `aside` stands beside it. Of class `gone` it is not shown."""
     heading = tag("header", tag("h2", title, id=f"{identifier}-title"), tag("span", aside, class_="aside"))
     return tag(
         "section",
@@ -74,7 +74,7 @@ def panel(identifier: str, title: str, *content: Child, aside: Child = None) -> 
         *content,
         id=identifier,
         data_live="",
-        class_="panel",
+        class_=f"panel {class_}".rstrip(),
         aria_labelledby=f"{identifier}-title",
     )
 

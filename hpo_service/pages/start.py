@@ -17,7 +17,7 @@ _COLUMNS = (
     Column(title="Best loss", number=True),
     Column(title="Best so far"),
     Column(title="Trials"),
-    Column(title="Spent → forecast of budget"),
+    Column(title="Spent → forecast"),
     Column(title="Saved", number=True),
 )
 

@@ -48,10 +48,10 @@ def study_page(page: StudyPage, viewer: Viewer, assets: Assets, *, mlflow: str |
         live("dialogs", *dialogs(page, viewer), element="div"),
         _warnings(page),
         tag("div", _standing(page), _best(page), class_="columns"),
-        panel("curves", "Learning curves", *_curves(page)),
+        tag("div", panel("curves", "Learning curves", *_curves(page)), _importances(page), class_="columns"),
         running_panel(page.running, (), with_study=False),
         _trials(page),
-        tag("div", events_panel(page.events, with_study=False), _importances(page), class_="columns"),
+        events_panel(page.events, with_study=False),
     )
 
 
@@ -106,7 +106,7 @@ def _standing(page: StudyPage) -> Markup:
         [
             ("Trials", standings),
             ("Saved", _saved(page)),
-            ("Speed", None if usage.tokens_per_second is None else speed(usage.tokens_per_second)),
+            ("Speed", speed(usage.tokens_per_second) if usage.tokens_per_second else None),
             ("GPU busy", percent(usage.busy)),
             ("MFU", share(usage.mfu)),
             ("Peak memory", gibibytes(usage.peak_memory_bytes) if usage.peak_memory_bytes else None),
@@ -114,9 +114,7 @@ def _standing(page: StudyPage) -> Markup:
             ("Outlook", _outlook(study.outlook)),
         ]
     )
-    return panel(
-        "standing", "Spent → forecast of budget", spending(study, study.resolved["budget"], study.forecast), known
-    )
+    return panel("standing", "Budget", spending(study, study.resolved["budget"], study.forecast), known)
 
 
 def _saved(page: StudyPage) -> str | None:

@@ -101,7 +101,8 @@ def _attempts(trial: TrialDocument) -> Markup:
 
 def _attempt(one: AttemptDocument) -> list[Child]:
     usage = one.usage
-    where = " · ".join(filter(None, (one.node, f"{one.devices} × {one.device}" if one.device else "")))
+    device = f"{one.devices} × {one.device}" if one.device and one.devices > 1 else one.device
+    where = " · ".join(filter(None, (one.node, device)))
     ended = chip("running") if one.outcome is None else chip(one.outcome)
     why = ": ".join(filter(None, (one.cause, one.message)))
     about = "an estimate: the worker was lost" if one.estimated else None
@@ -113,7 +114,7 @@ def _attempt(one: AttemptDocument) -> list[Child]:
         moment(one.started_at),
         stacked(duration(one.seconds), about) if one.finished_at is not None else None,
         cell(one.examples),
-        None if usage.tokens_per_second is None else speed(usage.tokens_per_second),
+        speed(usage.tokens_per_second) if usage.tokens_per_second else None,
         percent(usage.mfu),
         gibibytes(usage.peak_memory_bytes) if usage.peak_memory_bytes else None,
         f"{one.cost_usd:,.4f}" if one.cost_usd else None,

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.repository import overview, studies
 from hpo_service.repository.overview import Lowest, OpenSlice, RecentEvent
 from hpo_service.repository.usage import dispatched_by_trial
@@ -100,11 +99,6 @@ def read_events(session: Session, project_id: int, study_id: int) -> list[Recent
 def read_change_mark(session: Session, project_id: int) -> tuple[object, ...]:
     """Differs from an earlier one if anything that people see of the project has changed since."""
     return overview.change_mark(session, project_id)
-
-
-def is_live(state: StudyState) -> bool:
-    """Whether a study has not ended."""
-    return state not in TERMINAL
 
 
 def _lines(session: Session, project_id: int, rows: Sequence[Study]) -> list[StudyLine]:

@@ -180,7 +180,7 @@ function ago(seconds) {
 
 function clock(when) {
   const today = when.toDateString() === new Date().toDateString();
-  const parts = { hour: "2-digit", minute: "2-digit", ...(today ? {} : { day: "numeric", month: "short" }) };
+  const parts = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(today ? {} : { day: "numeric", month: "short" }) };
   return when.toLocaleString(undefined, parts);
 }
 
@@ -212,10 +212,11 @@ function key() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
 }
 
-function tell(place, failure, done) {
+// `kind` is said, refused, or nothing while it is not known yet.
+function tell(place, kind, words) {
   if (place === null) return;
-  place.className = failure === null ? "outcome said" : "outcome refused";
-  place.textContent = failure ?? done;
+  place.className = `outcome ${kind}`;
+  place.textContent = words;
 }
 
 async function press(button) {
@@ -223,11 +224,11 @@ async function press(button) {
   const place = document.getElementById(button.closest("[data-outcome]")?.dataset.outcome ?? "page-outcome");
   const identifier = button.id;
   button.disabled = true;
-  tell(place, null, "…");
+  tell(place, "", "…");
   const body = button.dataset.body === undefined ? undefined : JSON.parse(button.dataset.body);
   const failure = await ask(button, body);
   button.disabled = false;
-  tell(place, failure, button.dataset.done);
+  tell(place, failure === null ? "said" : "refused", failure ?? button.dataset.done);
   if (failure === null && button.dataset.go !== undefined) location.assign(button.dataset.go);
   else await refresh();
   if (document.activeElement === document.body) document.getElementById(identifier)?.focus();
@@ -251,7 +252,7 @@ function open(opener) {
   const form = dialog.querySelector("form");
   form.reset();
   form.dataset.etag = opener.dataset.etag ?? "";
-  tell(form.querySelector(".outcome"), null, "");
+  tell(form.querySelector(".outcome"), "", "");
   dialog.showModal();
   form.querySelector("input, select")?.focus();
 }
@@ -263,10 +264,10 @@ async function submit(form) {
   sender.disabled = true;
   const failure = await ask(form, body, form.dataset.etag);
   sender.disabled = false;
-  tell(place, failure, "");
+  tell(place, failure === null ? "" : "refused", failure ?? "");
   if (failure !== null) return;
   form.closest("dialog").close();
-  tell(document.getElementById("page-outcome"), null, form.dataset.done);
+  tell(document.getElementById("page-outcome"), "said", form.dataset.done);
   if (form.dataset.go !== undefined) location.assign(form.dataset.go);
   else await refresh();
 }
