@@ -167,5 +167,9 @@ def change_mark(session: Session, project_id: int) -> tuple[object, ...]:
         select(Intent.id).where(Intent.project_id == project_id).order_by(Intent.id.desc()).limit(1),
         select(Promotion.id).where(Promotion.project_id == project_id).order_by(Promotion.id.desc()).limit(1),
         select(func.max(Slice.heard_at)).where(Slice.project_id == project_id, Slice.state.in_(_OPEN)),
+        # These make no event.
+        select(func.max(Study.deleted_at)).where(Study.project_id == project_id),
+        select(func.count()).where(Intent.project_id == project_id, Intent.done_at.is_(None)),
+        select(func.max(Worker.id)).where(Worker.project_id == project_id),
     )
     return tuple(session.execute(select(*(one.scalar_subquery() for one in newest))).one())

@@ -1,0 +1,185 @@
+"""Every button does what it says, asks first where nothing can be taken back, and says what went wrong."""
+
+from playwright.sync_api import Browser, Page
+
+from hpo_service.access import Scope
+from tests import serving
+from tests.browsing import Console, needs_chromium, open_page
+
+pytestmark = needs_chromium
+
+
+def press(page: Page, selector: str, *, sure: bool | None = None) -> str:
+    """Press a button, answer the question if there is one; what the page says afterwards."""
+    page.click(selector)
+    if sure is not None:
+        page.wait_for_selector("#confirm[open]")
+        page.click("#confirm-yes" if sure else "#confirm [data-close]")
+        page.wait_for_selector("#confirm:not([open])", state="attached")
+    if sure is False:
+        return ""
+    return said(page)
+
+
+def said(page: Page) -> str:
+    """What the page, not one of its dialogs, says became of a request."""
+    page.wait_for_selector("#page-outcome:is(.said, .refused)")
+    return str(page.text_content("#page-outcome"))
+
+
+def held_study(console: Console, **changes: object) -> None:
+    """Study `first`, whose slices run until they are stopped."""
+    console.executor.hold = True
+    console.client.create_study(serving.spec("first", **changes))
+    console.turn(lambda: console.state("first") == "running" and bool(console.executor.submitted))
+
+
+def ended_study(console: Console) -> None:
+    console.client.create_study(serving.spec("first"))
+    console.turn(lambda: console.state("first") == "completed")
+    best = console.client.get("/v1/studies/first")["best"]["trial_number"]
+    serving.keep_snapshot(console.root, console.sessions, best)
+
+
+def test_pause_resume_stop(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first")
+        assert press(page, "#pause") == "Pause was asked for."
+        console.turn(lambda: console.state("first") == "paused")
+        assert press(page, "#resume") == "Resume was asked for."
+        console.turn(lambda: console.state("first") == "running")
+        page.wait_for_selector("#pause")
+        press(page, "#stop", sure=False)
+        assert console.client.get("/v1/studies/first")["pending"] == []
+        assert press(page, "#stop", sure=True) == "Stop was asked for."
+        console.executor.hold = False
+        console.turn(lambda: console.state("first") == "completed")
+        page.wait_for_selector("#head .chip.completed")
+
+
+def test_cancel_and_delete(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first")
+        assert press(page, "#cancel", sure=True) == "Cancel was asked for."
+        console.turn(lambda: console.state("first") == "cancelled")
+        page.click("#delete")
+        assert "first" in str(page.text_content("#confirm-question"))
+        page.click("#confirm-yes")
+        page.wait_for_url(f"{console.url}/")
+        console.turn(lambda: console.client.get("/v1/studies")["items"] == [])
+        page.wait_for_selector("#studies .empty")
+
+
+def test_extend_the_budget(console: Console, browser: Browser) -> None:
+    held_study(console, search={"seed": 3})  # a deterministic study takes no cap that depends on the clock
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first")
+        page.click("#open-extend")
+        page.fill("[name='budget.max_trials']", "many")
+        page.click("#extend [type=submit]")
+        page.wait_for_selector("#extend .outcome.refused")
+        assert "max_trials" in str(page.text_content("#extend .outcome"))
+        page.fill("[name='budget.max_trials']", "9")
+        page.fill("[name='budget.max_gpu_hours']", "2.5")
+        page.click("#extend [type=submit]")
+        assert said(page) == "Extend was asked for."
+        console.turn(lambda: console.client.get("/v1/studies/first")["resolved"]["budget"]["max_trials"] == 9)
+        budget = console.client.get("/v1/studies/first")["resolved"]["budget"]
+        assert (budget["max_gpu_hours"], budget["max_cost_usd"]) == (2.5, None)
+        page.wait_for_selector("text=of 9")
+
+
+def test_an_extension_is_meant_for_what_was_seen(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first")
+        page.click("#open-extend")
+        console.client.patch_study("first", {"budget": {"max_trials": 8}})
+        page.fill("[name='budget.max_trials']", "7")
+        page.click("#extend [type=submit]")
+        page.wait_for_selector("#extend .outcome.refused")
+        assert "was changed meanwhile" in str(page.text_content("#extend .outcome"))
+
+
+def test_enqueue_a_trial(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first")
+        page.click("#open-enqueue")
+        page.fill("[name='parameters.learning_rate']", "7")
+        page.click("#enqueue [type=submit]")
+        page.wait_for_selector("#enqueue .outcome.refused")
+        assert "learning_rate" in str(page.text_content("#enqueue .outcome"))
+        page.fill("[name='parameters.learning_rate']", "3e-3")
+        page.select_option("[name='parameters.lora_r']", "16")
+        page.click("#enqueue [type=submit]")
+        assert said(page) == "The trial was enqueued."
+        console.executor.hold = False
+        console.turn(lambda: console.state("first") == "completed")
+        trials = console.client.get("/v1/studies/first/trials")["items"]
+        asked = [one for one in trials if one["parameters"]["learning_rate"] == 3e-3]
+        assert [one["parameters"]["lora_r"] for one in asked] == [16]
+
+
+def test_promote_approve_and_go_back(console: Console, browser: Browser) -> None:
+    ended_study(console)
+    with console.page(browser) as page:
+        for expected in (1, 2):
+            open_page(page, f"{console.url}/studies/first")
+            page.click("#open-promote")
+            page.fill("[name='name']", "prod")
+            page.fill("[name='note']", "from the console")
+            page.click("#promote [type=submit]")
+            assert said(page).startswith("Promoted")
+            assert console.client.get("/v1/promotions/prod/latest")["version"] == expected
+        page.click("nav a[href='/promotions']")
+        page.click("a[href='/promotions/prod/1']")
+        assert "from the console" in str(page.text_content("main"))
+        answer = press(page, "#rollback", sure=True)
+        assert "repeats" in answer or "in use" in answer
+
+
+def test_workers_drain_quarantine_release(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/workers")
+        page.wait_for_selector("#workers .chip.ready")
+        name = console.client.get("/v1/workers")["items"][0]["name"]
+        row = page.locator("#workers tbody tr").filter(has_text=name)
+        row.get_by_role("button", name="Quarantine").click()
+        page.click("#confirm-yes")
+        assert said(page) == "Quarantine was asked for."
+        console.turn(lambda: states(console).get(name) == "quarantined")
+        row.get_by_role("button", name="Release").click()
+        page.wait_for_selector("#page-outcome >> text=Release was asked for.")
+        console.turn(lambda: "quarantined" not in states(console).values())
+        page.get_by_role("button", name="Drain").first.click()
+        page.click("#confirm-yes")
+        page.wait_for_selector("#page-outcome >> text=Drain was asked for.")
+
+
+def states(console: Console) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in console.client.get("/v1/workers")["items"]}
+
+
+def test_what_another_did_meanwhile_is_said(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first")
+        page.route("**/console/changes", lambda route: route.abort())
+        page.evaluate("close()")  # this page stays as it is
+        console.client.post("/v1/studies/first:cancel")
+        assert "cannot become" in press(page, "#pause")
+
+
+def test_a_key_that_may_not_is_refused_with_its_scope(console: Console, browser: Browser) -> None:
+    held_study(console)
+    with console.page(browser, Scope.STUDY_READ) as page:
+        open_page(page, f"{console.url}/studies/first")
+        assert page.locator("#head button").count() == 0
+        status = page.evaluate(
+            "fetch('/v1/studies/first:pause', {method: 'POST', headers: {'HPO-Console': '1'}}).then((a) => a.status)"
+        )
+        assert status == 403
