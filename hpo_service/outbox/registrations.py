@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hpo_service.intents import EventKind
 from hpo_service.outbox.base import DEFAULT_PROJECT, Registration
 from hpo_service.outbox.run_files import adapter_writer
-from hpo_service.outbox.run_updates import Reading, trial_run
+from hpo_service.outbox.runs import Reading, trial_run
 from hpo_service.repository import attempts, promotions
 from hpo_service.repository.outbox import OutboxEvent
 from hpo_service.repository.promotions import Found

@@ -20,7 +20,7 @@ def text_writer(name: str, text: str) -> Writer:
     """One file with this text."""
 
     def write(folder: Path) -> None:
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
     return write
 

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.outbox.base import SinkRefused, Tracker
 from hpo_service.outbox.registrations import read_registrations
-from hpo_service.outbox.run_updates import read, read_updates
+from hpo_service.outbox.run_updates import read_updates
+from hpo_service.outbox.runs import read
 from hpo_service.repository.outbox import OutboxEvent
 from trainer.stores import Store
 

@@ -88,7 +88,9 @@ def test_down_for_a_whole_study_then_complete_and_once(
     assert parent.data.metrics["best_loss"] > 0
     assert parent.data.params["strategy"] == "freeze_thaw"
     files = {path.rsplit("/", 1)[1] for path in store.files if parent.info.run_id in path}
-    assert files == {"study.json", "best.yaml"}
+    assert files == {"study.json", "best.yaml", "report.html"}
+    (report,) = [path for path in store.files if path.endswith(f"{parent.info.run_id}/artifacts/report.html")]
+    assert b"<title>" in store.files[report]
 
 
 def test_every_answer_is_lost_once(

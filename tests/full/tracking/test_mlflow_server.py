@@ -149,7 +149,8 @@ def test_down_for_a_whole_study_then_complete_and_once(
         rewind(engine)
         drain(deliver())
         assert require_told(client, database_url).info.run_id == parent.info.run_id
-        assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"study.json", "best.yaml"}
+        kept = {file.path for file in client.list_artifacts(parent.info.run_id)}
+        assert kept == {"study.json", "best.yaml", "report.html"}
         gone = next(run for run in runs_of(client) if run.data.tags.get("hpo.trial") == "3")
         client.delete_run(gone.info.run_id)
         rewind(engine)
