@@ -16,13 +16,14 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Select, select
 
 from hpo_service.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.embedded_postgres import EmbeddedPostgres
 from hpo_service.exporters import FORMATS
-from hpo_service.tables import DEFAULT_PROJECT_ID, Job, Slice, Study
+from hpo_service.promotion_tables import Delivery
+from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, Job, Slice, Study
 from tests import serving
 from tests.conftest import fresh_database
 from tests.dispatching import turn_until
@@ -30,7 +31,7 @@ from tests.dispatching import turn_until
 Json = dict[str, Any]
 SHARED = "same"  #: a name that both teams use
 NOBODYS = "nobodys"  #: a name that nobody uses
-_NO_JOB = 10**15
+_NO_ID = 10**15
 STEERING = ("pause", "resume", "stop", "cancel")
 _SEARCH = {"strategy": "asha", "sampler": "random", "deterministic": True, "seed": 3, "warm_start": "off"}
 _ENDED = ("completed", "failed", "cancelled")
@@ -42,6 +43,8 @@ _BODIES: dict[str, Json] = {
     "clone_study": {"name": "copy"},
     "enqueue_trial": {"parameters": {"learning_rate": 1e-3}},
     "roll_back_promotion": {},
+    "deliver_promotion": {},
+    "rotate_key": {},
 }
 _QUERIES = {"compare_promotions": {"other": f"{SHARED}@1"}}
 
@@ -127,8 +130,15 @@ class Service:
 
     def jobs(self, team: Team) -> list[int]:
         """Ids of the team's jobs."""
-        with self.sessions() as session:
-            return list(session.scalars(select(Job.id).where(Job.project_id == team.project_id)))
+        return self._ids(select(Job.id).where(Job.project_id == team.project_id))
+
+    def deliveries(self, team: Team) -> list[int]:
+        """Ids of the team's deliveries."""
+        return self._ids(select(Delivery.id).where(Delivery.project_id == team.project_id))
+
+    def keys(self, team: Team) -> list[int]:
+        """Ids of the team's keys."""
+        return self._ids(select(ApiKey.id).where(ApiKey.project_id == team.project_id))
 
     def operations(self) -> Iterator[tuple[str, str, str]]:
         """(method, path, operation id) of everything that names something in its path."""
@@ -143,6 +153,10 @@ class Service:
             if "get" in methods and "{" not in path and not _COMMON.search(path):
                 yield path
         yield "/"
+
+    def _ids(self, query: Select[int]) -> list[int]:
+        with self.sessions() as session:
+            return list(session.scalars(query))
 
     def _ended(self, team: Team) -> bool:
         with self.sessions() as session:
@@ -162,6 +176,11 @@ def ask(team: Team, method: str, path: str, operation: str, **names: str) -> Ans
     address = re.sub(r"\{(\w+)\}", lambda part: names[part[1]], path)
     body = _BODIES.get(operation)
     return team.client.request(method, address, json=body, params=_QUERIES.get(operation))
+
+
+def read_status(team: Team, path: str) -> int:
+    """What is answered to the team that asks for a list or a page that names nothing."""
+    return 403 if path == "/v1/projects" and team.project_id != DEFAULT_PROJECT_ID else 200
 
 
 def require_nothing_of(other: Team, answer: Answer, *said: str) -> None:
@@ -235,6 +254,16 @@ class TwoTeams(RuleBasedStateMachine):
         for _ in range(turns):
             self.service.dispatcher.turn()
 
+    @rule(who=team, name=st.sampled_from([SHARED, "own"]), foreign=st.booleans())
+    def deliver(self, who: int, name: str, foreign: bool) -> None:
+        """A promotion of the other is not there; of the shared name, one's own is delivered."""
+        team, other = self._sides(who)
+        owner = other if foreign else team
+        name = f"{owner.canary}-{name}" if name == "own" else name
+        answer = team.client.post(f"/v1/promotions/{name}/latest/deliveries", json={"merge": True})
+        require_nothing_of(other, answer, name)
+        assert answer.status_code == (202 if name in team.promotions else 404)
+
     @rule(who=team, which=which, name=st.sampled_from([SHARED, "own"]))
     def promote(self, who: int, which: int, name: str) -> None:
         """Both may call their promotions the same."""
@@ -260,7 +289,7 @@ class TwoTeams(RuleBasedStateMachine):
             params["page_token"] = sorted(other.tokens)[which % len(other.tokens)]
         answer = team.client.get(path, params=params)
         require_nothing_of(other, answer)
-        assert answer.status_code in (200, 400)
+        assert answer.status_code in (read_status(team, path), 400)
         token = answer.json().get("next_page_token") if "json" in answer.headers["content-type"] else None
         if token is not None:
             team.tokens.add(token)
@@ -272,7 +301,7 @@ class TwoTeams(RuleBasedStateMachine):
         reads = [kind for kind in self.service.operations() if kind[0] == "GET"]
         method, path, operation = reads[which % len(reads)]
         promoted = team.promotions if "promotions" in path else team.studies
-        if not promoted or operation == "stream_events" or "{job}" in path:
+        if not promoted or operation == "stream_events" or "{job}" in path or "{delivery}" in path:
             return
         names = {"name": promoted[study % len(promoted)], "number": "0", "version": "1"}
         answer = ask(team, method, path, operation, **names)
@@ -309,20 +338,24 @@ def foreign_names(service: Service, other: Team, path: str) -> list[dict[str, st
     rest = {"number": "0", "version": "1"}
     if "{job}" in path:
         return [{"job": str(job)} for job in service.jobs(other)]
+    if "{delivery}" in path:
+        return [{"delivery": str(number), "artifact": "adapter"} for number in service.deliveries(other)]
+    if "{id}" in path:
+        return [{"id": str(key)} for key in service.keys(other)]
     held = other.promotions if path.startswith("/v1/promotions") else other.studies
     return [{"name": name, **rest} for name in held if name != SHARED]
 
 
 def require_absent(team: Team, other: Team, method: str, path: str, operation: str, names: dict[str, str]) -> None:
     """404, in the same words as for what never was."""
-    nothing = {**names, "name": NOBODYS, "job": str(_NO_JOB)}
+    nothing = {**names, "name": NOBODYS, "job": str(_NO_ID), "delivery": str(_NO_ID), "id": str(_NO_ID)}
     answers = [ask(team, method, path, operation, **asked) for asked in (names, nothing)]
     assert {answer.status_code for answer in answers} == {404}, f"{method} {path} {names}: {answers[0].text}"
     require_nothing_of(other, answers[0], names.get("name", NOBODYS))
     texts = []
     for asked, answer in zip((names, nothing), answers, strict=True):
         text = answer.text
-        for part in ("name", "job"):
+        for part in ("name", "job", "delivery", "id"):
             text = text.replace(repr(asked.get(part, "")), "?").replace(f" {asked.get(part, NOBODYS)}", " ?")
         texts.append(text)
     assert texts[0] == texts[1]

@@ -63,6 +63,7 @@ def test_no_route_without_its_scope(anonymous: TestClient, sessions: Sessions) -
         )  # fmt: skip
     app = anonymous.app
     assert isinstance(app, FastAPI)
+    app.state.stopping.set()  # streams end at once
     for route in routes(app):
         scope = Scope(wanted(route)[0])
         path = re.sub(r"\{[^}]*\}", "999999", route.path)  # which nothing has

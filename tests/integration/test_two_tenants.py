@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from hpo_service.embedded_postgres import EmbeddedPostgres
-from tests.tenants import SHARED, Service, ask, foreign_names, open_engine, require_absent, require_nothing_of, shake
+from tests.tenants import (
+    SHARED,
+    Service,
+    ask,
+    foreign_names,
+    open_engine,
+    read_status,
+    require_absent,
+    require_nothing_of,
+    shake,
+)
 
 
 @pytest.fixture
@@ -24,6 +34,8 @@ def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
         for name in team.promotions:
             body = {"study": f"{team.canary}-0", "name": name, "note": team.canary}
             assert team.client.post("/v1/promotions", json=body).status_code == 201
+            assert team.client.post(f"/v1/promotions/{name}/latest/deliveries", json={}).status_code == 202
+    service.finish()
     yield service
     engine.dispose()
 
@@ -42,12 +54,13 @@ def test_what_belongs_to_another_team_is_not_there(service: Service) -> None:
 def test_everything_that_is_ones_own_tells_of_nobody_else(service: Service) -> None:
     for team, other in (service.teams, service.teams[::-1]):
         for path in service.reads():
-            answer = team.client.get(path)
-            require_nothing_of(other, answer)
-            assert answer.status_code == 200
+            read = team.client.get(path)
+            require_nothing_of(other, read)
+            assert read.status_code == read_status(team, path), path
         seen = 0
         for method, path, operation in service.operations():
             names = {"number": "0", "version": "1", "name": SHARED, "job": str(service.jobs(team)[0])}
+            names |= {"delivery": str(service.deliveries(team)[0]), "artifact": "adapter"}
             if method == "GET":
                 answer = ask(team, method, path, operation, **names)
                 require_nothing_of(other, answer)
