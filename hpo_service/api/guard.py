@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hpo_service.api import auth
+from hpo_service.api.problem_pages import wants_page
 from hpo_service.api.problems import problem_response, unavailable
 from hpo_service.errors import Forbidden, HpoError, Unauthenticated
 from hpo_service.markup import page, tag
@@ -102,7 +103,7 @@ def _require_console(connection: HTTPConnection) -> None:
 
 
 def _refusal(error: Unauthenticated, headers: Headers) -> Response:
-    if "authorization" in headers or "text/html" not in headers.get("accept", ""):
+    if not wants_page(headers):
         return problem_response(error)
     body = page(
         "Log in",

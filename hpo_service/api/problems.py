@@ -1,7 +1,7 @@
 """Every error as an RFC 9457 document. Nothing of the request is repeated in it, so no secret can be."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -11,9 +11,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from hpo_service.api.problem_pages import problem_page, wants_page
 from hpo_service.errors import (
     Conflict,
     Forbidden,
@@ -32,6 +33,8 @@ from hpo_service.errors import (
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+_Handler = Callable[[Request, Exception], JSONResponse]
+
 RETRY_AFTER_SECONDS = 2
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -110,12 +113,25 @@ def unavailable(error: Exception) -> Unavailable:
 
 
 def install(app: FastAPI) -> None:
-    """Make the application answer every exception with a problem document."""
-    app.add_exception_handler(HpoError, _ours)
-    app.add_exception_handler(OperationalError, _database)
-    app.add_exception_handler(PoolTimeoutError, _database)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
+    """Make the application answer every exception with a problem document, and outside of `/v1` people with a page."""
+    handlers: dict[type[Exception], _Handler] = {
+        HpoError: _ours,
+        OperationalError: _database,
+        PoolTimeoutError: _database,
+        RequestValidationError: _validation,
+        HTTPException: _http,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, _negotiated(handler))
+
+
+def _negotiated(handler: _Handler) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        problem = handler(request, error)
+        is_page = not request.url.path.startswith("/v1/") and wants_page(request.headers)
+        return problem_page(problem) if is_page else problem
+
+    return answer
 
 
 def _ours(_request: Request, error: Exception) -> JSONResponse:

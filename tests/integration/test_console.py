@@ -105,6 +105,29 @@ def test_only_the_buttons_of_the_key_are_shown(searched: TestClient, sessions: S
         assert found & buttons == here
 
 
+def test_a_wrong_address_is_a_page_for_people_and_a_problem_for_programs(client: TestClient) -> None:
+    key = client.headers.pop("authorization").removeprefix("Bearer ")
+    link = client.post("/v1/login-links", headers=serving.bearer(key)).json()["url"]
+    client.get(link)
+    people, programs = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "*/*"}
+    for path, status, words in (
+        ("/studies/nope", 404, "there is no study named 'nope'"),
+        ("/studies/<script>", 400, "name"),
+        ("/nowhere", 404, "There is nothing at this address"),
+        ("/workers?_", 200, "No worker."),
+    ):
+        answer = client.get(path, headers=people)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        page = Page(answer.text)
+        assert words in page.text
+        assert "script" not in page.elements or status == 200
+    problem = "application/problem+json"
+    assert client.get("/studies/nope", headers=programs).headers["content-type"] == problem
+    assert client.get("/v1/studies/nope", headers=people).headers["content-type"] == problem
+    with_key = people | serving.bearer(key)
+    assert client.get("/studies/nope", headers=with_key).headers["content-type"] == problem
+
+
 def test_assets_change_their_address_with_their_content(client: TestClient) -> None:
     addresses = [value for name, value in seen(client, "/").attributes if value.startswith("/console/assets/")]
     assert len(addresses) == 2
