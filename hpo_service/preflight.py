@@ -117,7 +117,9 @@ def _model(path: Path, written: str, pointer: str, *, roots: Sequence[Path]) -> 
 def _require_plain(file: Path, written: str, pointer: str, roots: Sequence[Path]) -> None:
     """A file or folder below a root: libraries read more of a model than we look at."""
     place = _resolved(file)
-    if place is None or not _is_below(place, roots):
+    if place is None:
+        raise _invalid(pointer, f"{file.name!r} in {written!r} is a link that leads nowhere.")
+    if not _is_below(place, roots):
         raise _invalid(pointer, f"{file.name!r} in {written!r} is a link out of the folders that may be used.")
     if file.exists() and not (_is_file(file) or file.is_dir()):
         raise _invalid(pointer, f"{file.name!r} in {written!r} is neither a file nor a folder.")

@@ -1,18 +1,17 @@
 """How many rows there are, and how many of them a trial sees. Service and trainer both count with this."""
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from trainer.rows.files import count_lines, data_files, file_kind, parquet_rows
+from trainer.rows.blocks import count_lines, exceed
+from trainer.rows.files import data_files, file_kind, parquet_rows
 from trainer.rows.reading import read_rows
-from trainer.rows.row import unreadable
 from trainer.spec import DataSpec
 from trainer.spec.trial import DataFormat
 
-#: JSON lines above this size are counted without looking at every row (gzipped ones above a quarter of it)
+#: JSON lines above either are counted without looking at every row
 _COUNT_BYTES = 256 * 1024 * 1024
-_GZIP_RATIO = 4
+_COUNT_LINES = 2_000_000
 _CHECKED_ROWS = 1000
 
 
@@ -28,7 +27,7 @@ def count_rows_quickly(path: str | Path, format: DataFormat = "auto") -> int:
         RowError: as `read_rows` for the rows that were looked at.
     """
     files = data_files(path)
-    if file_kind(files[0]) != "parquet" and _unpacked_bytes(files) <= _COUNT_BYTES:
+    if file_kind(files[0]) != "parquet" and not exceed(files, most_bytes=_COUNT_BYTES, most_lines=_COUNT_LINES):
         return count_rows(path, format)
     for _ in islice(read_rows(path, format), _CHECKED_ROWS):
         pass
@@ -56,16 +55,3 @@ def example_counts(data: DataSpec, train_file_rows: int, eval_file_rows: int | N
 def total_examples(train_rows: int, epochs: float) -> int:
     """Examples that a trial of `epochs` sees in all."""
     return max(1, round(epochs * train_rows))
-
-
-def _unpacked_bytes(files: list[Path]) -> int:
-    return sum(_sizes(files))
-
-
-def _sizes(files: list[Path]) -> Iterator[int]:
-    for file in files:
-        try:
-            size_bytes = file.stat().st_size
-        except OSError as error:
-            raise unreadable(file, error) from error
-        yield size_bytes * (_GZIP_RATIO if file_kind(file) == "jsonl.gz" else 1)

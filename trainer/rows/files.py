@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 #: text shrinks to a tenth or so; what unpacks to more than this many times its size is made to fill a machine
 _MAX_GZIP_RATIO = 100
 _ALWAYS_UNPACKED_BYTES = 4 * 1024 * 1024
+_MAX_BLANK_LINES = 10_000
 
 FileKind = Literal["jsonl", "jsonl.gz", "parquet"]
 _KINDS: tuple[FileKind, ...] = ("jsonl", "jsonl.gz", "parquet")
@@ -104,7 +105,7 @@ def scan_values(part: Part) -> Iterator[tuple[int, object | RowError]]:
             yield from _scan_parquet(path, part)
         elif kind == "jsonl.gz":
             with gzip.open(path, "rb") as unpacked:
-                yield from _scan_lines(cast(BinaryIO, unpacked), path, Part(part.file), _most_unpacked_bytes(path))
+                yield from _scan_lines(cast(BinaryIO, unpacked), path, Part(part.file), most_unpacked_bytes(path))
         else:
             with path.open("rb") as file:
                 yield from _scan_lines(file, path, part)
@@ -113,18 +114,6 @@ def scan_values(part: Part) -> Iterator[tuple[int, object | RowError]]:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         # gzip and pyarrow report damaged files as OSError, EOFError, zlib.error or (ArrowInvalid) ValueError.
         yield 0, unreadable(path, error)
-
-
-def count_lines(path: Path) -> int:
-    """Lines of a file of JSON lines that are not blank, without looking at them. Raises RowError."""
-    try:
-        if file_kind(path) == "jsonl.gz":
-            with gzip.open(path, "rb") as unpacked:
-                return _count(cast(BinaryIO, unpacked), path, _most_unpacked_bytes(path))
-        with path.open("rb") as file:
-            return _count(file, path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise unreadable(path, error) from error
 
 
 def lines_before(part: Part) -> int:
@@ -182,11 +171,13 @@ def _scan_parquet(path: Path, part: Part) -> Iterator[tuple[int, object | RowErr
                 yield number, value
 
 
-def _most_unpacked_bytes(path: Path) -> int:
+def most_unpacked_bytes(path: Path) -> int:
+    """What a gzipped file may hold. Raises OSError."""
     return max(_ALWAYS_UNPACKED_BYTES, _MAX_GZIP_RATIO * path.stat().st_size)
 
 
-def _require_sane(path: Path, position: int, most_bytes: float) -> None:
+def require_sane(path: Path, position: int, most_bytes: float) -> None:
+    """Raises RowError where more than `most_bytes` have been unpacked."""
     if position > most_bytes:
         raise RowError(path, 0, f"it unpacks to more than {_MAX_GZIP_RATIO} times its size; unpack it if that is meant")
 
@@ -194,25 +185,28 @@ def _require_sane(path: Path, position: int, most_bytes: float) -> None:
 def _scan_lines(
     file: BinaryIO, path: Path, part: Part, most_bytes: float = math.inf
 ) -> Iterator[tuple[int, object | RowError]]:
-    position, number = _first_line(file, part.start), 0
+    position, number, blank = _first_line(file, part.start), 0, 0
     while part.stop is None or position < part.stop:
         raw = file.readline(MAX_LINE_BYTES + 1)
         if not raw:
             return
         number += 1
         position += len(raw)
-        _require_sane(path, position, most_bytes)
+        require_sane(path, position, most_bytes)
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_LINE_BYTES)
                 position += len(raw)
-                _require_sane(path, position, most_bytes)
+                require_sane(path, position, most_bytes)
             yield number, RowError(path, number, f"the line is longer than {MAX_LINE_BYTES} bytes")
             continue
         if part.start == 0 and number == 1:
             raw = raw.removeprefix(_BOM)
         if raw.strip():
+            blank = 0
             yield number, _parse(raw, path, number)
+        elif (blank := blank + 1) > _MAX_BLANK_LINES:
+            raise RowError(path, 0, f"more than {_MAX_BLANK_LINES} lines in a row are blank; remove them")
 
 
 def _first_line(file: BinaryIO, start_bytes: int) -> int:
@@ -236,15 +230,3 @@ def _parse(raw: bytes, path: Path, number: int) -> object | RowError:
         return RowError(path, number, f"not JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:
         return RowError(path, number, f"not JSON that can be read: {error}")
-
-
-def _count(file: BinaryIO, path: Path, most_bytes: float = math.inf) -> int:
-    lines, position, blank = 0, 0, True
-    while piece := file.readline(MAX_LINE_BYTES):
-        position += len(piece)
-        _require_sane(path, position, most_bytes)
-        blank = blank and piece.isspace()
-        if piece.endswith(b"\n"):
-            lines += not blank
-            blank = True
-    return lines + (not blank)

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from trainer.rows import (
     MAX_LINE_BYTES,
     Row,
     RowError,
+    blocks,
     count_rows,
     example_counts,
     read_rows,
@@ -125,3 +128,24 @@ def test_json_of_python_is_not_accepted(tmp_path: Path) -> None:
     path.write_text(json.dumps({"instruction": "a", "output": float("nan")}))
     with pytest.raises(RowError, match="must be a string"):
         count_rows(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.lists(st.sampled_from([b"\n", b" ", b"\r", b"a"]), max_size=20).map(b"".join))
+def test_lines_are_counted_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    expected = sum(bool(line.strip()) for line in content.split(b"\n"))
+    for block_bytes in (1, 2, 3, 100):
+        monkeypatch.setattr(blocks, "_BLOCK_BYTES", block_bytes)
+        assert blocks.count_lines(path) == expected
+
+
+def test_much_is_known_before_it_is_read(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "rows.jsonl", tmp_path / "more.jsonl.gz"
+    plain.write_bytes(GOOD * 3)
+    packed.write_bytes(gzip.compress(GOOD * 3))
+    for paths, times in (([plain], 3), ([packed], 3), ([plain, packed], 6)):
+        assert not blocks.exceed(paths, most_bytes=times * len(GOOD), most_lines=times)
+        assert blocks.exceed(paths, most_bytes=times * len(GOOD) - 1, most_lines=times)
+        assert blocks.exceed(paths, most_bytes=times * len(GOOD), most_lines=times - 1)
