@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -48,6 +49,14 @@ class Principal:
             )
 
 
+class BrowserSession(NamedTuple):
+    """A browser session that was just opened: what its cookie holds, and whose it is."""
+
+    secret: str
+    project_id: int
+    key_id: int
+
+
 def create_key(
     session: Session,
     project_id: int,
@@ -72,14 +81,10 @@ def create_login_link(session: Session, key: str, base_url: str) -> str:
     return f"{base_url.rstrip('/')}/login?token={token}"
 
 
-def open_browser_session(session: Session, login_token: str) -> str | None:
-    """Consume a login token; the secret of the new browser session, None if the token is not (or no longer) valid."""
+def open_browser_session(session: Session, login_token: str) -> BrowserSession | None:
+    """Consume a login token and open a session; None if the token is not (or no longer) valid."""
     key = keys.use_login_token(session, digest(login_token))
-    if key is None:
-        return None
-    token = secrets.token_urlsafe(_SECRET_BYTES)
-    keys.add_token(session, key, "session", digest(token), SESSION_SECONDS)
-    return token
+    return None if key is None else _opened(session, key)
 
 
 def authenticate_key(session: Session, key: str) -> Principal:
@@ -109,6 +114,12 @@ def parse_key(key: str) -> tuple[int, str] | None:
     """Id and secret of a well-formed key."""
     match = _KEY.fullmatch(key)
     return (int(match[1]), match[2]) if match else None
+
+
+def _opened(session: Session, key: keys.StoredKey) -> BrowserSession:
+    token = secrets.token_urlsafe(_SECRET_BYTES)
+    keys.add_token(session, key, "session", digest(token), SESSION_SECONDS)
+    return BrowserSession(token, key.project_id, key.id)
 
 
 def _used(session: Session, key: keys.StoredKey) -> Principal:

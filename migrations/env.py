@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
+import hpo_service.audit_tables
 import hpo_service.promotion_tables  # noqa: F401 (its tables belong to the metadata)
 from hpo_service.tables import SCHEMA, Base
 

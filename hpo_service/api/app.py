@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from hpo_service.api import (
+    audit,
     confirmation,
     console,
     dashboard,
@@ -34,6 +35,7 @@ from hpo_service.api import (
     trials,
     workers,
 )
+from hpo_service.api.audit_trail import AuditTrail
 from hpo_service.api.guard import Guard
 from hpo_service.api.request_log import RequestLog
 from hpo_service.api.safe_headers import SafeHeaders
@@ -61,6 +63,7 @@ _TAGS = [
     {"name": "search spaces", "description": "Spaces that ship with the service, and the schema of a study."},
     {"name": "keys", "description": "Who may do what in a project."},
     {"name": "projects", "description": "Who is kept apart from whom."},
+    {"name": "audit", "description": "Who changed what."},
     {"name": "login", "description": "Let a browser in."},
     {"name": "health", "description": "For load balancers; the only addresses that need no credentials."},
 ]
@@ -111,6 +114,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         deliveries,
         keys,
         projects,
+        audit,
         slices,
         workers,
         events,
@@ -125,6 +129,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         app.include_router(module.router)
     documentation.complete_openapi(app)
     app.add_middleware(Guard, sessions=sessions, metrics_token=settings.metrics_token)
+    app.add_middleware(AuditTrail, sessions=sessions)
     app.add_middleware(RequestLog, observe=app.state.metrics.observe_request)
     app.add_middleware(SafeHeaders)
     return app

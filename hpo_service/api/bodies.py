@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
+from hpo_service.api.audit_trail import note_body
 from hpo_service.errors import InvalidRequest, InvalidSpec, TooLarge
 from hpo_service.spec import problems_from
 
@@ -33,6 +34,7 @@ async def _json_object(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest(f"the body must be a JSON object, this is a {type(document).__name__}.")
     _require_storable(document, 0)
+    note_body(request.scope, raw, document)
     return document
 
 

@@ -6,9 +6,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.api.audit_trail import SAFE_METHODS, changing_entry
 from hpo_service.api.auth import Principal
 from hpo_service.database.tenancy import NO_PROJECT, ProjectSessions
 from hpo_service.settings import Settings
+from hpo_service.studies import audit
 from trainer.failpoints import Commit, after_commit, before_commit
 from trainer.stores import Store
 
@@ -22,8 +24,10 @@ def _unconfined_session(request: Request) -> Iterator[Session]:
 
 
 def _transaction(request: Request, sessions: sessionmaker[Session]) -> Iterator[Session]:
-    changes = request.method not in ("GET", "HEAD")
+    changes = request.method not in SAFE_METHODS
     with sessions.begin() as session:
+        if (entry := changing_entry(request.scope)) is not None:
+            audit.watch(session, entry)
         yield session
         if changes:
             before_commit(Commit.STEER)
@@ -34,7 +38,9 @@ def _transaction(request: Request, sessions: sessionmaker[Session]) -> Iterator[
 def _sessions(request: Request) -> sessionmaker[Session]:
     principal: Principal | None = getattr(request.state, "principal", None)
     sessions: ProjectSessions = request.app.state.project_sessions
-    return sessions.of(NO_PROJECT if principal is None else principal.project_id)
+    project_id = NO_PROJECT if principal is None else principal.project_id
+    entry = changing_entry(request.scope)
+    return sessions.of(project_id) if entry is None else sessions.told(project_id, audit.watching(entry))
 
 
 def _principal(request: Request) -> Principal:

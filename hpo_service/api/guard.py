@@ -75,6 +75,7 @@ class Guard:
                     return auth.authenticate_key(session, auth.bearer(header) or "")
                 if cookie is not None:
                     caller = auth.authenticate_browser(session, cookie)
+                    connection.state.principal = caller  # whose refusal is told, too
                     if method not in _SAFE_METHODS:
                         _require_console(connection)
                     return caller

@@ -8,9 +8,11 @@ from starlette.responses import HTMLResponse
 
 from hpo_service.access import Scope
 from hpo_service.api import auth
+from hpo_service.api.audit_trail import login_entry
 from hpo_service.api.dependencies import SessionDependency, UnconfinedSessionDependency
 from hpo_service.api.scopes import needs
 from hpo_service.markup import page, tag
+from hpo_service.studies import audit
 
 router = APIRouter()
 
@@ -31,8 +33,8 @@ def log_in(
     The way on is a link in a page, not a redirect: a SameSite=Strict cookie would not come along with a redirect that
     another site began.
     """
-    secret = auth.open_browser_session(session, token)
-    if secret is None:
+    opened = auth.open_browser_session(session, token)
+    if opened is None:
         body = page(
             "Log in",
             tag("h1", "This link does not work any more"),
@@ -41,11 +43,12 @@ def log_in(
             ),
         )
         return HTMLResponse(body, 401)
+    audit.watch(session, login_entry(request.scope, opened.project_id, opened.key_id, by="link"))
     body = page("Logged in", tag("p", "Logged in. ", tag("a", "Go on", href="/")), refresh_seconds=0, refresh_to="/")
     response = HTMLResponse(body)
     response.set_cookie(
         auth.COOKIE,
-        secret,
+        opened.secret,
         max_age=auth.SESSION_SECONDS,
         path="/",
         httponly=True,

@@ -38,6 +38,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send, _given_id(Headers(scope=scope)) or secrets.token_hex(8))
+        scope.setdefault("state", {})["request_id"] = answer.request_id
         with bound(request_id=answer.request_id):
             try:
                 await self._app(scope, receive, answer.send)

@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from hpo_service.cli import (
+    audit,
     best,
     delivery,
     demo,
@@ -54,7 +55,7 @@ for view in (insight.explain, insight.importances, insight.pareto):
 study.app.command()(suggestion.suggest_spec)
 for group in (study.app, trial.app, promotion.app, delivery.app, slice.app, worker.app):
     app.add_typer(group)
-for group in (space.app, project.app, key.app):
+for group in (space.app, project.app, key.app, audit.app):
     app.add_typer(group)
 
 

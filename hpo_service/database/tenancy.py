@@ -43,14 +43,17 @@ class ProjectSessions:
         with self._lock:
             maker = self._makers.get(project_id)
             if maker is None:
-                maker = sessionmaker(
-                    self._engine,
-                    class_=ProjectSession,
-                    expire_on_commit=False,
-                    info={**self._info, _INFO: project_id},
-                )
-                self._makers[project_id] = maker
+                maker = self._makers[project_id] = self.told(project_id, {})
             return maker
+
+    def told(self, project_id: int, info: Mapping[str, Any]) -> sessionmaker[Session]:
+        """As `of`, for one request: its sessions know `info` as well."""
+        return sessionmaker(
+            self._engine,
+            class_=ProjectSession,
+            expire_on_commit=False,
+            info={**self._info, **info, _INFO: project_id},
+        )
 
 
 def confined_like(session: Session, project_id: int) -> Session:

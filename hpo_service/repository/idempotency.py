@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from hpo_service.tables import IdempotencyKey
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, :project))")
-_KEPT = "interval '24 hours'"
+_EXPIRED = IdempotencyKey.created_at < func.clock_timestamp() - text("interval '24 hours'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +28,17 @@ def lock(session: Session, project_id: int, key: str) -> None:
 
 def find(session: Session, project_id: int, key: str) -> Remembered | None:
     """The answer given to this key within the last 24 hours."""
-    session.execute(
-        delete(IdempotencyKey).where(
-            IdempotencyKey.project_id == project_id,
-            IdempotencyKey.created_at < func.clock_timestamp() - text(_KEPT),
-        )
-    )
     row = session.execute(
         select(IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.body).where(
-            IdempotencyKey.project_id == project_id, IdempotencyKey.key == key
+            IdempotencyKey.project_id == project_id, IdempotencyKey.key == key, ~_EXPIRED
         )
     ).one_or_none()
     return None if row is None else Remembered(request_sha256=row.request_sha256, status=row.status, body=row.body)
 
 
 def remember(session: Session, project_id: int, key: str, answer: Remembered) -> None:
-    """Keep the answer in the transaction that did the work."""
+    """Keep the answer in the transaction that did the work. What was kept for long enough goes."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.project_id == project_id, _EXPIRED))
     session.add(
         IdempotencyKey(
             project_id=project_id,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hpo_service import domain, preflight
 from hpo_service.domain import StudyState
 from hpo_service.intents import IntentKind
-from hpo_service.repository import attempts, studies
+from hpo_service.repository import attempts, audit, studies
 from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, resolve
 from hpo_service.studies import checks
 from hpo_service.studies.documents import StudyDocument
@@ -68,6 +68,7 @@ def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocume
         study.message = checks.WAITING.format(job=check.job) if check.state == "pending" else ""
         session.flush()
     studies.add_intent(session, study, IntentKind.CREATE, {})
+    audit.tell(session, f"studies/{study.name}")
     return study_document(session, study)
 
 

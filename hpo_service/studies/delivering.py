@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.access import Principal
 from hpo_service.errors import Conflict
 from hpo_service.promotion_tables import Delivery, Promotion
-from hpo_service.repository import attempts, deliveries, promotions
+from hpo_service.repository import attempts, audit, deliveries, promotions
 from hpo_service.studies.artifacts import away
 from hpo_service.studies.deliveries import delivery_document
 from hpo_service.studies.delivery_documents import DeliverRequest, DeliveryDocument
@@ -72,6 +72,7 @@ def write(
         api_key_id=caller.key_id,
     )
     deliveries.add(session, row)
+    audit.tell(session, f"deliveries/{row.id}", promotion=f"{name}@{version}")
     return delivery_document(deliveries.find(session, caller.project_id, row.id), store.location)
 
 

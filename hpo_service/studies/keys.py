@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.access import create_key, parse_key
 from hpo_service.errors import Conflict, Forbidden
-from hpo_service.repository import keys
+from hpo_service.repository import audit, keys
 from hpo_service.studies.documents import Page
 from hpo_service.studies.key_documents import KeyDocument, KeyState, NewKeyDocument
 from hpo_service.studies.names import require_name
@@ -49,7 +49,9 @@ def create(
             f"key {known[0].id} has the label {label!r} and lives; rotate it with `hpo key rotate {label}`, revoke it, "
             "or choose another label."
         )
-    return _made(session, project_id, create_key(session, project_id, label, scopes, lifetime_seconds))
+    made = _made(session, project_id, create_key(session, project_id, label, scopes, lifetime_seconds))
+    audit.tell(session, f"keys/{made.id}", label=label, scopes=made.scopes)
+    return made
 
 
 def rotate(
@@ -73,6 +75,7 @@ def rotate(
     lifetime = None if old.expires_at is None else round((old.expires_at - old.created_at).total_seconds())
     made = _made(session, project_id, create_key(session, project_id, label, old.scopes, lifetime))
     keys.end(session, old, overlap_seconds)
+    audit.tell(session, f"keys/{old.id}", label=label, replaced_by=made.id)
     return made.model_copy(update={"replaces": _document(old, keys.now(session))})
 
 
@@ -92,6 +95,7 @@ def revoke(session: Session, project_id: int, key_id: int) -> KeyDocument:
     if key.revoked_at is not None:
         raise Conflict(f"key {key_id} was revoked at {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC already.")
     keys.revoke(session, key)
+    audit.tell(session, f"keys/{key_id}", label=key.label)
     return _document(key, keys.now(session))
 
 

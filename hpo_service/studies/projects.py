@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.access import Principal
 from hpo_service.errors import Conflict, Forbidden
-from hpo_service.repository import projects
+from hpo_service.repository import audit, projects
 from hpo_service.studies.documents import Page
 from hpo_service.studies.key_documents import ProjectDocument
 from hpo_service.studies.names import require_name
@@ -35,6 +35,7 @@ def create(session: Session, name: str) -> ProjectDocument:
     made = projects.add(session, name)
     if made is None:
         raise Conflict(f"there is a project {name!r} already; choose another name.")
+    audit.tell(session, f"projects/{name}")
     return _document(made)
 
 

@@ -8,7 +8,7 @@ from hpo_service.best import Best, best_trial, judged
 from hpo_service.errors import Conflict, NotFound, Unavailable
 from hpo_service.promotion import Comparison
 from hpo_service.promotion_tables import Promotion
-from hpo_service.repository import attempts, promotions, studies
+from hpo_service.repository import attempts, audit, promotions, studies
 from hpo_service.studies import promotion_facts
 from hpo_service.studies.facts import StudyFacts, TrialFacts
 from hpo_service.studies.promotion_documents import PromoteRequest, PromotionDocument
@@ -113,6 +113,7 @@ def write(
         created_at=at,
     )
     promotions.add(session, row)
+    audit.tell(session, f"promotions/{request.name}/{number}", study=study.name, trial=candidate.best.trial_number)
     return promotion_document(promotions.find(session, project_id, request.name, number))
 
 

@@ -8,7 +8,7 @@ from hpo_service import exporters, promotion
 from hpo_service.access import Principal
 from hpo_service.errors import Conflict, Forbidden, NotFound
 from hpo_service.promotion_tables import Promotion
-from hpo_service.repository import promotions
+from hpo_service.repository import audit, promotions
 from hpo_service.repository.promotions import Found
 from hpo_service.studies.document_base import Document
 from hpo_service.studies.documents import Page
@@ -149,6 +149,7 @@ def roll_back(session: Session, caller: Principal, name: str, version: int | Non
         created_at=at,
     )
     promotions.add(session, row)
+    audit.tell(session, f"promotions/{name}/{number}", repeats=repeated)
     return promotion_document(promotions.find(session, caller.project_id, name, number))
 
 

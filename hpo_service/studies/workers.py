@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.errors import Conflict, NotFound
 from hpo_service.intents import IntentKind
-from hpo_service.repository import workers
+from hpo_service.repository import audit, workers
 from hpo_service.studies.documents import Page
 from hpo_service.studies.execution_documents import HeldSliceDocument, WorkerDocument
 from hpo_service.studies.reading import read_token
@@ -63,6 +63,7 @@ def ask_worker(session: Session, project_id: int, name: str, kind: IntentKind, r
             f"{rule.participle}."
         )
     workers.add_intent(session, project_id, kind, {"worker": name, "reason": reason or f"{rule.participle} by a user"})
+    audit.tell(session, reason=reason)
     return _documents(session, project_id, [worker])[0]
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
+import hpo_service.audit_tables
 import hpo_service.promotion_tables  # noqa: F401 (its tables belong to the metadata)
 from hpo_service.database.tenancy import NO_PROJECT, ProjectSessions
 from hpo_service.repository import studies
