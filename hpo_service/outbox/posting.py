@@ -14,6 +14,8 @@ Resolve = Callable[[str, int], list[str]]
 _TIMEOUT_SECONDS = 10.0
 _PORTS = {"http": 80, "https": 443}
 _PASSING_STATUSES = frozenset({408, 425, 429})
+#: RFC 8215: translators of a network's own, into whatever they lead to
+_LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
 #: the last 32 bits are another address, to which translators hand on
 _PACKED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
@@ -41,7 +43,10 @@ class Poster:
             SinkAway: no answer, or one that says "later".
             SinkRefused: the URL leads where it must not, or the receiver does not want this.
         """
-        target = httpx.URL(url)
+        try:
+            target = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise SinkRefused("what a notice should be posted to is no URL; look at its host and port") from error
         host, address = target.host, self._checked_address(target)
         request = self._http.build_request(
             "POST",
@@ -81,7 +86,7 @@ def is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if any(address in network for network in _PACKED):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if address.teredo is not None or address.is_site_local:
+        if address.teredo is not None or address.is_site_local or address in _LOCAL_TRANSLATION:
             return False
         if inner is not None:
             return is_public(inner)

@@ -126,11 +126,12 @@ def test_paths_of_the_api(client: TestClient) -> None:
         hostile.nested('{"a":', "}"),
         '{"metadata": ' + hostile.nested("[", "]") + "}",
         '{"metadata": {"name": "' + "x" * 900_000 + '"}}',
+        '{"metadata": {"name": "' + "x" * 10_000_000 + '"}}',
         '{"enqueue": [' + ",".join(["{}"] * 200_000) + "]}",
         "{" + ",".join(f'"k{number}": 1' for number in range(50_000)) + "}",
         '{"a": 1, "a": ' + "2" * 4000 + "}",
     ],
-    ids=["lists", "objects", "deep", "long", "many points", "many keys", "twice"],
+    ids=["lists", "objects", "deep", "long", "ten megabytes", "many points", "many keys", "twice"],
 )
 def test_bodies_that_are_too_much(client: TestClient, body: str) -> None:
     for path in ("/v1/studies", "/v1/studies:validate", "/v1/studies:suggest", "/v1/promotions"):

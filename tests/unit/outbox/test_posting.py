@@ -1,13 +1,16 @@
 """What is posted goes to the address that was checked, and to no other."""
 
 import ipaddress
+import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from hpo_service.outbox.base import SinkAway, SinkRefused
 from hpo_service.outbox.posting import Poster, is_public
+from tests import hostile
 from tests.receiving import Receiver
 
 
@@ -37,6 +40,20 @@ def test_private_addresses_are_refused_with_the_remedy(addresses: list[str]) -> 
     poster = Poster(allow_private=False, resolve=lambda host, port: addresses)
     with pytest.raises(SinkRefused, match="HPO_NOTIFY_PRIVATE"):
         poster.post("https://hooks.example/", b"", {})
+
+
+def test_no_address_leads_back_to_this_machine() -> None:
+    """Every way to write a local address, looked up for real; whoever connects would be seen."""
+    with closing(socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)) as listener:
+        listener.setblocking(False)
+        for written in hostile.LOCAL_URLS:
+            url = written.format(port=listener.getsockname()[1])
+            with pytest.raises((SinkRefused, SinkAway)) as error:
+                Poster(allow_private=False).post(url, b"", {})
+            if "does not answer" in str(error.value):
+                pytest.fail(f"{url} was posted to: {error.value}")
+            with pytest.raises(BlockingIOError):
+                listener.accept()
 
 
 @pytest.mark.parametrize("url", ["http://hooks.example/", "file:///etc/passwd", "gopher://hooks.example/", "https:///"])
@@ -91,6 +108,8 @@ def test_nobody_there(receiver: Receiver) -> None:
         ("::ffff:10.0.0.1", False),
         ("fe80::1", False),
         ("fd00::1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("198.18.0.1", False),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
     ],
 )
