@@ -6,7 +6,7 @@ What is changed here is in the audit log as what is changed over HTTP; a transac
 import getpass
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -21,9 +21,10 @@ from hpo_service.errors import Unauthenticated
 from hpo_service.home import Home
 from hpo_service.repository import projects as stored_projects
 from hpo_service.repository import promotions
-from hpo_service.studies import audit, keys, projects
+from hpo_service.studies import audit, keys, projects, quotas
 from hpo_service.studies.audit import AuditEntry
 from hpo_service.studies.key_documents import KeyDocument, NewKeyDocument, ProjectDocument
+from hpo_service.studies.quota_documents import QuotaDocument
 
 DEFAULT_PROJECT = "default"
 ADMIN = "admin"
@@ -54,6 +55,17 @@ class Credentials:
         """The oldest first."""
         with self._reading() as session:
             return projects.list_projects(session, page_size=_MOST, page_token=None).items
+
+    def list_quotas(self) -> dict[str, QuotaDocument]:
+        """What every project may use, and uses, by its name."""
+        with self._reading() as session:
+            return quotas.list_quotas(session)
+
+    def change_quota(self, project: str, limits: Mapping[str, float | None]) -> QuotaDocument:
+        """Set the limits that are named, None: none. Raises NotFound."""
+        with self._changing("set_quota", project) as (session, project_id):
+            audit.tell(session, f"projects/{project}", **limits)
+            return quotas.change_quota(session, project_id, limits)
 
     def create_key(
         self, label: str, scopes: Collection[Scope], *, project: str, lifetime_seconds: int | None

@@ -73,11 +73,24 @@ class Conflict(HpoError):
     status = 409
 
 
+class QuotaExceeded(Conflict):
+    """The project may not have more."""
+
+    code = "quota_exceeded"
+
+
 class PreconditionFailed(HpoError):
     """The object is not what the caller's `If-Match` says any more."""
 
     code = "precondition_failed"
     status = 412
+
+
+class PreconditionRequired(HpoError):
+    """The change replaces a whole and came without `If-Match`."""
+
+    code = "precondition_required"
+    status = 428
 
 
 class IdempotencyMismatch(HpoError):

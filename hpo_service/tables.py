@@ -210,7 +210,10 @@ class Attempt(_Consumed, Base):
     attention: Mapped[str] = mapped_column(server_default="")
     micro_batch: Mapped[int | None]
 
-    __table_args__ = (ForeignKeyConstraint(["project_id", "slice_id"], ["hpo.slices.project_id", "hpo.slices.id"]),)
+    __table_args__ = (
+        ForeignKeyConstraint(["project_id", "slice_id"], ["hpo.slices.project_id", "hpo.slices.id"]),
+        Index("ix_attempts_project_id_finished_at", "project_id", "finished_at"),
+    )
 
 
 class StudyUsage(_Consumed, Base):

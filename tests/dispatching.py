@@ -43,7 +43,13 @@ def loss_of(work: Slice) -> float:
     return 2.0 + 0.3 * distance + 0.01 * abs(parameters.lora_r - 8) + 1.0 / math.sqrt(work.until_examples)
 
 
-def post_study(sessions: sessionmaker[Session], *, fingerprint: str | None = None, **overrides: Any) -> int:
+def post_study(
+    sessions: sessionmaker[Session],
+    *,
+    fingerprint: str | None = None,
+    project_id: int = DEFAULT_PROJECT_ID,
+    **overrides: Any,
+) -> int:
     """Write a queued study and its create intent, as the API does; `a__b=c` overrides key b of section a.
 
     With a `fingerprint`, it waits for the check of its data.
@@ -60,7 +66,7 @@ def post_study(sessions: sessionmaker[Session], *, fingerprint: str | None = Non
     )
     with sessions.begin() as session:
         study = Study(
-            project_id=DEFAULT_PROJECT_ID,
+            project_id=project_id,
             name=document["metadata"]["name"],
             spec=document,
             resolved=resolved.model_dump(mode="json"),
@@ -70,8 +76,8 @@ def post_study(sessions: sessionmaker[Session], *, fingerprint: str | None = Non
         session.flush()
         if fingerprint is not None:
             check = Check(task=CheckData(model="/m", data=resolved.data), fingerprint=fingerprint)
-            study.check_job_id = checks.ask(session, DEFAULT_PROJECT_ID, check, study.id).job
-        session.add(Intent(project_id=DEFAULT_PROJECT_ID, study_id=study.id, kind="create"))
+            study.check_job_id = checks.ask(session, project_id, check, study.id).job
+        session.add(Intent(project_id=project_id, study_id=study.id, kind="create"))
         return study.id
 
 

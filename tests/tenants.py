@@ -43,6 +43,7 @@ _BODIES: dict[str, Json] = {
     "clone_study": {"name": "copy"},
     "enqueue_trial": {"parameters": {"learning_rate": 1e-3}},
     "roll_back_promotion": {},
+    "set_quota": {},
     "deliver_promotion": {},
     "rotate_key": {},
 }
@@ -175,7 +176,8 @@ def ask(team: Team, method: str, path: str, operation: str, **names: str) -> Ans
     """Carry out an operation on what `names` says for each part of the path."""
     address = re.sub(r"\{(\w+)\}", lambda part: names[part[1]], path)
     body = _BODIES.get(operation)
-    return team.client.request(method, address, json=body, params=_QUERIES.get(operation))
+    headers = {"If-Match": "*"} if operation == "set_quota" else {}
+    return team.client.request(method, address, json=body, params=_QUERIES.get(operation), headers=headers)
 
 
 def read_status(team: Team, path: str) -> int:

@@ -32,6 +32,7 @@ class Commit(StrEnum):
     RETRY = "retry"  #: a later attempt of a slice
     JOB = "job"  #: an attempt at a job
     CONCLUDE = "conclude"  #: a study ends or stops because nothing is left for it
+    ACCOUNT = "account"  #: what the snapshots of each project take
 
 
 class Failpoint(StrEnum):

@@ -14,6 +14,7 @@ from hpo_service.spec import StudySpec
 from hpo_service.studies.delivery_documents import DeliverRequest
 from hpo_service.studies.key_documents import CreateKeyRequest, CreateProjectRequest, RotateKeyRequest
 from hpo_service.studies.promotion_documents import PromoteRequest, RollbackRequest
+from hpo_service.studies.quota_documents import SetQuotaRequest
 from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest
 from hpo_service.studies.suggestion import SuggestRequest
 from hpo_service.studies.trial_documents import EnqueueRequest
@@ -76,6 +77,7 @@ def _schemas() -> dict[str, Any]:
             (CreateKeyRequest, "validation"),
             (RotateKeyRequest, "validation"),
             (CreateProjectRequest, "validation"),
+            (SetQuotaRequest, "validation"),
             (ProblemDocument, "validation"),
         ],
         ref_template="#/components/schemas/{model}",

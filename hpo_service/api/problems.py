@@ -1,7 +1,7 @@
 """Every error as an RFC 9457 document. Nothing of the request is repeated in it, so no secret can be."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +24,7 @@ from hpo_service.errors import (
     NotExpressible,
     NotFound,
     PreconditionFailed,
+    PreconditionRequired,
     Problem,
     TooLarge,
     Unauthenticated,
@@ -32,9 +33,9 @@ from hpo_service.errors import (
 
 log = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 _Handler = Callable[[Request, Exception], JSONResponse]
 
+MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -92,6 +93,8 @@ def _possible(operation: dict[str, Any], method: str) -> Iterator[type[HpoError]
         yield Conflict
     if "if-match" in names:
         yield PreconditionFailed
+    if "if-match" in names and method == "put":
+        yield PreconditionRequired
     if has_body:
         yield from (TooLarge, InvalidSpec)
     if "strict" in names:
@@ -174,12 +177,18 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 def _allowed(request: Request) -> set[str]:
     """Methods of every route at this address; each route by itself names its own only."""
-    allowed = set[str]()
-    for included in request.app.routes:
-        for route in getattr(getattr(included, "original_router", None), "routes", [included]):
-            if route.matches(request.scope)[0] is not Match.NONE:
-                allowed |= route.methods
-    return allowed
+    matching = (route for route in _routes(request.app.routes) if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in route.methods or ()}
+
+
+def _routes(found: Iterable[Any]) -> Iterator[Any]:
+    """Those of routers within routers too."""
+    for route in found:
+        inner = getattr(getattr(route, "original_router", None), "routes", None)
+        if inner is None:
+            yield route
+        else:
+            yield from _routes(inner)
 
 
 def unexpected_response() -> JSONResponse:

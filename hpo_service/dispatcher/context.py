@@ -16,6 +16,7 @@ from hpo_service.dispatcher.leader import Leadership
 from hpo_service.dispatcher.liveness import Liveness
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.dispatcher.proposals import Proposals
+from hpo_service.dispatcher.quotas import Quotas
 from hpo_service.dispatcher.sharing import Usages
 from hpo_service.executors.base import Executor
 from hpo_service.prices import Prices
@@ -38,6 +39,7 @@ class Context:
     liveness: Liveness = field(default_factory=Liveness)
     faults: Faults = field(default_factory=Faults)
     usages: Usages = field(default_factory=Usages)
+    quotas: Quotas = field(default_factory=Quotas)
     studies: dict[int, LiveStudy] | None = None
     jobs: Jobs = field(default_factory=dict)
     started: bool = False  #: whether the executor was told to start its workers

@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from hpo_service.dispatcher import job_places, placing, reserving, sharing, shortage, wanting
+from hpo_service.dispatcher import job_places, placing, quotas, sharing, shortage, wanting
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.handing_out import Plan, hand_out
 from hpo_service.dispatcher.memory import LiveStudy
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 #: slices that are begun in one transaction: it must end long before the lease does
 _MOST_A_TURN = 64
 _ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
+_WAITS = (shortage.WAITS, quotas.WAITS)
 
 
 @dataclass(kw_only=True)
@@ -30,14 +31,16 @@ class _Round:
 
 def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     """Hand out what fits now, and let what may come next be proposed."""
-    context.executor.demand(wanting.wanted(_by_priority(studies), context.jobs))
+    context.quotas.refresh(context.sessions, studies.values())
+    left = quotas.room(context.quotas, studies, context.jobs)
+    context.executor.demand(wanting.wanted(_by_priority(studies), context.jobs, left))
     placed = [study for study in _by_priority(studies) if _is_placed(study)]
     context.proposals.retain([study.id for study in placed])
-    current = _Round(context=context, studies=placed)
-    current.plan.jobs, current.plan.given_up = job_places.planned(context)
+    current = _Round(context=context, studies=placed, plan=Plan(left=left))
+    current.plan.jobs, current.plan.given_up = job_places.planned(context, left)
     _plan_refusals(current)
-    current.plan.waits = shortage.messages(context.executor, current.studies)
-    current.slots = {} if context.faults.resting else _slots(context, current.studies)
+    current.plan.waits = _waits(current)
+    current.slots = {} if context.faults.resting else _slots(context, current.studies, left.copy())
     for study in current.studies:
         _plan_study(current, study)
     hand_out(context, current.plan)
@@ -67,10 +70,32 @@ def _plan_refusals(current: _Round) -> None:
             )
 
 
-def _slots(context: Context, studies: list[LiveStudy]) -> dict[int, int]:
+def _waits(current: _Round) -> list[tuple[LiveStudy, str]]:
+    """Studies whose message has to change because they wait for devices or for their quota, or do so no more."""
+    context, left = current.context, current.plan.left
+    wanted = [
+        (study, shortage.message(context.executor, study) or quotas.message(context.quotas, left, study))
+        for study in current.studies
+    ]
+    return [
+        (study, message)
+        for study, message in wanted
+        if message != study.message and (message or study.message.startswith(_WAITS))
+    ]
+
+
+def _slots(context: Context, studies: list[LiveStudy], left: quotas.Room) -> dict[int, int]:
     """How many slices each study may begin now, by its id."""
     found: dict[int, int] = {}
     now = time.monotonic()
+
+    def take(want: sharing.Want) -> bool:
+        need = (want.project_id, want.ranks, want.slice_seconds)
+        fits = left.fits(*need)
+        if fits:
+            left.take(*need)
+        return fits
+
     context.usages.retain({study.id for study in studies})
     for ranks in {study.resolved.training.ranks for study in studies}:
         free = context.executor.free_slots(True, ranks)
@@ -78,7 +103,7 @@ def _slots(context: Context, studies: list[LiveStudy]) -> dict[int, int]:
             group = [study for study in studies if study.resolved.training.ranks == ranks]
             queued = free - context.executor.free_slots(False, ranks)
             wants = [_want(context, study, now) for study in group]
-            found |= sharing.allot(wants, min(free, _MOST_A_TURN + queued), queued)
+            found |= sharing.allot(wants, min(free, _MOST_A_TURN + queued), queued, take)
     return found
 
 
@@ -90,11 +115,13 @@ def _want(context: Context, study: LiveStudy, now: float) -> sharing.Want:
     elapsed = sum(now - piece.begun_at for piece in running) * study.resolved.training.ranks
     return sharing.Want(
         study_id=study.id,
+        project_id=study.project_id,
+        ranks=study.resolved.training.ranks,
         priority=study.resolved.resources.priority,
         most=most,
         used_seconds=context.usages.lately(study.id, study.spent.seconds, now) + elapsed,
         running=len(running),
-        slice_seconds=reserving.mean_slice_seconds(study),
+        slice_seconds=quotas.next_seconds(context.quotas, study),
         prefetch=not study.deterministic,
     )
 

@@ -12,6 +12,7 @@ from hpo_service.dispatcher.jobs import LiveJob
 from hpo_service.dispatcher.memory import LiveSlice, LiveStudy
 from hpo_service.dispatcher.placing import Placement, Row
 from hpo_service.dispatcher.proposing import Proposal
+from hpo_service.dispatcher.quotas import Room
 from hpo_service.dispatcher.reserving import Verdict
 from hpo_service.domain import Need, StudyState
 from hpo_service.executors.base import Work
@@ -27,9 +28,10 @@ _FULL = 1_000_000
 @dataclass(kw_only=True)
 class Plan:
     """Jobs with their workers, and jobs that nobody can do; studies that fail, end or wait, all of these with the
-    reason; slices to try again; proposals in order.
+    reason; slices to try again; proposals in order. `left` is what there is of quotas beside what runs and the jobs.
     """
 
+    left: Room = field(default_factory=Room)
     jobs: list[tuple[LiveJob, str]] = field(default_factory=list)
     given_up: list[tuple[LiveJob, str]] = field(default_factory=list)
     failures: list[tuple[LiveStudy, str]] = field(default_factory=list)
@@ -60,6 +62,7 @@ class _Transaction:
     session: Session
     slice_ids: list[int]
     snapshots: dict[tuple[int, int], list[dict[str, Any]]]
+    left: Room
     reserved: dict[int, Need] = field(default_factory=dict)
     planned: Counter[str] = field(default_factory=Counter)
     placed: list[Placement] = field(default_factory=list)
@@ -89,6 +92,7 @@ def hand_out(context: Context, plan: Plan) -> None:
             session=session,
             slice_ids=placements.slice_ids(session, len(plan.proposals))[::-1],
             snapshots=_snapshots(session, plan),
+            left=plan.left,
             planned=Counter(worker for job, worker in plan.jobs if isinstance(job.task, TrainFinal)),
         )
         for study, piece in plan.due:
@@ -145,7 +149,7 @@ def _retry(current: _Transaction, study: LiveStudy, piece: LiveSlice) -> None:
 
 
 def _weigh(current: _Transaction, study: LiveStudy, trial_number: int | None, until: int) -> Verdict | None:
-    """What the slice is expected to take, which is reserved now; None if the budget refuses it."""
+    """What the slice is expected to take, which is reserved now; None if the budget or the project's quota refuses."""
     context = current.context
     if study.id not in current.reserved:
         current.reserved[study.id] = reserving.reserved(context, study) if reserving.is_capped(study) else Need()
@@ -154,8 +158,21 @@ def _weigh(current: _Transaction, study: LiveStudy, trial_number: int | None, un
     if verdict.refusal is not None:
         _refuse(current.session, study, verdict.refusal)
         return None
+    if not _take_quota(current, study, verdict.need.seconds):
+        return None
     current.reserved[study.id] = reserving.plus(held, verdict.need)
     return verdict
+
+
+def _take_quota(current: _Transaction, study: LiveStudy, seconds: float) -> bool:
+    """Take the room of a slice out of what is left of the project's quota. If there is none, the study waits."""
+    ranks, needed = study.resolved.training.ranks, current.context.quotas.needed_seconds
+    if not current.left.fits(study.project_id, ranks, seconds):
+        needed[study.id] = seconds
+        return False
+    needed.pop(study.id, None)
+    current.left.take(study.project_id, ranks, seconds)
+    return True
 
 
 def _refuse(session: Session, study: LiveStudy, reason: str) -> None:

@@ -4,13 +4,15 @@ from collections import Counter
 
 from hpo_service.dispatcher.context import Context
 from hpo_service.dispatcher.jobs import LiveJob
+from hpo_service.dispatcher.quotas import Room
 from trainer.spec import TrainFinal
 
 
-def planned(context: Context) -> tuple[list[tuple[LiveJob, str]], list[tuple[LiveJob, str]]]:
+def planned(context: Context, left: Room) -> tuple[list[tuple[LiveJob, str]], list[tuple[LiveJob, str]]]:
     """Jobs with their workers, oldest first, and jobs that nobody can do, with the reason.
 
-    A training takes a slot, or the next one that comes free; any other job runs beside the slices, one on a worker.
+    A training takes a slot, or the next one that comes free, and what is `left` of its project's quota even while it
+    waits for a worker; any other job runs beside the slices, one on a worker.
     """
     placed: list[tuple[LiveJob, str]] = []
     given_up: list[tuple[LiveJob, str]] = []
@@ -23,6 +25,11 @@ def planned(context: Context) -> tuple[list[tuple[LiveJob, str]], list[tuple[Liv
         if (reason := _hopeless(context, job)) is not None:
             given_up.append((job, reason))
             continue
+        if isinstance(job.task, TrainFinal):
+            ranks = job.task.trial.training.ranks
+            if not left.fits(job.project_id, ranks, 0.0):
+                continue
+            left.take(job.project_id, ranks, 0.0)
         taken = slots if isinstance(job.task, TrainFinal) else beside
         worker = _worker(context, job, taken)
         if worker is not None:

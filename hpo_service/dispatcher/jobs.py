@@ -46,6 +46,7 @@ class LiveJob:
     """An open job: `running` under its current attempt, or waiting for the next one. `checkpoints` are newest first."""
 
     id: int
+    project_id: int
     task: Task
     attempt: int
     failures: int
@@ -262,6 +263,7 @@ def _way_round() -> str:
 def _live(row: JobRow) -> LiveJob:
     return LiveJob(
         id=row.id,
+        project_id=row.project_id,
         task=job_task.validate_python(row.task),
         attempt=row.attempt,
         failures=row.failures,

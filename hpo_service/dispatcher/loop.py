@@ -21,7 +21,7 @@ from hpo_service.dispatcher.tidying import Tidying
 from hpo_service.domain import TERMINAL, StudyState
 from hpo_service.executors.base import Executor
 from hpo_service.prices import Prices
-from hpo_service.repository import dispatch
+from hpo_service.repository import dispatch, tenants
 from trainer.failpoints import Commit
 from trainer.spec import Outcome
 from trainer.stores import open_store
@@ -94,6 +94,7 @@ class Dispatcher:
         studies = taking_over.load(context)
         self._tidying.sweep_if_due()
         try:
+            self._account()
             self._hear(studies)
             capping.stop_at_caps(context, studies)
             self._stop_unwanted(studies)
@@ -159,6 +160,13 @@ class Dispatcher:
         self._tidy(ended, asked.deleted)
         for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
             del studies[study_id]
+
+    def _account(self) -> None:
+        """Write what the snapshots take, after they were looked at."""
+        left = self._tidying.take_left()
+        if left is not None:
+            with self.context.writing(Commit.ACCOUNT) as session:
+                tenants.note_stored(session, left)
 
     def _tell_proposals(self, studies: dict[int, LiveStudy]) -> None:
         """Results and intents are news for their study; workers and jobs for all."""

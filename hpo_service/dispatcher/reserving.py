@@ -1,10 +1,10 @@
 """Budgets: what a slice is expected to take is set aside before it is dispatched, and a cap stops what takes longer."""
 
-import time
 from dataclasses import dataclass
 
 from hpo_service.dispatcher.context import Context
-from hpo_service.dispatcher.memory import LiveSlice, LiveStudy
+from hpo_service.dispatcher.expecting import elapsed_seconds, reserved_seconds
+from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import Need, exhausted, unaffordable
 
 
@@ -40,10 +40,9 @@ def weigh(context: Context, study: LiveStudy, reserved: Need, trial_number: int 
 
 def reserved(context: Context, study: LiveStudy) -> Need:
     """What the running slices are still expected to take in all: what they took already counts when they end."""
-    running = study.running()
-    seconds = sum(max(piece.predicted_seconds or 0.0, _elapsed_seconds(study, piece)) for piece in running)
+    seconds = reserved_seconds(study)
     return Need(
-        examples=sum(piece.until_examples - _rung(study, piece.trial_number) for piece in running),
+        examples=sum(piece.until_examples - _rung(study, piece.trial_number) for piece in study.running()),
         seconds=seconds,
         usd=seconds * usd_per_second(context, study),
     )
@@ -66,7 +65,7 @@ def reached_cap(context: Context, study: LiveStudy) -> str | None:
     running = study.running()
     if not running or not is_capped(study):
         return None
-    seconds = sum(_elapsed_seconds(study, piece) for piece in running)
+    seconds = sum(elapsed_seconds(study, piece) for piece in running)
     usd = seconds * usd_per_second(context, study)
     so_far = study.spent.with_more(seconds, usd)
     limits = study.resolved.limits().without_examples()
@@ -90,12 +89,6 @@ def seconds_per_example(study: LiveStudy, trial_number: int | None = None) -> fl
     return spent.seconds / spent.examples if spent.examples else None
 
 
-def mean_slice_seconds(study: LiveStudy) -> float:
-    """Device seconds that another slice is expected to take, 0 as long as that is not known."""
-    known = [piece.predicted_seconds for piece in study.running() if piece.predicted_seconds is not None]
-    return sum(known) / len(known) if known else 0.0
-
-
 def usd_per_second(context: Context, study: LiveStudy) -> float:
     """Of a device: what the study has paid so far, before that the flat price."""
     spent = study.spent
@@ -106,7 +99,3 @@ def _rung(study: LiveStudy, trial_number: int | None) -> int:
     if trial_number is None:
         return 0
     return max(study.trial(trial_number).intermediate_values, default=0)
-
-
-def _elapsed_seconds(study: LiveStudy, piece: LiveSlice) -> float:
-    return (time.monotonic() - piece.begun_at) * study.resolved.training.ranks

@@ -1,7 +1,7 @@
 """Who gets the free slots: the study of the highest priority, among equals the one that used least."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 #: what was used so long ago counts half
@@ -17,6 +17,8 @@ class Want:
 
     study_id: int
     priority: int
+    project_id: int = 0
+    ranks: int = 1
     most: int
     used_seconds: float = 0.0
     running: int = 0
@@ -24,18 +26,21 @@ class Want:
     prefetch: bool = True  #: whether its slices may be queued behind others
 
 
-def allot(wants: Sequence[Want], slots: int, queued: int = 0) -> dict[int, int]:
+def allot(
+    wants: Sequence[Want], slots: int, queued: int = 0, take: Callable[[Want], bool] = lambda _: True
+) -> dict[int, int]:
     """How many of the free slots each study gets. The last `queued` of them are behind running slices.
 
-    A lower priority gets what the higher ones leave: its slices give way at their next rung, with nothing lost. Equal
-    ones get their slots one by one, always the one that will have used least.
+    `take` is asked before each: False if the study's project may not have another one. A lower priority gets what the
+    higher ones leave: its slices give way at their next rung, with nothing lost. Equal ones get their slots one by one,
+    always the one that will have used least.
     """
     given = dict.fromkeys((want.study_id for want in wants), 0)
     queue = [(_key(want, 0), want) for want in wants if want.most > 0]
     heapq.heapify(queue)
     while queue and slots > 0:
         _, want = heapq.heappop(queue)
-        if slots <= queued and not want.prefetch:
+        if (slots <= queued and not want.prefetch) or not take(want):
             continue
         given[want.study_id] += 1
         slots -= 1

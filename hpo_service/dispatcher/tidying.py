@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from trainer.stores import Store
 log = logging.getLogger(__name__)
 
 _SWEEP_EVERY_SECONDS = 600.0
+_SWEEP_AFTER_DELETION_SECONDS = 30.0
 
 Needs = Callable[[], Mapping[int, StudyNeeds]]
 
@@ -29,7 +31,9 @@ class Tidying:
         self._max_bytes = max_bytes
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidying")
         self._sweep: Future[None] | None = None
+        self._left: Mapping[int, int] | None = None
         self._swept_at = float("-inf")
+        self._pause_seconds = _SWEEP_EVERY_SECONDS
 
     def keep_only(self, final: str) -> None:
         """A slice or step is done and this is what it left: whatever else it and other attempts left is useless now."""
@@ -38,13 +42,19 @@ class Tidying:
     def study_deleted(self, study_id: int) -> None:
         """Nothing of the study is needed any more."""
         self._pool.submit(self._remove, str(study_id))
+        self._pause_seconds = _SWEEP_AFTER_DELETION_SECONDS
 
     def sweep_if_due(self) -> None:
-        """Every ten minutes, look at all that is stored; returns at once."""
+        """Every ten minutes, and soon after a study was deleted, look at all that is stored; returns at once."""
         waiting = self._sweep is not None and not self._sweep.done()
-        if not waiting and time.monotonic() - self._swept_at >= _SWEEP_EVERY_SECONDS:
-            self._swept_at = time.monotonic()
+        if not waiting and time.monotonic() - self._swept_at >= self._pause_seconds:
+            self._swept_at, self._pause_seconds = time.monotonic(), _SWEEP_EVERY_SECONDS
             self._sweep = self._pool.submit(self._sweep_all)
+
+    def take_left(self) -> Mapping[int, int] | None:
+        """Bytes of the snapshots of each study after the last sweep; None if there was none since the last call."""
+        left, self._left = self._left, None
+        return left
 
     def close(self) -> None:
         """Finish what was asked for."""
@@ -63,8 +73,13 @@ class Tidying:
         gone = superfluous(found.snapshots, needs, self._max_bytes)
         for snapshot in gone:
             self._remove(snapshot.path)
-        stored_bytes = sum(snapshot.size_bytes for snapshot in found.snapshots)
-        left_bytes = stored_bytes - sum(snapshot.size_bytes for snapshot in gone)
+        by_study = Counter[int]()
+        for snapshot in found.snapshots:
+            by_study[snapshot.study_id] += snapshot.size_bytes
+        for snapshot in gone:
+            by_study[snapshot.study_id] -= snapshot.size_bytes
+        self._left = by_study
+        left_bytes = by_study.total()
         if gone:
             log.info("removed %d snapshots that nothing needs; %d bytes are left", len(gone), left_bytes)
         if self._max_bytes is not None and left_bytes > self._max_bytes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hpo_service.dispatcher.jobs import Jobs
 from hpo_service.dispatcher.memory import LiveStudy
+from hpo_service.dispatcher.quotas import Room
 from hpo_service.domain import StudyState
 from hpo_service.executors.base import Wanted
 from hpo_service.executors.layout import base_of
@@ -12,20 +13,23 @@ from trainer.spec import TrainFinal
 _ACTIVE = frozenset({StudyState.QUEUED, StudyState.RUNNING})
 
 
-def wanted(studies: Sequence[LiveStudy], open_jobs: Jobs) -> list[Wanted]:
-    """By study in the given order, then for jobs: trainings want a worker of their own, the others any."""
-    by_study = [_of(study) for study in studies if _works(study)]
+def wanted(studies: Sequence[LiveStudy], open_jobs: Jobs, left: Room) -> list[Wanted]:
+    """By study in the given order, then for jobs: trainings want a worker of their own, the others any.
+
+    What is not `left` of a project's quota is not wanted.
+    """
+    by_study = [_of(study, left) for study in studies if _works(study) and left.slices(study)]
     tasks = [job.task for job in open_jobs.values()]
     trainings = [_of_training(task) for task in tasks if isinstance(task, TrainFinal)]
     return [*by_study, *trainings, *([Wanted()] if len(trainings) < len(tasks) else [])]
 
 
-def _of(study: LiveStudy) -> Wanted:
+def _of(study: LiveStudy, left: Room) -> Wanted:
     """A study that waits for results wants no more than it has."""
     resolved = study.resolved
     return Wanted(
         ranks=resolved.training.ranks,
-        slices=len(study.slices) if study.idle else resolved.budget.max_parallel,
+        slices=len(study.slices) if study.idle else left.slices(study),
         base=base_of(resolved.model, resolved.training),
     )
 

@@ -21,8 +21,13 @@ def find(session: Session, name: str) -> Project:
     """Raises NotFound."""
     project = session.scalars(select(Project).where(Project.name == name)).one_or_none()
     if project is None:
-        raise NotFound(f"there is no project {name[:80]!r}; `hpo project list` shows them all.")
+        raise NotFound(absent(name))
     return project
+
+
+def absent(name: str) -> str:
+    """What is said of a project that is not there, or not for who asks."""
+    return f"there is no project {name[:80]!r}; `hpo project list` shows them all."
 
 
 def oldest_first(session: Session, *, after_id: int, limit: int) -> list[Project]:

@@ -12,7 +12,7 @@ from hpo_service.domain import StudyState
 from hpo_service.intents import IntentKind
 from hpo_service.repository import attempts, audit, studies
 from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, resolve
-from hpo_service.studies import checks
+from hpo_service.studies import checks, quotas
 from hpo_service.studies.documents import StudyDocument
 from hpo_service.studies.reading import study_document
 from hpo_service.studies.spec_documents import ValidationReport
@@ -51,8 +51,10 @@ def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocume
 
     Raises:
         Conflict: the name is taken.
+        QuotaExceeded: the project may not have another study.
         InvalidSpec: it names an earlier study that does not exist or has no results.
     """
+    quotas.require_room(session, project_id)
     resolved = with_past(session, project_id, prepared.resolved)
     study = studies.add(
         session,
@@ -82,6 +84,8 @@ def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_ho
     warnings = list(expectation.warnings)
     if studies.is_taken(session, project_id, name):
         warnings.append(f"a study named {name!r} exists already; this one needs another name.")
+    if (refusal := quotas.refusal(session, project_id)) is not None:
+        warnings.append(refusal)
     return ValidationReport(
         name=name,
         space=resolved.space,

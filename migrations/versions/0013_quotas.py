@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _SCHEMA = "hpo"
+_ENDS = "ix_attempts_project_id_finished_at"
 
 
 def upgrade() -> None:
@@ -28,8 +29,10 @@ def upgrade() -> None:
         schema=_SCHEMA,
     )
     raise_wall("project_quotas")
+    op.create_index(_ENDS, "attempts", ["project_id", "finished_at"], schema=_SCHEMA)
 
 
 def downgrade() -> None:
     """Undo."""
+    op.drop_index(_ENDS, "attempts", schema=_SCHEMA)
     op.drop_table("project_quotas", schema=_SCHEMA)

@@ -1,5 +1,6 @@
 """API keys over HTTP and on the command line: made, used, rotated, revoked; and projects."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,26 @@ def test_keys_on_the_command_line(hpo: Any, client: TestClient) -> None:
     assert ("revoked" in out, "live" in out) == (True, True)
     _, said = hpo("key", "create", "x", "--expires", "soon", code=1)
     assert "no span of time" in said
+
+
+def test_quotas_on_the_command_line(hpo: Any, client: TestClient) -> None:
+    hpo("project", "create", "second")
+    out, _ = hpo("project", "quota", "second", "--parallel-gpus", "4", "--stored-bytes", "1.5GB")
+    assert ("0 / 4" in out, "? / 1.5 GB" in out) == (True, True)
+    out, _ = hpo("project", "quota", "second", "--studies", "2", "--parallel-gpus", "none", "-o", "json")
+    assert json.loads(out)["limits"] == {
+        "parallel_gpus": None,
+        "gpu_hours_month": None,
+        "studies": 2,
+        "stored_bytes": 1_500_000_000,
+    }
+    assert client.get("/v1/projects/second/quota").json() == json.loads(out)
+    out, _ = hpo("project", "list")
+    assert ("0 / 2" in out, "0.0" in out) == (True, True)
+    _, said = hpo("project", "quota", "nobodys", code=1)
+    assert "no project 'nobodys'" in said
+    _, said = hpo("project", "quota", "second", "--studies", "many", code=1)
+    assert "--studies 'many' is no limit" in said
     _, said = hpo("key", "create", "x", "--project", "none", code=1)
     assert "no project 'none'" in said
     _, said = hpo("key", "create", "a b", code=1)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hpo_service.dispatcher.quotas import Room
 from hpo_service.dispatcher.sharing import Usages, Want, allot
 
 
@@ -40,3 +41,28 @@ def test_who_may_not_queue_gets_no_slot_behind_others() -> None:
     wants = [Want(study_id=1, priority=9, most=1), Want(study_id=2, priority=5, most=3, prefetch=False)]
     assert allot(wants, 4, queued=2) == {1: 1, 2: 1}
     assert allot(wants, 2, queued=1) == {1: 1, 2: 0}
+
+
+def test_a_project_without_room_leaves_its_slots_to_others() -> None:
+    wants = [
+        Want(study_id=1, project_id=7, priority=90, most=9),
+        Want(study_id=2, project_id=7, priority=90, most=9),
+        Want(study_id=3, project_id=8, priority=50, most=9),
+    ]
+    room = Room(devices={7: 3})
+
+    def take(want: Want) -> bool:
+        fits = room.fits(want.project_id, want.ranks, want.slice_seconds)
+        room.take(want.project_id, want.ranks, want.slice_seconds)
+        return fits
+
+    assert allot(wants, 6, take=take) == {1: 2, 2: 1, 3: 3}
+
+
+def test_room_shrinks_with_what_is_handed_out() -> None:
+    room = Room(devices={7: 4}, seconds={7: 10.0})
+    assert room.fits(8, 1000, 1e9)
+    assert (room.fits(7, 4, 10.0), room.fits(7, 5, 0.0), room.fits(7, 1, 10.1)) == (True, False, False)
+    copy = room.copy()
+    room.take(7, 2, 10.0)
+    assert (room.fits(7, 2, 0.0), copy.fits(7, 2, 0.0)) == (False, True)

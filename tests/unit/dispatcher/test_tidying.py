@@ -105,3 +105,34 @@ def test_a_linked_study_is_not_swept(tmp_path: Path) -> None:
     (tmp_path / "root" / "3").symlink_to(tmp_path / "outside")
     sweep(tmp_path / "root", {1: StudyNeeds(), 3: StudyNeeds()})
     assert kept(tmp_path) == ["outside/2/60/1/rung-60"]
+
+
+def test_what_is_left_is_told_once_by_study(tmp_path: Path) -> None:
+    make(tmp_path, "1/2/60/1/rung-60", "1/2/20/1/rung-20", "9/1/60/1/rung-60")
+    tidying = Tidying(FolderStore(tmp_path), lambda: {1: StudyNeeds(best=("1/2/60/1/rung-60",))})
+    assert tidying.take_left() is None
+    tidying.sweep_if_due()
+    tidying.close()
+    assert tidying.take_left() == {1: 2, 9: 2}
+    assert tidying.take_left() is None
+
+
+def test_a_sweep_follows_a_deletion_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "1/2/60/1/rung-60")
+    now = 1000.0
+    monkeypatch.setattr("hpo_service.dispatcher.tidying.time.monotonic", lambda: now)
+    tidying = Tidying(FolderStore(tmp_path))
+
+    def swept() -> bool:
+        tidying.sweep_if_due()
+        tidying._pool.submit(lambda: None).result()
+        return tidying.take_left() is not None
+
+    assert swept()
+    now += 31
+    assert not swept()
+    tidying.study_deleted(1)
+    assert swept()
+    now += 31
+    assert not swept()
+    tidying.close()
