@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hpo_service.errors import SetupError
@@ -15,23 +16,33 @@ MAX_QUICK_DEATHS = 6
 _FIRST_DELAY_SECONDS = 0.2
 _LOG_TAIL_BYTES = 2000
 _LAST_RESORT_SECONDS = 20.0
+_GROUP_STOP_SECONDS = 5.0
 _MAX_LOG_BYTES = 20_000_000
 
 
 class Child:
     """One supervised process. Its standard input is a pipe that ends when this process does.
 
-    `descriptor` is inherited by the process, so that whoever locks the file behind it knows that it lives.
+    `descriptor` is inherited by the process, so that whoever locks the file behind it knows that it lives. With
+    `whole_group` the processes that it started end with it, for such as do not see to that themselves.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, descriptor: int
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        descriptor: int,
+        *,
+        whole_group: bool = False,
     ) -> None:
         self.name = name
         self._command = tuple(command)
         self._environment = dict(environment)
         self._log = log
         self._descriptor = descriptor
+        self._whole_group = whole_group
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._quick_deaths = 0
@@ -85,7 +96,10 @@ class Child:
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""
         if self._process and self._process.poll() is None:
-            self._process.terminate()
+            if self._whole_group:
+                os.killpg(self._process.pid, signal.SIGTERM)
+            else:
+                self._process.terminate()
 
     def wait_stopped(self, timeout_seconds: float) -> None:
         """Wait for the end; kill what has not ended by then."""
@@ -108,9 +122,22 @@ class Child:
             return ""
 
     def _close(self) -> None:
+        if self._process and self._whole_group:
+            _end_group(self._process.pid)
         if self._process and self._process.stdin:
             self._process.stdin.close()
         self._process = None
+
+
+def _end_group(leader: int) -> None:
+    """End what is left of a group whose leader has ended."""
+    deadline = time.monotonic() + _GROUP_STOP_SECONDS
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            os.killpg(leader, 0)
+            time.sleep(0.05)
+        os.killpg(leader, signal.SIGKILL)
 
 
 def describe(status: int) -> str:

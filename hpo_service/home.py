@@ -72,9 +72,17 @@ class Home:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def announce(self, url: str, port: int) -> None:
-        """Tell other commands where the service answers."""
-        text = json.dumps({"url": url, "port": port, "pid": os.getpid()})
+    def mlflow_url(self) -> str | None:
+        """Where MLflow's server of this folder's service answers; None if there is none."""
+        try:
+            told = json.loads(self.service_file.read_text(encoding="utf-8"))["mlflow"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if told is None else str(told)
+
+    def announce(self, url: str, port: int, *, mlflow: str | None = None) -> None:
+        """Tell other commands where the service answers, and the MLflow server that it brings."""
+        text = json.dumps({"url": url, "port": port, "pid": os.getpid(), "mlflow": mlflow})
         self._write_private(self.service_file, f"{text}\n")
 
     def key(self) -> str | None:
@@ -128,7 +136,7 @@ class Home:
         unfinished.replace(path)
 
 
-def require_free_port(host: str, port: int) -> None:
+def require_free_port(host: str, port: int, *, remedy: str = "choose another with --port or HPO_PORT") -> None:
     """Raise SetupError unless a server could listen there now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -137,8 +145,7 @@ def require_free_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise SetupError(
-                f"Port {port} on {host} cannot be used ({error.strerror}). "
-                "Stop the program that has it, or choose another with --port or HPO_PORT."
+                f"Port {port} on {host} cannot be used ({error.strerror}). Stop the program that has it, or {remedy}."
             ) from error
 
 

@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     """An MLflow server (http:// or https://) that every study is told to; `hpo outbox` does it."""
     mlflow_experiment: Annotated[str, Field(min_length=1, validation_alias="MLFLOW_EXPERIMENT_NAME")] = "hpo"
     """The experiment that runs go to; those of other projects than `default` to `<experiment>/<project>`."""
+    mlflow_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+    """Where the MLflow server of `hpo up --mlflow` listens, for this machine only."""
     webhook_url: SecretStr | None = None
     """Where notices are posted to, signed with `webhook_secret`."""
     webhook_secret: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None

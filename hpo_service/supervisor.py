@@ -21,6 +21,8 @@ from hpo_service.database import prepare
 from hpo_service.embedded_postgres import DASHBOARD, EmbeddedPostgres
 from hpo_service.errors import SetupError
 from hpo_service.home import Home, require_free_port
+from hpo_service.mlflow_server import DATABASE as MLFLOW_DATABASE
+from hpo_service.mlflow_server import MlflowServer, require_startable
 from hpo_service.outbox.switches import has_sinks, require_usable
 from hpo_service.prices import load_prices
 from hpo_service.settings import Settings
@@ -32,7 +34,7 @@ _DATABASE_CHECK_SECONDS = 2.0
 _READY_SECONDS = 60.0
 _DISPATCHER_STOP_SECONDS = 60.0
 _API_STOP_SECONDS = 10.0
-_OUTBOX_STOP_SECONDS = 5.0
+_OPTIONAL_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +44,24 @@ class Started:
     url: str
     login_link: str
     new_key: bool
+    mlflow_url: str | None
 
 
 class Supervisor:
-    """Owns one HPO_HOME while it is entered: starts everything, restarts what dies, stops everything in order."""
+    """Owns one HPO_HOME while it is entered: starts everything, restarts what dies, stops everything in order.
 
-    def __init__(self, settings: Settings, say: Say) -> None:
+    `with_mlflow` brings MLflow's server along.
+    """
+
+    def __init__(self, settings: Settings, say: Say, *, with_mlflow: bool = False) -> None:
         self._settings = settings
         self._say = say
+        self._with_mlflow = with_mlflow
         self._home = Home(settings.home_path())
         self._stack = ExitStack()
         self._postgres: EmbeddedPostgres | None = None
         self._children: dict[str, Child] = {}
-        self._outbox: Child | None = None
+        self._optional: dict[str, Child] = {}  #: no study depends on them
         self._database_checked = 0.0
 
     def __enter__(self) -> Self:
@@ -77,15 +84,19 @@ class Supervisor:
             require_free_port(self._settings.host, self._settings.port)
         lock = self._stack.enter_context(self._home.locked())
         require_free_port(self._settings.host, self._settings.port)
+        mlflow = self._prepared_mlflow()
         settings = self._start_database()
         url = service_url(settings.host, settings.port)
         with Credentials(database_url(settings)) as credentials:
             new_key = credentials.ensure_admin_key(self._home)
+            if mlflow is not None:
+                settings = self._add_mlflow(mlflow, settings, lock)
             self._start_children(settings, lock)
-            self._home.announce(url, settings.port)
+            mlflow_url = None if mlflow is None else mlflow.url
+            self._home.announce(url, settings.port, mlflow=mlflow_url)
             self._wait_ready(url)
             link = credentials.login_link(self._home.key() or "", url)
-        return Started(url=url, login_link=link, new_key=new_key)
+        return Started(url=url, login_link=link, new_key=new_key, mlflow_url=mlflow_url)
 
     def check(self) -> None:
         """One look at everything: start again what has died. Raises SetupError if it cannot be kept running."""
@@ -97,7 +108,7 @@ class Supervisor:
                 self._postgres.start()
         for child in self._children.values():
             child.check(self._say)
-        self._check_outbox()
+        self._check_optional()
 
     def run_until(self, stop: threading.Event) -> None:
         """Keep everything running until `stop` is set."""
@@ -125,6 +136,21 @@ class Supervisor:
             }
         )
 
+    def _prepared_mlflow(self) -> MlflowServer | None:
+        if not self._with_mlflow:
+            return None
+        require_startable(self._settings)
+        self._say("MLflow's server: looking for its environment, which is made once; that takes some minutes.")
+        return MlflowServer.prepared(self._settings)
+
+    def _add_mlflow(self, server: MlflowServer, settings: Settings, lock: int) -> Settings:
+        """What studies are to be told to from now on."""
+        assert self._postgres is not None
+        environment = server.environment(self._postgres.own_database(MLFLOW_DATABASE))
+        log = self._home.logs / "mlflow.log"
+        self._optional["mlflow"] = Child("MLflow server", server.command(), environment, log, lock, whole_group=True)
+        return settings.model_copy(update={"mlflow_tracking_uri": SecretStr(server.url)})
+
     def _start_children(self, settings: Settings, lock: int) -> None:
         environment = child_environment(settings)
         for name, command in (("api", "serve"), ("dispatcher", "dispatch")):
@@ -132,13 +158,13 @@ class Supervisor:
             self._children[name] = Child(name, arguments, environment, self._home.logs / f"{name}.log", lock)
         if self._can_tell(settings):
             outbox = [sys.executable, "-m", "hpo_service.cli", "outbox", "--supervised"]
-            self._outbox = Child("outbox", outbox, environment, self._home.logs / "outbox.log", lock)
+            self._optional["outbox"] = Child("outbox", outbox, environment, self._home.logs / "outbox.log", lock)
         self._stack.callback(self._stop_children)
         for child in self._running():
             child.start()
 
     def _running(self) -> list[Child]:
-        return [*self._children.values(), *([self._outbox] if self._outbox else [])]
+        return [*self._children.values(), *self._optional.values()]
 
     def _can_tell(self, settings: Settings) -> bool:
         try:
@@ -148,22 +174,22 @@ class Supervisor:
             return False
         return has_sinks(settings)
 
-    def _check_outbox(self) -> None:
-        """No study depends on it, so that nothing else ends where it cannot run."""
-        try:
-            if self._outbox:
-                self._outbox.check(self._say)
-        except SetupError as error:
-            self._say(f"{error.detail}\nStudies go on; what they are to tell waits for the next start.")
-            self._outbox = None
+    def _check_optional(self) -> None:
+        """Nothing else ends where one of them cannot run."""
+        for name, child in list(self._optional.items()):
+            try:
+                child.check(self._say)
+            except SetupError as error:
+                self._say(f"{error.detail}\nStudies go on; what they are to tell waits for the next start.")
+                del self._optional[name]
 
     def _stop_children(self) -> None:
         for child in self._running():
             child.ask_to_stop()
         self._children["dispatcher"].wait_stopped(_DISPATCHER_STOP_SECONDS)
         self._children["api"].wait_stopped(_API_STOP_SECONDS)
-        if self._outbox:
-            self._outbox.wait_stopped(_OUTBOX_STOP_SECONDS)
+        for child in self._optional.values():
+            child.wait_stopped(_OPTIONAL_STOP_SECONDS)
 
     def _wait_ready(self, url: str) -> None:
         deadline = time.monotonic() + _READY_SECONDS
@@ -207,6 +233,7 @@ def child_environment(settings: Settings) -> Mapping[str, str]:
     for name, secret in (
         ("HPO_DATABASE_URL", settings.database_url),
         ("HPO_DASHBOARD_DATABASE_URL", settings.dashboard_database_url),
+        ("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri),
     ):
         if secret is not None:
             environment[name] = secret.get_secret_value()

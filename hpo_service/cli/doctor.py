@@ -41,7 +41,7 @@ def doctor(output: OutputOption = Format.TABLE) -> None:
         *check_devices(),
         *check_shared_memory(settings),
         *check_ray(settings),
-        *check_mlflow(),
+        *check_mlflow(settings),
         *_nodes(),
     ]
     if output is Format.JSON:

@@ -12,7 +12,9 @@ import httpx
 from pydantic import ValidationError
 
 from hpo_service.cli.findings import Finding, finding
-from hpo_service.errors import HpoError
+from hpo_service.errors import HpoError, SetupError
+from hpo_service.home import Home
+from hpo_service.outbox.switches import mlflow_uri, require_usable
 from hpo_service.settings import Settings
 from trainer.spec.installation import Installation
 
@@ -111,11 +113,16 @@ def _ray_head(address: str) -> Finding:
     return finding("ray head", answers, f"{address} {'answers' if answers else 'does not answer'}", remedy)
 
 
-def check_mlflow(environment: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Nothing where no server is named."""
-    url = environment.get("MLFLOW_TRACKING_URI", "")
-    if not url.startswith(("http://", "https://")):
+def check_mlflow(settings: Settings) -> list[Finding]:
+    """The server that studies are told to: one that is named, or that of `hpo up --mlflow`. Nothing without one."""
+    url = mlflow_uri(settings) or Home(settings.home_path()).mlflow_url()
+    if url is None:
         return []
+    try:
+        require_usable(settings)
+    except SetupError as error:
+        sentence, _, remedy = error.detail.partition("; ")
+        return [finding("mlflow", False, sentence, remedy)]
     shown = httpx.URL(url).copy_with(userinfo=b"", query=None)
     try:
         answer = httpx.get(f"{url.rstrip('/')}/health", timeout=_MLFLOW_SECONDS, trust_env=False)

@@ -18,18 +18,21 @@ Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on [default: HPO_PORT or 8080].")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder for everything [default: HPO_HOME].")] = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="MLflow's server as well, told of every study.")] = False,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, API, dashboard, dispatcher, workers."""
     from hpo_service.supervisor import Supervisor, stop_on_signals
 
     settings = load_settings(port=port, home=home)
     stop = stop_on_signals()
-    with Supervisor(settings, say) as supervisor:
+    with Supervisor(settings, say, with_mlflow=mlflow) as supervisor:
         started = supervisor.start()
         if started.new_key:
             say(f"An admin key was made: {settings.home_path() / 'admin.key'} (the CLI finds it there).")
         say(f"hpo answers at {started.url}; its data lives in {settings.home_path()}.")
         say(f"Open it in a browser, once, within ten minutes: {started.login_link}")
+        if started.mlflow_url is not None:
+            say(f"MLflow opens at {started.mlflow_url} within a minute, for everybody on this machine.")
         say("Another link: hpo login. Stop with Ctrl-C; studies go on at the next start.")
         supervisor.run_until(stop)
         say("Stopping ...")

@@ -60,6 +60,21 @@ def connect(socket_folder: Path, password: str) -> "Connection":
     return connection
 
 
+def ensure_own_database(connection: "Connection", name: str) -> str:
+    """A role and its database, both of this name, created if missing. The role's new password; earlier ones end."""
+    password = secrets.token_urlsafe(32)
+    parts = {"name": sql.Identifier(name), "password": sql.Literal(password)}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", (name,))
+        verb = "ALTER" if cursor.fetchone() == (1,) else "CREATE"
+        cursor.execute(sql.SQL(verb + " ROLE {name} LOGIN PASSWORD {password}").format(**parts))
+        cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", (name,))
+        if cursor.fetchone() == (0,):
+            cursor.execute(sql.SQL("CREATE DATABASE {name} OWNER {name}").format(**parts))
+            cursor.execute(sql.SQL("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC").format(**parts))
+    return password
+
+
 def ensure_roles(connection: "Connection", passwords: dict[str, str]) -> None:
     """Create what is missing of our roles and our database. Repeating it changes nothing."""
     with connection.cursor() as cursor:

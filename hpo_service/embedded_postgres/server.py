@@ -72,16 +72,21 @@ class EmbeddedPostgres:
         Raises SetupError before the first start.
         """
         with self._explained():
-            place = find_place(self.home)
-            if place is None:
-                raise SetupError(f"HPO_HOME ({self.home}) holds no database yet. Start the service with 'hpo up'.")
-            return URL.create(
-                "postgresql+psycopg2",
-                username=role,
-                password=roles.read_passwords(place.passwords)[role],
-                database=database,
-                query={"host": str(place.socket_folder)},
-            ).render_as_string(hide_password=False)
+            place = self._place()
+            return _url(place, database, role, roles.read_passwords(place.passwords)[role])
+
+    def own_database(self, name: str) -> str:
+        """The URL of a database that belongs to a role of its own, both called `name` and made if missing.
+
+        The server must run. The password is new each time and not kept. Raises SetupError.
+        """
+        with self._explained():
+            place = self._place()
+            connection = _connect(place)
+            if connection is None:
+                raise SetupError(_still_there(place, "does not answer"))
+            with closing(connection):
+                return _url(place, name, name, roles.ensure_own_database(connection, name))
 
     def stop(self) -> None:
         """Stop the server whoever started it; clients are disconnected. Does nothing where it does not run."""
@@ -93,6 +98,12 @@ class EmbeddedPostgres:
                 place = find_place(self.home)
                 if place is not None:
                     _end(place)
+
+    def _place(self) -> Place:
+        place = find_place(self.home)
+        if place is None:
+            raise SetupError(f"HPO_HOME ({self.home}) holds no database yet. Start the service with 'hpo up'.")
+        return place
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -216,6 +227,16 @@ def _connect(place: Place) -> "Connection | None":
                 f"a backup; or, to start with an empty database, move {place.folder} away."
             ) from error
         return None
+
+
+def _url(place: Place, database: str, role: str, password: str) -> str:
+    return URL.create(
+        "postgresql+psycopg2",
+        username=role,
+        password=password,
+        database=database,
+        query={"host": str(place.socket_folder)},
+    ).render_as_string(hide_password=False)
 
 
 def _still_there(place: Place, what: str) -> str:

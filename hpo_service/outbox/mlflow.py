@@ -26,6 +26,8 @@ from hpo_service.outbox.base import (
 from hpo_service.outbox.mlflow_registry import ModelRegistry
 
 _KEY = "hpo.run"
+#: MLflow's pages show an experiment of this kind as runs, not as traces
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _STATUS = {
     RunState.RUNNING: "RUNNING",
     RunState.FINISHED: "FINISHED",
@@ -189,7 +191,7 @@ class MlflowTracker:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage != "active":
                 raise SinkAway(f"experiment {name!r} is deleted; restore it, or name another: MLFLOW_EXPERIMENT_NAME")
-            made = self._client.create_experiment(name) if found is None else found.experiment_id
+            made = self._client.create_experiment(name, tags=_KIND) if found is None else found.experiment_id
             self._experiments[project] = str(made)
         return self._experiments[project]
 

@@ -19,10 +19,15 @@ def require_usable(settings: Settings) -> None:
             f"MLFLOW_TRACKING_URI begins with {uri.partition(':')[0]!r}, but studies are told to servers only; "
             "set it to an http:// or https:// URL, or unset it."
         )
-    if uri is not None and find_spec("mlflow") is None:
+    if uri is not None:
+        require_mlflow_client("MLFLOW_TRACKING_URI is set")
+
+
+def require_mlflow_client(why: str) -> None:
+    """Raise SetupError where MLflow's client is not installed; `why` says what asks for it."""
+    if find_spec("mlflow") is None:
         raise SetupError(
-            "MLFLOW_TRACKING_URI is set, but MLflow's client is not installed; "
-            "install it with: pip install 'hpo-service[mlflow]', or unset the variable."
+            f"{why}, but MLflow's client is not installed; install it with: pip install 'hpo-service[mlflow]'."
         )
 
 

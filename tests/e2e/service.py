@@ -57,11 +57,11 @@ class Service:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def up(self) -> None:
+    def up(self, *options: str) -> None:
         """Start it and wait until it is ready."""
         with (self.home.parent / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hpo_service.cli", "up", "--port", str(self.port)],
+                [sys.executable, "-m", "hpo_service.cli", "up", "--port", str(self.port), *options],
                 env=self.environment(),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -121,6 +121,7 @@ class Service:
                 "dispatcher": r"hpo_service\.cli dispatch",
                 "api": r"hpo_service\.cli serve",
                 "outbox": r"hpo_service\.cli outbox",
+                "mlflow": r"mlflow_server/guarded\.py",
                 "postgres": r"bin/postgres -D",
                 "everything": r"trainer\.worker|hpo_service|bin/postgres -D",
             }[part]

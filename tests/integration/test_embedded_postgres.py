@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from hpo_service.embedded_postgres import EmbeddedPostgres
@@ -261,3 +263,22 @@ def _wait(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def test_a_database_with_a_role_of_its_own(postgres: EmbeddedPostgres, database_url: str) -> None:
+    before, url = postgres.own_database("stranger"), postgres.own_database("stranger")
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (n int)")
+    for refused in (
+        before,  # the password is new each time
+        str(url).replace("/stranger?", "/base?"),
+        postgres.url("stranger"),
+    ):
+        with pytest.raises(OperationalError), create_engine(refused, poolclass=NullPool).connect():
+            pass
+    ours = make_url(url).set(database=make_url(database_url).database)
+    with (
+        create_engine(ours, poolclass=NullPool).connect() as connection,
+        pytest.raises(ProgrammingError, match="denied"),
+    ):
+        connection.exec_driver_sql("SELECT count(*) FROM hpo.studies")

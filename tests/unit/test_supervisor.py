@@ -18,7 +18,7 @@ def test_an_outbox_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pyt
     supervisor = Supervisor(Settings(home=tmp_path), said.append)
     descriptor = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     outbox = Child("outbox", ["sh", "-c", "echo canary; exit 3"], os.environ, tmp_path / "outbox.log", descriptor)
-    supervisor._outbox = outbox
+    supervisor._optional["outbox"] = outbox
     outbox.start()
     deadline = time.monotonic() + 20
     while not said and time.monotonic() < deadline:

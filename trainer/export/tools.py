@@ -1,7 +1,7 @@
-"""Tools that do not live in this environment: llama.cpp's converter, and llmcompressor's environment.
+"""Tools that do not live in this environment: llama.cpp's converter, and environments such as llmcompressor's.
 
-Both are made once from a pinned requirements file beside this module, in a folder named after the file's digest, by pip
-as the user has configured it. A folder counts only with its mark, which is written last.
+They are made once from a requirements file, in a folder named after the file's digest, by pip as the user has
+configured it. A folder counts only with its mark, which is written last.
 """
 
 import fcntl
@@ -77,7 +77,16 @@ class Tools:
 
     def llmcompressor_python(self) -> Path:
         """The interpreter of an environment that has llmcompressor. Raises ToolError."""
-        return self._made("llmcompressor", LLMCOMPRESSOR_REQUIREMENTS, self._make_llmcompressor) / "bin" / "python"
+        return self.environment("llmcompressor", LLMCOMPRESSOR_REQUIREMENTS)
+
+    def environment(self, name: str, requirements: Path) -> Path:
+        """The interpreter of an environment that has what the file names. Raises ToolError."""
+
+        def make(folder: Path) -> None:
+            self._run([sys.executable, "-m", "venv", str(folder)], self.log(name))
+            self._run(install_command(folder, requirements), self.log(name))
+
+        return self._made(name, requirements, make) / "bin" / "python"
 
     def _made(self, name: str, requirements: Path, make: Callable[[Path], None]) -> Path:
         identity = requirements.read_bytes() + sys.version.encode()
@@ -102,10 +111,6 @@ class Tools:
             self._run(converter_command(Path(downloads)), self.log("converter"))
             extract_converter(next(Path(downloads).glob("*.tar.gz")), folder)
 
-    def _make_llmcompressor(self, folder: Path) -> None:
-        self._run([sys.executable, "-m", "venv", str(folder)], self.log("llmcompressor"))
-        self._run(install_command(folder), self.log("llmcompressor"))
-
 
 def converter_command(downloads: Path) -> list[str]:
     """pip, fetching the pinned source distribution and checking its digest. It reads its metadata, no more."""
@@ -116,10 +121,10 @@ def converter_command(downloads: Path) -> list[str]:
     ]
 
 
-def install_command(folder: Path) -> list[str]:
-    """pip of the environment in `folder`, installing llmcompressor from the index that the user has configured."""
+def install_command(folder: Path, requirements: Path) -> list[str]:
+    """pip of the environment in `folder`, installing from the index that the user has configured."""
     pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check")
-    return [*pip, "--requirement", str(LLMCOMPRESSOR_REQUIREMENTS)]
+    return [*pip, "--requirement", str(requirements)]
 
 
 def extract_converter(archive: Path, folder: Path) -> None:

@@ -3,13 +3,10 @@
 The server lives in an environment of its own, made once from what the image installs.
 """
 
-import hashlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +17,10 @@ import httpx
 import mlflow.artifacts
 import pytest
 from mlflow.tracking import MlflowClient
-from platformdirs import user_cache_path
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.mlflow_server.server import ENVIRONMENT, REQUIREMENTS
 from hpo_service.outbox import delivery as delivery_module
 from hpo_service.outbox.delivery import Delivery
 from hpo_service.outbox.mlflow import MlflowTracker
@@ -33,33 +30,16 @@ from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until
 from tests.promoted import end_study, promote
 from tests.tracked import drain, require_told, rewind, runs_of
+from trainer.export.tools import Tools
 from trainer.stores import open_store
 
-ROOT = Path(__file__).parents[3]
-REQUIREMENTS = ROOT / "deploy" / "requirements" / "mlflow.in"
 START_SECONDS = 240
-SERVER_ENVIRONMENT = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-}
 
 
 @pytest.fixture(scope="module")
 def server_bin() -> Path:
-    """Made if it is not there; a folder counts only with its mark, which is written last."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = user_cache_path("hpo-service") / "tools" / f"mlflow-{digest}"
-    mark = folder / "complete"
-    if not mark.is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        uv = Path(sys.executable).with_name("uv")
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python"]
-        subprocess.run([*install, "-r", REQUIREMENTS], check=True)
-        mark.touch()
-    return folder / "bin"
+    """Made if it is not there."""
+    return Tools().environment("mlflow", REQUIREMENTS).parent
 
 
 @contextmanager
@@ -70,7 +50,7 @@ def serving_mlflow(server_bin: Path, backend: str, artifacts: Path, port: int) -
     with (artifacts.parent / "mlflow.log").open("ab") as log:
         process = subprocess.Popen(
             [server_bin / "python", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *options],
-            env={**os.environ, **SERVER_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": backend},
+            env={**os.environ, **ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": backend},
             stdout=log,
             stderr=log,
             start_new_session=True,

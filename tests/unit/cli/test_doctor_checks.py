@@ -11,6 +11,7 @@ from hpo_service.cli.database_checks import judge_database
 from hpo_service.cli.findings import Finding
 from hpo_service.cli.machine_checks import check_mlflow, check_ray, check_shared_memory, judge_devices
 from hpo_service.database.facts import DatabaseFacts
+from hpo_service.home import Home
 from hpo_service.settings import Settings
 from trainer.spec.installation import Gpu, Installation, Part
 
@@ -128,11 +129,20 @@ def mlflow() -> Iterator[str]:
 
 
 def test_mlflow_is_asked_where_it_is_named(mlflow: str, tmp_path: Path) -> None:
-    assert check_mlflow({}) == check_mlflow({"MLFLOW_TRACKING_URI": str(tmp_path)}) == []
-    (found,) = check_mlflow({"MLFLOW_TRACKING_URI": f"{mlflow}/mlflow"})
+    def check(uri: str | None) -> list[Finding]:
+        return check_mlflow(Settings(home=tmp_path, MLFLOW_TRACKING_URI=uri))
+
+    assert check(None) == []
+    (found,) = check(str(tmp_path))
+    assert not found.ok
+    assert "told to servers only" in found.detail
+    (found,) = check(f"{mlflow}/mlflow")
     assert found.ok
     assert "secret" not in found.detail
-    (found,) = check_mlflow({"MLFLOW_TRACKING_URI": mlflow})
+    (found,) = check(mlflow)
     assert "says 403" in found.detail
-    (found,) = check_mlflow({"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"})
+    (found,) = check("http://127.0.0.1:1")
     assert "does not answer" in found.detail
+    Home(tmp_path).announce("http://127.0.0.1:8080", 8080, mlflow=f"{mlflow}/mlflow")
+    (found,) = check(None)
+    assert found.ok
