@@ -32,7 +32,7 @@ class EventKind(StrEnum):
     INTENT_REFUSED = "intent.refused"  #: [`intent`, `error`]
     TRIAL_QUEUED = "trial.queued"  #: an enqueued point waits for a slot [`parameters`]
     SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`,
-    #: and for the first attempt the `decision_number` and the `numbers` behind it]
+    #: and for the first attempt the `decision_number`, the `numbers` behind it, and the `ask_seconds` it took]
     SLICE_PROGRESS = "slice.progress"  #: at a checkpoint only [`slice_id`, `attempt`, `examples_seen`]
     SLICE_RETRIED = "slice.retried"  #: [`slice_id`, `attempt`, `outcome`, `cause`, `message`]
     SNAPSHOT_DISCARDED = "snapshot.discarded"  #: did not verify [`snapshots`, `resumed_from_examples`]

@@ -42,6 +42,7 @@ class LiveSlice:
     stop_sent: bool = False
     decision: Advance | Start | None = None  #: what it follows from, until its first attempt begins
     decision_number: int = 0  #: of that decision, from 1
+    ask_seconds: float = 0.0  #: that it took to come to it
     predicted_seconds: float | None = None  #: device seconds of an attempt, as was expected when the slice was placed
     begun_at: float = field(default_factory=time.monotonic)  #: the current attempt, by this process's clock
     queued_seconds: float | None = None  #: before its worker began with it; None: nothing was heard of it yet

@@ -101,6 +101,7 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal, slice_id: int
         running=False,
         decision=step,
         decision_number=study.decision_number,
+        ask_seconds=proposal.seconds,
     )
     return piece, row
 
@@ -151,7 +152,11 @@ def begin(
         "worker": worker,
     }
     if decision is not None:
-        payload |= {"decision_number": piece.decision_number, "numbers": dict(decision.numbers)}
+        payload |= {
+            "decision_number": piece.decision_number,
+            "numbers": dict(decision.numbers),
+            "ask_seconds": round(piece.ask_seconds, 6),
+        }
     dispatch.add_event(session, study.project_id, study.id, EventKind.SLICE_STARTED, payload, piece.trial_number)
     return Placement(work=work, worker=worker, attempt=attempt)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpo_service.samplers import propose_assignment
@@ -18,26 +18,36 @@ _PATIENCE_SECONDS = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A strategy's step for one state of a study, with the assignment if it starts a trial."""
+    """A strategy's step for one state of a study, with the assignment if it starts a trial.
+
+    `seconds` is how long it took to find.
+    """
 
     decision_number: int
     step: Step
     assignment: Assignment | None = None
     resampled: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 def propose_some(
     strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView, most: int
 ) -> list[Proposal]:
-    """One to `most` steps, each from the view in which those before it are accepted. Pure but for their number."""
+    """One to `most` steps, each from the view in which those before it are accepted. Pure but for number and times."""
     begun = time.thread_time()
-    found = [propose(strategy, space, resolved, view)]
+    found = [_timed(strategy, space, resolved, view)]
     while len(found) < most and time.thread_time() < begun + _PATIENCE_SECONDS:
         if not isinstance(found[-1].step, Advance | Start):
             break
         view = accepted(resolved, view, found[-1])
-        found.append(propose(strategy, space, resolved, view))
+        found.append(_timed(strategy, space, resolved, view))
     return found
+
+
+def _timed(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
+    begun = time.perf_counter()
+    found = propose(strategy, space, resolved, view)
+    return replace(found, seconds=time.perf_counter() - begun)
 
 
 def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:

@@ -87,12 +87,19 @@ def _of_workers(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
     up = GaugeMetricFamily(
         "hpo_worker_up", "1: takes work; 0: is draining or quarantined. Gone: not told.", labels=["worker", "executor"]
     )
+    heard = GaugeMetricFamily(
+        "hpo_worker_last_heartbeat_timestamp_seconds",
+        "When a worker was last heard that runs a slice.",
+        labels=["worker", "executor"],
+    )
     told: set[tuple[str, str]] = set()
     for row in rows:  # the newest first: names come again
         if (row.name, row.executor) not in told:
             told.add((row.name, row.executor))
             up.add_metric([row.name, row.executor], float(row.state == _READY))
-    return workers, up
+            if row.heard_at is not None:
+                heard.add_metric([row.name, row.executor], row.heard_at)
+    return workers, up, heard
 
 
 def _of_leader(lease: Row[Any] | None) -> Iterable[Metric]:

@@ -12,6 +12,8 @@ from hpo_service.repository.metrics import Figures
 from trainer.spec import Outcome
 
 _TRIAL_SECONDS = (10, 30, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600)
+_QUEUE_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
+_ASK_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 _KINDS = frozenset(map(str, EventKind))
 _UNKNOWN = "unknown"  #: what a newer dispatcher tells
 _ENDS = {
@@ -38,6 +40,18 @@ class EventCounts:
             "hpo_trial_duration_seconds",
             "From a trial's first slice to its end, pauses included.",
             buckets=_TRIAL_SECONDS,
+            registry=registry,
+        )
+        self._queue_seconds = Histogram(
+            "hpo_trial_queue_seconds",
+            "From when a study was posted, or an attempt was lost, until a worker got the slice.",
+            buckets=_QUEUE_SECONDS,
+            registry=registry,
+        )
+        self._ask_seconds = Histogram(
+            "hpo_sampler_ask_seconds",
+            "For a decision what to run next.",
+            buckets=_ASK_SECONDS,
             registry=registry,
         )
         self._begin()
@@ -73,6 +87,13 @@ class EventCounts:
                 self._trial_seconds.observe(row.seconds)
         elif row.kind == EventKind.SLICE_RETRIED:
             self._retried.labels(cause=row.cause or "").inc()
+        elif row.kind == EventKind.SLICE_STARTED:
+            for seconds, histogram in (
+                (row.queue_seconds, self._queue_seconds),
+                (row.ask_seconds, self._ask_seconds),
+            ):
+                if seconds is not None:
+                    histogram.observe(seconds)
 
 
 def _last_id(rows: Sequence[Row[Any]], before: int) -> int:

@@ -53,8 +53,12 @@ _OPEN = text(
 )
 _WORKERS = text(
     """
-    SELECT name, executor, state, count(*) OVER (PARTITION BY executor, state) AS alike
-      FROM hpo.workers WHERE state <> 'gone' ORDER BY id DESC LIMIT :most
+    SELECT w.name, w.executor, w.state, count(*) OVER (PARTITION BY w.executor, w.state) AS alike, h.heard_at
+      FROM hpo.workers w
+      LEFT JOIN (SELECT a.worker_id, extract(epoch FROM max(coalesce(s.heard_at, a.started_at)))::float AS heard_at
+                   FROM hpo.slices s JOIN hpo.attempts a ON a.slice_id = s.id AND a.attempt = s.attempt
+                  WHERE s.state = 'running' GROUP BY 1) h ON h.worker_id = w.id
+     WHERE w.state <> 'gone' ORDER BY w.id DESC LIMIT :most
     """
 )
 _LEADER = text(
@@ -106,7 +110,14 @@ _EVENTS = text(
     SELECT e.id, e.kind, e.payload ->> 'outcome' AS outcome, e.payload ->> 'cause' AS cause,
            CASE WHEN e.kind IN ('trial.completed', 'trial.pruned', 'trial.failed') THEN
                 (SELECT extract(epoch FROM e.created_at - min(s.created_at))::float FROM hpo.slices s
-                  WHERE s.study_id = e.study_id AND s.trial_number = e.trial_number) END AS seconds
+                  WHERE s.study_id = e.study_id AND s.trial_number = e.trial_number) END AS seconds,
+           (e.payload ->> 'ask_seconds')::float AS ask_seconds,
+           CASE WHEN e.kind = 'slice.started' THEN extract(epoch FROM e.created_at - coalesce(
+                (SELECT a.finished_at FROM hpo.attempts a
+                  WHERE a.slice_id = (e.payload ->> 'slice_id')::bigint
+                    AND a.attempt = (e.payload ->> 'attempt')::int - 1),
+                (SELECT s.created_at FROM hpo.studies s
+                  WHERE s.id = e.study_id AND e.payload ->> 'decision_number' = '1')))::float END AS queue_seconds
       FROM (SELECT * FROM hpo.events WHERE id > :after ORDER BY id LIMIT :most) e
      ORDER BY e.id
     """

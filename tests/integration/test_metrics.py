@@ -1,5 +1,6 @@
 """`/metrics`: who may read it, what it says after a study has run, and what it costs."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ TYPES = {
     "hpo_training_tokens": "counter",
     "hpo_training_mfu_ratio": "gauge",
     "hpo_worker_up": "gauge",
+    "hpo_worker_last_heartbeat_timestamp_seconds": "gauge",
+    "hpo_trial_queue_seconds": "histogram",
+    "hpo_sampler_ask_seconds": "histogram",
     "hpo_best_value": "gauge",
     "hpo_db_pool_in_use": "gauge",
     "hpo_http_request_duration_seconds": "histogram",
@@ -94,6 +98,26 @@ def test_a_study_is_seen(metrics: Metrics, sessions: Sessions) -> None:
     assert scrape("hpo_events_total", kind="slice.started") == slices
     assert (scrape("hpo_trial_gpu_seconds_total") or 0) > 0
     assert scrape("hpo_best_value") is None, "only of studies that have not ended"
+    assert scrape("hpo_sampler_ask_seconds_count") == slices
+    assert (scrape("hpo_sampler_ask_seconds_sum") or 0) > 0
+    assert scrape("hpo_trial_queue_seconds_count") == 1, "its first slice waited, the others were begun on free slots"
+
+
+def test_a_worker_that_runs_something_was_heard_and_one_that_is_lost_makes_slices_wait(
+    metrics: Metrics, sessions: Sessions
+) -> None:
+    metrics.exposition()
+    dispatcher, fake = dispatching.make(sessions)
+    fake.hold = True
+    dispatching.post_study(sessions)
+    heartbeat = "hpo_worker_last_heartbeat_timestamp_seconds"
+    dispatching.turn_until(dispatcher, lambda: bool(Scrape(metrics.exposition())(heartbeat)))
+    (worker,) = {sample.labels["worker"] for sample in Scrape(metrics.exposition()).samples if sample.name == heartbeat}
+    assert abs((Scrape(metrics.exposition())(heartbeat) or 0) - time.time()) < 60
+    fake.kill(worker)
+    fake.hold = False
+    dispatching.turn_until(dispatcher, lambda: (Scrape(metrics.exposition())("hpo_trial_queue_seconds_count") or 0) > 1)
+    assert (Scrape(metrics.exposition())("hpo_slices_retried_total") or 0) >= 1
 
 
 def test_a_live_study_tells_its_best_and_its_budget(metrics: Metrics, sessions: Sessions) -> None:
