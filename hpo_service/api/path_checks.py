@@ -13,7 +13,9 @@ from hpo_service.api.dependencies import (
     StoreDependency,
 )
 from hpo_service.api.scopes import needs
+from hpo_service.api.studies import IdempotencyKey
 from hpo_service.studies import path_checks
+from hpo_service.studies.idempotency import Repetition
 from hpo_service.studies.path_checks import PathCheckDocument, PathChecksDocument
 
 router = APIRouter(prefix="/v1/path-checks", tags=["workers"])
@@ -29,10 +31,18 @@ JobId = Annotated[int, Path(description="`job` of an answer about a path check."
     dependencies=[needs(Scope.STUDY_WRITE)],
 )
 def check_paths(
-    session: SessionDependency, project: ProjectDependency, settings: SettingsDependency
+    session: SessionDependency,
+    project: ProjectDependency,
+    settings: SettingsDependency,
+    idempotency_key: IdempotencyKey = None,
 ) -> PathChecksDocument:
     """Models and data of live studies, the folders below which such may be named, and the snapshot store."""
-    return path_checks.ask(session, project, settings.snapshots_location(), settings.allowed_roots())
+    repetition = Repetition(project, idempotency_key, "check paths", {})
+    if (known := repetition.answer(session)) is not None:
+        return PathChecksDocument.model_validate(known)
+    asked = path_checks.ask(session, project, settings.snapshots_location(), settings.allowed_roots())
+    repetition.remember(session, 202, asked.model_dump(mode="json"))
+    return asked
 
 
 @router.get(

@@ -4,11 +4,12 @@ from fastapi import APIRouter, Depends
 
 from hpo_service.access import Scope
 from hpo_service.api.bodies import JsonObject, body_of, checked
-from hpo_service.api.dependencies import PrincipalDependency, UnconfinedSessionDependency
+from hpo_service.api.dependencies import PrincipalDependency, ProjectDependency, UnconfinedSessionDependency
 from hpo_service.api.scopes import needs
-from hpo_service.api.studies import PageSize, PageToken
+from hpo_service.api.studies import IdempotencyKey, PageSize, PageToken
 from hpo_service.studies import projects
 from hpo_service.studies.documents import Page
+from hpo_service.studies.idempotency import Repetition
 from hpo_service.studies.key_documents import CreateProjectRequest, ProjectDocument
 
 
@@ -34,6 +35,17 @@ def list_projects(
     status_code=201,
     openapi_extra=body_of("CreateProjectRequest"),
 )
-def create_project(document: JsonObject, session: UnconfinedSessionDependency) -> ProjectDocument:
+def create_project(
+    document: JsonObject,
+    session: UnconfinedSessionDependency,
+    project: ProjectDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> ProjectDocument:
     """For admins of project default. A first key of it is made with `hpo key create --project`."""
-    return projects.create(session, checked(CreateProjectRequest, document).name)
+    request = checked(CreateProjectRequest, document)
+    repetition = Repetition(project, idempotency_key, "create project", document)
+    if (known := repetition.answer(session)) is not None:
+        return ProjectDocument.model_validate(known)
+    made = projects.create(session, request.name)
+    repetition.remember(session, 201, made.model_dump(mode="json"))
+    return made

@@ -17,6 +17,7 @@ from hpo_service.api.dependencies import (
     StoreDependency,
 )
 from hpo_service.api.files import FILE_RESPONSES, ExportFormat, Strict, file_response
+from hpo_service.api.matching import IfMatch
 from hpo_service.api.scopes import needs
 from hpo_service.api.studies import IdempotencyKey, PageSize, PageToken
 from hpo_service.errors import InvalidRequest
@@ -105,10 +106,16 @@ def list_promotions(
     dependencies=[needs(Scope.STUDY_READ)],
 )
 def get_promotion(
-    name: PromotionName, version: Version, session: SessionDependency, project: ProjectDependency
+    name: PromotionName,
+    version: Version,
+    session: SessionDependency,
+    project: ProjectDependency,
+    response: Response,
 ) -> PromotionDocument:
     """Parameters, losses, digests, environment, bill, and who made and approved it."""
-    return promotions.promotion_document(promotions.find(session, project, name, _number(version)))
+    found = promotions.promotion_document(promotions.find(session, project, name, _number(version)))
+    response.headers["ETag"] = promotions.etag(found)
+    return found
 
 
 @router.get(
@@ -164,11 +171,24 @@ def compare_promotions(
     dependencies=[needs(Scope.PROMOTE)],
 )
 def roll_back(
-    name: PromotionName, document: JsonObject, session: SessionDependency, caller: PrincipalDependency
+    name: PromotionName,
+    document: JsonObject,
+    session: SessionDependency,
+    caller: PrincipalDependency,
+    if_match: IfMatch = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> PromotionDocument:
-    """A new version that repeats the earlier one; nothing is removed. Scope `promote`."""
+    """A new version that repeats the earlier one; nothing is removed. Scope `promote`.
+
+    `If-Match` is the `ETag` of the version in use: whoever was faster is not rolled back as well.
+    """
     request = checked(RollbackRequest, document)
-    return promotions.roll_back(session, caller, name, request.version, request.note)
+    repetition = Repetition(caller.project_id, idempotency_key, f"roll back {name}", document)
+    if (known := repetition.answer(session)) is not None:
+        return PromotionDocument.model_validate(known)
+    made = promotions.roll_back(session, caller, name, request.version, request.note, if_match=if_match)
+    repetition.remember(session, 201, made.model_dump(mode="json"))
+    return made
 
 
 @router.post(

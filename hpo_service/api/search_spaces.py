@@ -6,20 +6,27 @@ from fastapi import APIRouter, Path
 
 from hpo_service.access import Scope
 from hpo_service.api.scopes import needs
+from hpo_service.api.studies import PageSize, PageToken
 from hpo_service.errors import InvalidSpec, NotFound
 from hpo_service.presets import PRESETS, load_preset
 from hpo_service.spec import StudySpec
 from hpo_service.studies.documents import Page
 from hpo_service.studies.facts import finite
+from hpo_service.studies.reading import read_token
 from hpo_service.studies.spec_documents import KnownPointDocument, SearchSpaceDocument
 
 router = APIRouter(tags=["search spaces"], dependencies=[needs(Scope.STUDY_READ)])
 
 
 @router.get("/v1/search-spaces", operation_id="list_search_spaces", summary="List the search spaces that ship with us")
-def list_search_spaces() -> Page[SearchSpaceDocument]:
-    """All of them."""
-    return Page[SearchSpaceDocument](items=[_document(name) for name in PRESETS])
+def list_search_spaces(page_size: PageSize = 100, page_token: PageToken = None) -> Page[SearchSpaceDocument]:
+    """A page of them."""
+    begin = 0 if page_token is None else read_token(page_token)
+    end = begin + page_size
+    return Page[SearchSpaceDocument](
+        items=[_document(name) for name in PRESETS[begin:end]],
+        next_page_token=str(end) if end < len(PRESETS) else None,
+    )
 
 
 @router.get("/v1/search-spaces/{name}", operation_id="get_search_space", summary="Show a search space")

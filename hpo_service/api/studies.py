@@ -10,6 +10,7 @@ from hpo_service.api.addresses import NAME
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency, SessionsDependency, SettingsDependency
 from hpo_service.api.files import FILE_RESPONSES, ExportFormat, Strict, file_response
+from hpo_service.api.matching import IfMatch
 from hpo_service.api.scopes import needs
 from hpo_service.intents import IntentKind
 from hpo_service.settings import Settings
@@ -92,7 +93,7 @@ def extend_study(
     session: SessionDependency,
     project: ProjectDependency,
     response: Response,
-    if_match: Annotated[str | None, Header(description="`ETag` of the study that the change is meant for.")] = None,
+    if_match: IfMatch = None,
 ) -> StudyDocument:
     """Caps may change and numeric ranges grow while the study runs; a new category needs a clone."""
     request = checked(ExtendRequest, document)
@@ -108,9 +109,11 @@ def extend_study(
     dependencies=[needs(Scope.STUDY_WRITE)],
     **_STUDIES,
 )
-def delete_study(name: StudyName, session: SessionDependency, project: ProjectDependency) -> StudyDocument:
+def delete_study(
+    name: StudyName, session: SessionDependency, project: ProjectDependency, if_match: IfMatch = None
+) -> StudyDocument:
     """Its trials and snapshots are forgotten."""
-    return steering.delete(session, project, name)
+    return steering.delete(session, project, name, if_match=if_match)
 
 
 @router.post(
@@ -140,8 +143,10 @@ def clone_study(
 
 
 def _add_steering(kind: IntentKind, summary: str, description: str) -> None:
-    def endpoint(name: StudyName, session: SessionDependency, project: ProjectDependency) -> StudyDocument:
-        return steering.steer(session, project, name, kind)
+    def endpoint(
+        name: StudyName, session: SessionDependency, project: ProjectDependency, if_match: IfMatch = None
+    ) -> StudyDocument:
+        return steering.steer(session, project, name, kind, if_match=if_match)
 
     router.add_api_route(
         f"/{{name}}:{kind}",

@@ -163,4 +163,4 @@ class StudyDocument(StudySummary):
     last_event: int = 0
     """Id of its newest event, from which a stream of its events can go on; 0 before the first."""
     etag: str
-    """For `If-Match` of a PATCH; the `ETag` header of the same answer."""
+    """For `If-Match` of a change, of an end and of a deletion; the `ETag` header of the same answer."""

@@ -1,6 +1,7 @@
 """Promotions: parameters of a trial that may be used in production, with the reasons."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,7 @@ from hpo_service.repository import audit, promotions
 from hpo_service.repository.promotions import Found
 from hpo_service.studies.document_base import Document
 from hpo_service.studies.documents import Page
+from hpo_service.studies.matching import require_match
 from hpo_service.studies.promotion_documents import (
     ChangeDocument,
     PromotionDifference,
@@ -107,15 +109,19 @@ def approve(session: Session, caller: Principal, name: str, version: int) -> Pro
     return promotion_document(promotions.find(session, caller.project_id, name, version))
 
 
-def roll_back(session: Session, caller: Principal, name: str, version: int | None, note: str) -> PromotionDocument:
+def roll_back(
+    session: Session, caller: Principal, name: str, version: int | None, note: str, *, if_match: str | None = None
+) -> PromotionDocument:
     """Make an earlier version the latest again, as a new version. It was in use, so it needs no second approval.
 
     Raises:
         NotFound: no such promotion.
+        PreconditionFailed: `if_match` names another version than the one in use.
         Conflict: it is in use, was never approved, or there is no earlier one.
     """
     promotions.lock(session, caller.project_id, name)
     latest = find(session, caller.project_id, name, None)
+    require_match(if_match, etag(promotion_document(latest)), f"what is used of promotion {name}")
     origin = latest.row.rollback_of or latest.row.version
     if version is None:
         target = promotions.latest_before(session, caller.project_id, name, origin)
@@ -151,6 +157,12 @@ def roll_back(session: Session, caller: Principal, name: str, version: int | Non
     promotions.add(session, row)
     audit.tell(session, f"promotions/{name}/{number}", repeats=repeated)
     return promotion_document(promotions.find(session, caller.project_id, name, number))
+
+
+def etag(promotion: PromotionDocument) -> str:
+    """Of one version; changes when it is approved, and with nothing else."""
+    canonical = f"{promotion.name}@{promotion.version} {promotion.effective}"
+    return f'"{sha256(canonical.encode()).hexdigest()[:20]}"'
 
 
 def compare(

@@ -1,7 +1,7 @@
 """Studies as documents."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -85,7 +85,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
         standstill=standstill(session, study),
         confirmation=confirmation_document(session, confirmation),
         last_event=last_event,
-        etag=etag(effective_resolved(study, intents)),
+        etag=etag(study, intents),
     )
 
 
@@ -95,9 +95,9 @@ def effective_resolved(study: Study, intents: Sequence[Intent]) -> dict[str, Any
     return dict(extensions[-1]) if extensions else study.resolved
 
 
-def etag(resolved: Mapping[str, Any]) -> str:
-    """Changes with what a PATCH can change, and with nothing else."""
-    canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+def etag(study: Study, intents: Sequence[Intent]) -> str:
+    """Changes with what a PATCH can change, and with nothing else; another study of the same name has another one."""
+    canonical = json.dumps([study.id, effective_resolved(study, intents)], sort_keys=True, separators=(",", ":"))
     return f'"{sha256(canonical.encode()).hexdigest()[:20]}"'
 
 

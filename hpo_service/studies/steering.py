@@ -6,22 +6,32 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hpo_service.domain import TERMINAL, StudyState
-from hpo_service.errors import Conflict, InvalidRequest, PreconditionFailed
+from hpo_service.errors import Conflict, InvalidRequest
 from hpo_service.intents import IntentKind
 from hpo_service.repository import studies
 from hpo_service.spec import ResolvedStudy
 from hpo_service.studies.confirmations import require_searching
 from hpo_service.studies.documents import StudyDocument
+from hpo_service.studies.matching import require_match
 from hpo_service.studies.reading import effective_resolved, etag, study_document
 from hpo_service.studies.transitions import expected_state, next_state, require_open
 from hpo_service.studies.trials import trial_count
 from hpo_service.tables import Intent, Study
 
 
-def steer(session: Session, project_id: int, name: str, kind: IntentKind) -> StudyDocument:
-    """Pause, resume, stop or cancel. Raises Conflict if the study, as it will stand, does not allow it."""
+def steer(
+    session: Session, project_id: int, name: str, kind: IntentKind, *, if_match: str | None = None
+) -> StudyDocument:
+    """Pause, resume, stop or cancel.
+
+    Raises:
+        PreconditionFailed: `if_match` names an older spec, or another study.
+        Conflict: the study, as it will stand, does not allow it.
+    """
     study = studies.find_and_lock(session, project_id, name)
-    next_state(name, _expected(study, studies.open_intents(session, study)), kind)
+    intents = studies.open_intents(session, study)
+    _require_match(study, intents, if_match)
+    next_state(name, _expected(study, intents), kind)
     studies.add_intent(session, study, kind, {})
     return study_document(session, study)
 
@@ -38,7 +48,7 @@ def extend(
     """Change caps and widen ranges, on top of extensions that are still to be carried out.
 
     Raises:
-        PreconditionFailed: `if_match` names an older spec.
+        PreconditionFailed: `if_match` names an older spec, or another study.
         InvalidSpec: the space would not only grow, or a cap makes no sense.
         Conflict: the study has ended or is about to.
     """
@@ -46,12 +56,10 @@ def extend(
         raise InvalidRequest("nothing to change: send `budget` or `space`.")
     study = studies.find_and_lock(session, project_id, name)
     intents = studies.open_intents(session, study)
+    _require_match(study, intents, if_match)
     require_open(name, _expected(study, intents), "be extended")
     require_searching(session, study, "be extended")
-    current = effective_resolved(study, intents)
-    if if_match is not None and if_match.strip() not in ("*", etag(current)):
-        raise PreconditionFailed(f"study {name!r} was changed meanwhile; read it again and repeat the change.")
-    grown = ResolvedStudy.model_validate(current).extend(space, budget)
+    grown = ResolvedStudy.model_validate(effective_resolved(study, intents)).extend(space, budget)
     studies.add_intent(session, study, IntentKind.EXTEND, {"resolved": grown.model_dump(mode="json")})
     return study_document(session, study)
 
@@ -74,15 +82,26 @@ def enqueue(session: Session, project_id: int, name: str, parameters: Mapping[st
     return study_document(session, study)
 
 
-def delete(session: Session, project_id: int, name: str) -> StudyDocument:
-    """Forget an ended study and its snapshots. Raises Conflict if it has not ended or is being deleted."""
+def delete(session: Session, project_id: int, name: str, *, if_match: str | None = None) -> StudyDocument:
+    """Forget an ended study and its snapshots.
+
+    Raises:
+        PreconditionFailed: `if_match` names an older spec, or another study.
+        Conflict: it has not ended or is being deleted.
+    """
     study = studies.find_and_lock(session, project_id, name)
+    intents = studies.open_intents(session, study)
+    _require_match(study, intents, if_match)
     if study.state not in TERMINAL:
         raise Conflict(f"study {name!r} is {study.state}; cancel it and wait for its end before you delete it.")
-    if any(intent.kind == IntentKind.DELETE for intent in studies.open_intents(session, study)):
+    if any(intent.kind == IntentKind.DELETE for intent in intents):
         raise Conflict(f"study {name!r} is being deleted already.")
     studies.add_intent(session, study, IntentKind.DELETE, {})
     return study_document(session, study)
+
+
+def _require_match(study: Study, intents: Sequence[Intent], if_match: str | None) -> None:
+    require_match(if_match, etag(study, intents), f"study {study.name!r}")
 
 
 def _expected(study: Study, intents: Sequence[Intent]) -> StudyState:
