@@ -11,8 +11,8 @@ from hpo_service.search_space import FloatRange, IntRange, SearchSpace
 def sentence(edge: Edge) -> str:
     """What was found."""
     return (
-        f"the best {edge.parameter} {edge.best:.3g} lies at the {edge.side} edge of its range "
-        f"({edge.low:g} to {edge.high:g}), like those of all {edge.trials} best trials"
+        f"{edge.parameter} lies at the {edge.side} edge of its range ({edge.low:g} to {edge.high:g}) in all "
+        f"{edge.trials} trials that promise most, {edge.best:.3g} in the first"
     )
 
 

@@ -53,11 +53,15 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A plot. `figures` are the numbers behind it as far as they can be read as a table."""
+    """A plot. `caption` explains what is drawn, `about` says what its numbers are.
+
+    `figures` are these numbers as far as they can be read as a table.
+    """
 
     title: str
-    caption: str
     plot: Markup
+    caption: str = ""
+    about: str = ""
     legend: Sequence[Key] = ()
     figures: Table | None = None
     wide: bool = False

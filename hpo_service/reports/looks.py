@@ -36,7 +36,7 @@ p.plain, p.lead, p.warning { color: inherit; } p.lead { font-size: 1.15rem; marg
 p.warning { border-left: 3px solid var(--base); padding-left: .75rem; margin: .75rem 0; }
 section { margin-top: 2rem; } h2 { border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
 .scroll, .plot { overflow-x: auto; } td, th { padding-block: .3rem; overflow-wrap: break-word; }
-tbody th { width: min(14rem, 35%); } tbody th + td { overflow-wrap: anywhere; }
+tbody th { width: min(14rem, 35%); min-width: 6.5rem; } tbody th + td { overflow-wrap: anywhere; }
 td { min-width: 3rem; } .figures { display: grid; gap: 1rem 2rem; margin: .75rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: .5rem 0; min-width: 0; } figure.wide { margin: .75rem 0; } figure h3 { margin-top: .5rem; }

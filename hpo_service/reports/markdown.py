@@ -17,7 +17,8 @@ def markdown(study: str, sections: Sequence[Section]) -> str:
     for section in sections:
         lines += [f"## {escaped(section.title)}", ""]
         for block in section.blocks:
-            lines += [*_block(block), ""]
+            if written := [*_block(block)]:
+                lines += [*written, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -51,11 +52,13 @@ def _block(block: Block) -> Iterator[str]:
         case Listing():
             fence = "`" * max(3, _longest_run(block.text) + 1)
             yield from (f"**{escaped(block.title)}**", "", fence, block.text.rstrip("\n"), fence)
-        case Figure():
-            yield from (f"### {escaped(block.title)}", "", escaped(block.caption))
-            if block.figures is not None:
-                yield ""
-                yield from _table(block.figures)
+        case Figure(title=title, about=about, figures=figures):
+            if figures is None:
+                return
+            yield from (f"### {escaped(title)}", "")
+            if about:
+                yield from (escaped(about), "")
+            yield from _table(figures)
 
 
 def _table(table: Table) -> Iterator[str]:

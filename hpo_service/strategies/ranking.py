@@ -105,7 +105,8 @@ def conclude(view: StudyView) -> Step:
             return step
         return Finished(reason=f"none of {len(view.trials)} trials could be trained to its end")
     complete = len(view.standing("complete"))
-    return Finished(reason=f"all {len(view.trials)} trials are decided, {complete} were trained to their end")
+    ended = "was trained to its end" if complete == 1 else "were trained to their end"
+    return Finished(reason=f"all {len(view.trials)} trials are decided, {complete} {ended}")
 
 
 def _advances(trials: Iterable[TrialView], reason: str) -> Iterator[Advance]:

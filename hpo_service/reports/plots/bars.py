@@ -30,7 +30,7 @@ def importance_bars(found: ImportancesDocument) -> Figure | None:
         ]
     return Figure(
         title="Which parameters mattered",
-        caption=f"PED-ANOVA over {found.trials:,} trials at all rungs, paused and pruned ones too.",
+        about=f"PED-ANOVA over {found.trials:,} trials at all rungs, paused and pruned ones too.",
         plot=picture("Importances", *marks, width=_WIDTH, height=len(shown) * _ROW + 6),
         figures=Table(
             columns=("parameter", "importance", "best trial has"),

@@ -1,7 +1,11 @@
 """Slices: the last loss over one parameter at a time."""
 
+from collections.abc import Iterator
+from itertools import groupby
+from statistics import median
+
 from hpo_service.markup import Markup
-from hpo_service.reports.blocks import Figure
+from hpo_service.reports.blocks import Figure, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.parameters import (
     MOST_PARAMETERS,
@@ -12,10 +16,12 @@ from hpo_service.reports.plots.parameters import (
 )
 from hpo_service.reports.plots.scales import Scale
 from hpo_service.reports.plots.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, dot, label, line, picture, vertical
+from hpo_service.reports.words import value_text
 from hpo_service.studies.report_facts import ReportedTrial, StudyReport
 
 _LAST = ("base", "best")
 _HEIGHT = BOTTOM + 24
+_PARTS = 4
 
 
 def parameter_slices(report: StudyReport) -> list[Figure]:
@@ -34,6 +40,7 @@ def _slice(report: StudyReport, name: str) -> Figure:
     return Figure(
         title=name,
         caption="Hollow: not trained to its end." + "".join(used) + losses.clipping(values),
+        figures=_listed(axis, trials),
         plot=picture(
             f"Loss by {name}",
             line(LEFT, BOTTOM, RIGHT, BOTTOM, "axis"),
@@ -64,6 +71,34 @@ def _ticks(axis: ParameterAxis) -> list[Markup]:
         place = _across(share)
         marks += [line(place, TOP, place, BOTTOM, "grid"), label(place, BOTTOM + 17, text)]
     return marks
+
+
+def _listed(axis: ParameterAxis, trials: list[ReportedTrial]) -> Table:
+    """The losses of each value, or of each quarter of the trials where there are many values."""
+    groups = list(_quarters(axis.name, trials) if axis.scale is not None else _values(axis, trials))
+    return Table(
+        columns=(axis.name, "trials", "lowest last loss", "median"),
+        rows=[(name, len(losses), f"{min(losses):.4f}", f"{median(losses):.4f}") for name, losses in groups],
+    )
+
+
+def _values(axis: ParameterAxis, trials: list[ReportedTrial]) -> Iterator[tuple[str, list[float]]]:
+    ordered = sorted(trials, key=lambda trial: axis.place(trial.parameters[axis.name]))
+    for value, found in groupby(ordered, key=lambda trial: value_text(trial.parameters[axis.name])):
+        yield value, _losses(list(found))
+
+
+def _quarters(name: str, trials: list[ReportedTrial]) -> Iterator[tuple[str, list[float]]]:
+    ordered = sorted(trials, key=lambda trial: float(trial.parameters[name]))
+    for part in range(_PARTS):
+        found = ordered[part * len(ordered) // _PARTS : (part + 1) * len(ordered) // _PARTS]
+        if found:
+            low, high = (value_text(trial.parameters[name]) for trial in (found[0], found[-1]))
+            yield low if low == high else f"{low} to {high}", _losses(found)
+
+
+def _losses(trials: list[ReportedTrial]) -> list[float]:
+    return [trial.loss for trial in trials if trial.loss is not None]
 
 
 def _across(share: float) -> float:

@@ -76,18 +76,28 @@ def _lane(
 
 def _listed(lanes: dict[tuple[str, str], list[Stretch]], length_seconds: float) -> Table:
     return Table(
-        columns=("worker", "slices", "lost or failed", "time", "share of the study's time"),
+        columns=("worker", "slices", "lost or failed", "worked", "share of the study's time"),
         rows=[
             (
                 _name(lane),
                 sum(one.attempts for one in found),
                 sum(one.attempts for one in found if one.kind == "failed"),
-                duration(seconds := sum(one.seconds for one in found)),
+                duration(seconds := _worked_seconds(found)),
                 f"{seconds / length_seconds:.0%}" if length_seconds else None,
             )
             for lane, found in lanes.items()
         ],
     )
+
+
+def _worked_seconds(stretches: Sequence[Stretch]) -> float:
+    """Slices that a worker ran at the same time count once."""
+    covered, until = 0.0, None
+    for one in sorted(stretches, key=lambda one: one.began):
+        begins = one.began if until is None else max(one.began, until)
+        covered += max(0.0, (one.ended - begins).total_seconds())
+        until = one.ended if until is None else max(until, one.ended)
+    return min(covered, sum(one.seconds for one in stretches))
 
 
 def _name(lane: tuple[str, str]) -> str:

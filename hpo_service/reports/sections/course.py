@@ -13,7 +13,7 @@ _MOST_FAILURES = 30
 def course(report: StudyReport) -> Section:
     """The timeline, the bill, the savings, the failures."""
     plot = timeline(report.timeline)
-    nothing = Paragraph("No worker has had a slice of this study yet.", "soft")
+    nothing = Paragraph("No worker has had a slice of this study.", "soft")
     return Section(
         title="Course and cost",
         blocks=[
@@ -28,6 +28,8 @@ def course(report: StudyReport) -> Section:
 def savings(report: StudyReport) -> str:
     """Measured, and against the same trials only."""
     saved, planned = report.saved, report.study.savings
+    if not any(point.examples for point in report.points):
+        return "Nothing was saved by pausing or pruning: no trial has reached a rung."
     if not saved.trials:
         return "Nothing was saved by pausing or pruning: every trial that started was trained to its end."
     words = (

@@ -56,7 +56,7 @@ def environment(report: StudyReport) -> Section:
         for one in report.surroundings
     ]
     table = Table(columns=("device", "attention", "software", "attempts"), rows=rows)
-    nothing = Paragraph("Nothing has run yet.", "soft")
+    nothing = Paragraph("Nothing has run.", "soft")
     return Section(title="Environment", blocks=[table if rows else nothing])
 
 

@@ -14,10 +14,10 @@ def search(report: StudyReport) -> Section:
     slices = parameter_slices(report)
     blocks: list[Block] = [*_plots(report)]
     if slices:
-        blocks.append(Paragraph("The last loss of each trial over one parameter, the others as they came:", "soft"))
-        blocks += slices
+        words = "The last loss of each trial over one parameter, whatever the others were:"
+        blocks += [Paragraph(words, "soft"), *slices]
     if not blocks:
-        blocks.append(Paragraph("No trial has reached a rung yet.", "soft"))
+        blocks.append(Paragraph("No trial has reached a rung.", "soft"))
     blocks.append(Command("Every decision with the numbers behind it:", f"hpo study explain {report.study.name}"))
     return Section(title="Search", blocks=blocks)
 

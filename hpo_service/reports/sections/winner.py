@@ -26,7 +26,7 @@ def winner(report: StudyReport) -> Section:
     """Losses of the two, and of all candidates if the best were confirmed."""
     best, blocks = report.best, list[Block]()
     if best is None:
-        return Section(title="Baseline and winner", blocks=[Paragraph("Nothing is known yet.", "soft")])
+        return Section(title="Baseline and winner", blocks=[Paragraph("Nothing is known.", "soft")])
     blocks.append(Paragraph(report.verdict))
     if report.comparison is not None:
         blocks.append(_compared(report, best))

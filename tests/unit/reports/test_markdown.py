@@ -1,6 +1,8 @@
 """The same report as Markdown, read by a parser of Markdown."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from markdown_it import MarkdownIt
@@ -8,8 +10,8 @@ from markdown_it.token import Token
 
 from hpo_service.reports import render_markdown
 from hpo_service.reports.markdown import code, escaped
-from tests.reported import HOSTILE, study_report
-from tests.unit.reports.test_html import HEADINGS, hostile
+from tests.reported import HOSTILE, study_report, trial
+from tests.unit.reports.test_html import HEADINGS, IMPORTANCES, hostile
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -24,6 +26,29 @@ def test_it_has_the_sections_of_the_page() -> None:
     inline = [found[place + 1].content for place, token in enumerate(found) if token.type == "heading_open"]
     assert [heading for heading in HEADINGS if heading not in inline] == []
     assert sum(token.type == "table_open" for token in found) >= 8
+
+
+def test_what_is_drawn_is_listed_and_no_caption_speaks_of_dots() -> None:
+    text = render_markdown(study_report(importances=IMPORTANCES))
+    assert "PED-ANOVA over 9 trials" in text
+    assert "| learning\\_rate | trials | lowest last loss | median |" in text
+    assert "| 0.001 | 1 | 1.8000 | 1.8000 |" in text
+    assert "Parallel coordinates" not in text
+    assert "ollow" not in text
+
+
+def test_many_values_are_listed_by_quarters() -> None:
+    trials = [trial(number, "complete", 3.0, 2.0 + number, learning_rate=1e-4 * (number + 1)) for number in range(9)]
+    text = render_markdown(study_report(trials=trials))
+    assert "| 0.0001 to 0.0002 | 2 | 2.0000 | 2.5000 |" in text
+    assert "| 0.0007 to 0.0009 | 3 | 8.0000 | 9.0000 |" in text
+
+
+def test_what_a_worker_ran_at_the_same_time_counts_once() -> None:
+    whole = study_report().timeline[0]
+    early, late = replace(whole, seconds=960.0), replace(whole, began=whole.began + timedelta(minutes=4))
+    text = render_markdown(study_report(timeline=[early, late]))
+    assert "| w0 on n0 | 4 | 0 | 8 min | 100% |" in text
 
 
 def test_hostile_names_are_text() -> None:
