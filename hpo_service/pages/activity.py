@@ -114,6 +114,7 @@ def _waiting(one: OpenSlice) -> Markup:
 
 
 def _event(event: RecentEvent, words: str, with_study: bool) -> Markup:
-    tone = "tone-bad" if event.kind in _BAD else "tone-warning" if event.kind in _WARNING else ""
+    bad = event.kind in _BAD or event.payload.get("state") == "failed"
+    tone = "tone-bad" if bad else "tone-warning" if event.kind in _WARNING else ""
     name = study_link(event.study) if with_study and event.study is not None else None
     return tag("li", moment(event.created_at), tag("span", name, " " if name else None, words, class_=tone))

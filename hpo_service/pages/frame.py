@@ -117,6 +117,12 @@ def meter(share: float, about: str, *, expected: float | None = None) -> Markup:
     return tag("div", *marks, class_="meter", role="img", aria_label=about, title=about)
 
 
+def menu(identifier: str, title: str, links: Sequence[tuple[str, str]]) -> Markup:
+    """Links that unfold, each a name and an address."""
+    items = [tag("li", tag("a", name, href=address)) for name, address in links]
+    return tag("details", tag("summary", title), tag("ul", *items), class_="menu", id=identifier)
+
+
 def empty(*words: Child) -> Markup:
     """What stands where there is nothing to show."""
     return tag("p", *words, class_="empty")

@@ -17,6 +17,7 @@ from hpo_service.pages.frame import (
     empty,
     facts,
     live,
+    menu,
     moment,
     panel,
     stacked,
@@ -124,8 +125,8 @@ def _links(one: PromotionDocument) -> Markup:
     base = f"/v1/promotions/{quote(one.name, safe='')}/{one.version}"
     links = [tag("a", "As JSON", href=base)]
     if one.effective:
-        exports = [tag("li", tag("a", name, href=f"{base}/export?{urlencode({'format': name})}")) for name in FORMATS]
-        links.append(tag("details", tag("summary", "Export"), tag("ul", *exports), class_="menu", id="exports"))
+        exports = [(name, f"{base}/export?{urlencode({'format': name})}") for name in FORMATS]
+        links.append(menu("exports", "Export", exports))
     return live("links", *links, element="nav", class_="links")
 
 

@@ -16,22 +16,32 @@ from hpo_service.pages.frame import (
     empty,
     facts,
     live,
+    menu,
     panel,
     stacked,
     table,
 )
 from hpo_service.pages.start import note
 from hpo_service.pages.steering import dialogs, steering_buttons
-from hpo_service.pages.words import gibibytes, percent, speed, study_address, trial_link
+from hpo_service.pages.words import gibibytes, percent, speed, standing, study_address, trial_link
 from hpo_service.reports.blocks import Figure
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
-from hpo_service.reports.words import duration, energy, loss, share, value_text
+from hpo_service.reports.words import duration, energy, loss, plural, share, value_text
 from hpo_service.studies.documents import ImprovementDocument, OutlookDocument
 from hpo_service.studies.study_page import StudyPage
 from hpo_service.studies.trial_documents import TrialSummary
 
 _SEARCHED_SHOWN = 6
+_DOCUMENTS = (
+    ("study", ""),
+    ("trials", "/trials"),
+    ("decisions", "/decisions"),
+    ("importances", "/importances"),
+    ("slices", "/slices"),
+    ("data check", "/data-check"),
+)
+_NO_LOSS = "No trial has reached its first rung."
 
 
 def study_page(page: StudyPage, viewer: Viewer, assets: Assets, *, mlflow: str | None) -> Markup:
@@ -72,18 +82,10 @@ def _links(page: StudyPage, viewer: Viewer, mlflow: str | None) -> Markup:
         links.append(tag("a", "Optuna dashboard", href=study.dashboard))
     if mlflow is not None:
         links.append(tag("a", "MLflow", href=mlflow, rel="noopener noreferrer"))
-    links += [
-        tag("a", "Importances", href=f"{base}/importances"),
-        tag("a", "Decisions", href=f"{base}/decisions"),
-        tag("a", "Slices", href=f"{base}/slices"),
-    ]
     if page.best is not None:
-        exports = [
-            tag("li", tag("a", name, href=f"{base}/best/export?{urlencode({'format': name})}")) for name in FORMATS
-        ]
-        links.append(
-            tag("details", tag("summary", "Export the best"), tag("ul", *exports), class_="menu", id="exports")
-        )
+        exports = [(name, f"{base}/best/export?{urlencode({'format': name})}") for name in FORMATS]
+        links.append(menu("exports", "Export the best", exports))
+    links.append(menu("documents", "As JSON", [(title, f"{base}{path}") for title, path in _DOCUMENTS]))
     return live("links", *links, element="nav", class_="links")
 
 
@@ -137,12 +139,12 @@ def _outlook(found: OutlookDocument | None) -> str | None:
 def _best(page: StudyPage) -> Markup:
     best = page.best
     if best is None:
-        return panel("best", "Best so far", empty("No trial has reached its first rung yet."))
-    seen = f"after {best.examples:,} examples"
-    about = f"{seen}; no trial has reached its end yet" if best.provisional else seen
-    confirmed = best.confirmed
-    if confirmed is not None:
-        about = f"mean of {confirmed.seeds} new seeds"
+        return panel("best", "Best so far", empty(_NO_LOSS))
+    about = "trained to its end"
+    if best.provisional:
+        about = f"after {best.examples:,} examples; no trial has reached its end yet"
+    elif best.confirmed is not None:
+        about = f"mean of {plural(best.confirmed.seeds, 'new seed')}"
     confirmation = page.study.confirmation
     content = (
         tag(
@@ -178,7 +180,7 @@ def _sampled(page: StudyPage, parameters: dict[str, object]) -> list[tuple[str, 
 
 def _curves(page: StudyPage) -> list[Child]:
     figure = learning_curves(page)
-    return [empty("No trial has reached its first rung yet.") if figure is None else plot(figure)]
+    return [empty(_NO_LOSS) if figure is None else plot(figure)]
 
 
 def plot(figure: Figure) -> Markup:
@@ -188,7 +190,7 @@ def plot(figure: Figure) -> Markup:
         "figure",
         tag("div", figure.plot, class_="plot", tabindex="0", role="group", aria_label=figure.title),
         tag("div", *keys, class_="legend") if keys else None,
-        tag("figcaption", figure.caption),
+        tag("figcaption", " ".join(filter(None, (figure.about, figure.caption)))),
     )
 
 
@@ -219,16 +221,17 @@ def _trials(page: StudyPage) -> Markup:
 
 
 def _trial(page: StudyPage, trial: TrialSummary, names: list[str]) -> list[Child]:
-    state = "paused" if trial.paused else trial.state.lower()
     best = page.best is not None and page.best.trial_number == trial.number
     tags = [name for name, on in (("best", best), ("baseline", trial.baseline)) if on]
     last = next((rung.loss for rung in reversed(trial.losses) if rung.loss is not None), None)
-    seen = f"{trial.examples_seen:,}"
+    total = trial.total_examples
+    # The loss at its end is told at the rung before, if one step reached both.
+    seen = trial.examples_seen if trial.state != "COMPLETE" or total is None else total
     return [
         join(trial_link(page.study.name, trial.number), *(join(" ", chip(name)) for name in tags)),
-        stacked(chip(state), trial.outcome),
+        stacked(chip(standing(trial)), trial.outcome),
         loss(last),
-        seen if trial.total_examples is None else f"{seen} / {trial.total_examples:,}",
+        f"{seen:,}" if total is None else f"{seen:,} / {total:,}",
         *(value_text(trial.parameters[name]) if name in trial.parameters else None for name in names),
         duration(trial.seconds) if trial.seconds else None,
         str(trial.attempts),

@@ -18,7 +18,7 @@ from hpo_service.pages.frame import (
     table,
 )
 from hpo_service.pages.steering import promote_dialog
-from hpo_service.pages.words import gibibytes, percent, speed, study_link
+from hpo_service.pages.words import gibibytes, percent, speed, standing, study_link
 from hpo_service.reports.words import cell, duration, value_text
 from hpo_service.studies.trial_documents import AttemptDocument, TrialDocument
 
@@ -66,9 +66,8 @@ def _dialogs(study: str, trial: TrialDocument, viewer: Viewer) -> list[Markup]:
 
 
 def _head(study: str, trial: TrialDocument, viewer: Viewer) -> Markup:
-    state = "paused" if trial.paused else trial.state.lower()
     marks = [chip("baseline")] if trial.baseline else []
-    title = tag("div", tag("h1", f"Trial {trial.number}"), chip(state), *marks, class_="title")
+    title = tag("div", tag("h1", f"Trial {trial.number}"), chip(standing(trial)), *marks, class_="title")
     words = ". ".join(filter(None, (trial.outcome, trial.message)))
     buttons = tag("div", opener("promote", "Promote…"), class_="buttons") if _may_promote(trial, viewer) else None
     about = tag("p", "of study ", study_link(study), class_="soft")
@@ -83,11 +82,11 @@ def _parameters(trial: TrialDocument) -> Markup:
 def _losses(trial: TrialDocument) -> Markup:
     if not trial.losses:
         return panel("losses", "Losses", empty("It has not reached its first rung yet."))
-    columns = (Column(title="Examples seen", number=True), Column(title="Evaluation loss", number=True))
+    columns = (Column(title="Rung", number=True), Column(title="Evaluation loss", number=True))
     rows: list[list[Child]] = [
         [f"{rung.examples:,}", "not finite" if rung.loss is None else f"{rung.loss:.4f}"] for rung in trial.losses
     ]
-    end = None if trial.total_examples is None else f"ends at {trial.total_examples:,} examples"
+    end = None if trial.total_examples is None else f"rungs are in examples, its end is at {trial.total_examples:,}"
     return panel("losses", "Losses", table(columns, rows, name="Losses"), aside=end)
 
 
@@ -95,7 +94,7 @@ def _attempts(trial: TrialDocument) -> Markup:
     if not trial.history:
         return panel("attempts", "Attempts", empty("It was not on a worker yet."))
     rows = [_attempt(attempt) for attempt in trial.history]
-    took = f"{duration(trial.seconds)}" + (f" · {trial.cost_usd:,.2f} USD" if trial.cost_usd else "")
+    took = duration(trial.seconds) + (f" · {trial.cost_usd:,.4f} USD" if trial.cost_usd else "")
     return panel("attempts", "Attempts", table(_ATTEMPTS, rows, name="Attempts"), aside=took)
 
 

@@ -6,8 +6,10 @@ from hpo_service.markup import Markup, join, tag
 from hpo_service.pages.frame import meter, stacked
 from hpo_service.repository.overview import OpenSlice
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
+from hpo_service.studies.trial_documents import TrialSummary
 
 _GIBIBYTE = 2**30
+_STANDINGS = {"FAIL": "failed"}
 
 
 def study_address(name: str) -> str:
@@ -30,6 +32,11 @@ def study_link(name: str) -> Markup:
 def trial_link(study: str, number: int) -> Markup:
     """A trial's number."""
     return tag("a", f"trial {number}", href=trial_address(study, number))
+
+
+def standing(trial: TrialSummary) -> str:
+    """A trial's state in our words."""
+    return "paused" if trial.paused else _STANDINGS.get(trial.state, trial.state.lower())
 
 
 def gibibytes(count: float) -> str:
@@ -55,5 +62,7 @@ def progress(slice: OpenSlice) -> Markup | str:
     if seen is None:
         return stacked("starting", f"to {slice.until_examples:,} examples")
     words = f"{seen:,} of {slice.until_examples:,} examples"
+    if seen > slice.until_examples:  # the step that reached the rung went past it
+        words = f"{seen:,} examples, past rung {slice.until_examples:,}"
     phase = str(slice.progress.get("phase", ""))
     return join(stacked(words, phase), meter(seen / slice.until_examples, words))
