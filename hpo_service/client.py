@@ -17,6 +17,10 @@ Answer = TypeVar("Answer")
 _ATTEMPTS = 5
 _FIRST_DELAY_SECONDS = 0.2
 _QUIET_SECONDS = 60.0
+_TOO_MANY = 429
+_LONGEST_WAIT_SECONDS = 10.0
+#: a model is read and verified as a whole before its first byte is sent
+_VERIFIED_SECONDS = 900.0
 
 
 class ApiProblem(Exception):
@@ -44,7 +48,10 @@ class StudyEvent:
 
 
 class Client:
-    """Talks to one service with one API key. Reads are repeated when the connection fails, writes are not."""
+    """Talks to one service with one API key. Reads are repeated when the connection fails, writes are not.
+
+    Where the service says that it is asked too often, everything waits and is repeated.
+    """
 
     def __init__(self, url: str, key: str | None, *, timeout_seconds: float = 30.0, attempts: int = _ATTEMPTS) -> None:
         self.url = url.rstrip("/")
@@ -117,8 +124,21 @@ class Client:
         with _transport_errors(self.url), stream as answer:
             if answer.is_error:
                 answer.read()
+                if answer.status_code == _TOO_MANY:  # who follows a study comes again
+                    _wait(answer)
+                    raise ServiceUnreachable(_problem(answer).detail)
                 raise _problem(answer)
             yield _parse_events(answer.iter_lines())
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[Iterator[bytes]]:
+        """What is at `path`, piece by piece."""
+        stream = self._http.stream("GET", path, timeout=_VERIFIED_SECONDS)
+        with _transport_errors(self.url), stream as answer:
+            if answer.is_error:
+                answer.read()
+                raise _problem(answer)
+            yield answer.iter_bytes()
 
     def _repeated(self, path: str, query: Mapping[str, str | int]) -> httpx.Response:
         return self._repeat(lambda: self._send("GET", path, query=query))
@@ -140,8 +160,12 @@ class Client:
         query: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        with _transport_errors(self.url):
-            answer = self._http.request(method, path, json=body, params=query, headers=headers)
+        for attempt in range(self._attempts):
+            with _transport_errors(self.url):
+                answer = self._http.request(method, path, json=body, params=query, headers=headers)
+            if answer.status_code != _TOO_MANY or attempt == self._attempts - 1:
+                break
+            _wait(answer)  # nothing was done
         if answer.is_error:
             raise _problem(answer)
         return answer
@@ -182,6 +206,12 @@ def _transport_errors(url: str) -> Iterator[None]:
         raise ServiceUnreachable(f"No service answers at {url} ({error or type(error).__name__}).") from error
     except httpx.InvalidURL as error:
         raise ServiceUnreachable(f"{url} is not an address of a service ({error}).") from error
+
+
+def _wait(answer: httpx.Response) -> None:
+    """As long as the service says, within reason."""
+    told = answer.headers.get("Retry-After", "")
+    time.sleep(min(float(told) if told.isdecimal() else 1.0, _LONGEST_WAIT_SECONDS))
 
 
 def _json(answer: httpx.Response) -> Json:

@@ -2,15 +2,18 @@
 
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hpo_service.cli.connection import connect
+from hpo_service.cli.fetching import require_new, unpack
 from hpo_service.cli.figures import megabytes
 from hpo_service.cli.follow import patient
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
 from hpo_service.client import Client
+from hpo_service.errors import NotFound
 
 app = typer.Typer(name="delivery", help="Models that were made of promotions.", no_args_is_help=True)
 
@@ -89,6 +92,26 @@ def show(delivery: Delivery, output: OutputOption = Format.TABLE) -> None:
         show_json(found)
     else:
         show_delivery(found)
+
+
+@app.command()
+def fetch(
+    delivery: Delivery,
+    artifact: Annotated[str, typer.Argument(help="adapter, merged, or the variant, such as q4_k_m.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+) -> None:
+    """Download what a delivery made into a new folder."""
+    require_new(folder)
+    with connect() as client:
+        made = client.get(f"/v1/deliveries/{delivery}")
+        names = [one["name"] for one in made["artifacts"]]
+        if artifact not in names:
+            known = f"it has {', '.join(names)}" if names else f"it is {made['state']}"
+            raise NotFound(f"delivery {delivery} has no artifact {artifact[:40]!r}; {known}.")
+        files = {file["name"]: file["sha256"] for file in made["artifacts"][names.index(artifact)]["files"]}
+        with client.download(f"/v1/deliveries/{delivery}/artifacts/{artifact}") as chunks:
+            unpack(chunks, files, folder)
+    say(f"Written to {folder}: {', '.join(sorted(files))}.")
 
 
 def deliveries_of(client: Client, promotion: Json) -> list[Json]:

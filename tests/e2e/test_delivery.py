@@ -73,6 +73,11 @@ def test_a_delivery_survives_its_worker_and_its_dispatcher(home: Path) -> None:
     assert kept == [
         str(path.relative_to(home / "snapshots")) for path in (*folder.glob("train/*/*"), *folder.glob("merged/*/*"))
     ]
-    assert (home / "snapshots" / kept[1] / "model.safetensors").is_file()
+    fetched = service.run("delivery", "fetch", "1", "merged", str(home.parent / "model"))
+    assert fetched.returncode == 0, fetched.stderr
+    weights = [folder / "model.safetensors" for folder in (home.parent / "model", home / "snapshots" / kept[1])]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    absent = service.run("delivery", "fetch", "1", "q4_k_m", str(home.parent / "q4"))
+    assert (absent.returncode, "it has adapter, merged" in absent.stderr) == (1, True)
     assert service.down() == 0
     assert service.processes("everything") == []
