@@ -114,6 +114,17 @@ class TooLarge(HpoError):
     status = 413
 
 
+class TooManyRequests(HpoError):
+    """The caller asks too often."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Unavailable(HpoError):
     """The database or the snapshot store does not answer; nothing was changed."""
 

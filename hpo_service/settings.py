@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     """How every process writes its log: for people, or one JSON object a line."""
     metrics_token: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None
     """A bearer token that opens `/metrics` and nothing else; API keys of the first project open it as well."""
+    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 50.0
+    """How often one API key may ask one replica of the API, ten seconds' worth of it at once; 0: no limit."""
+    failed_logins_per_minute: Annotated[float, Field(ge=0, le=1_000_000)] = 30.0
+    """How often one address may come with wrong credentials before it has to wait; 0: no limit."""
     alive_file: Path | None = None
     """Dispatcher and outbox touch this file all the time, so that a probe can see whether one stands still."""
     revision: str = ""

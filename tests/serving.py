@@ -58,8 +58,9 @@ def spec(name: str = "first", **changes: Any) -> Json:
 
 
 def settings(root: Path, **changes: Any) -> Settings:
-    """Everything below one folder."""
-    return Settings(home=root / "home", roots=(root,), **changes)
+    """Everything below one folder; a test may ask as often as it likes."""
+    limits = {"requests_per_second": 0, "failed_logins_per_minute": 0}
+    return Settings(home=root / "home", roots=(root,), **limits | changes)
 
 
 def serve(engine: Engine, settings: Settings) -> TestClient:

@@ -38,6 +38,7 @@ from hpo_service.api import (
 )
 from hpo_service.api.audit_trail import AuditTrail
 from hpo_service.api.guard import Guard
+from hpo_service.api.limits import AddressLimits, KeyLimits
 from hpo_service.api.request_log import RequestLog
 from hpo_service.api.safe_headers import SafeHeaders
 from hpo_service.database import session_factory
@@ -130,8 +131,10 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     ):
         app.include_router(module.router)
     documentation.complete_openapi(app)
+    app.add_middleware(KeyLimits, per_second=settings.requests_per_second)
     app.add_middleware(Guard, sessions=sessions, metrics_token=settings.metrics_token)
     app.add_middleware(AuditTrail, sessions=sessions)
+    app.add_middleware(AddressLimits, per_minute=settings.failed_logins_per_minute)
     app.add_middleware(RequestLog, observe=app.state.metrics.observe_request)
     app.add_middleware(SafeHeaders)
     return app

@@ -27,6 +27,7 @@ from hpo_service.errors import (
     PreconditionRequired,
     Problem,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -84,7 +85,7 @@ def _possible(operation: dict[str, Any], method: str) -> Iterator[type[HpoError]
     )
     yield Unavailable
     if operation.get("security"):
-        yield from (Unauthenticated, Forbidden)
+        yield from (Unauthenticated, Forbidden, TooManyRequests)
     if parameters or has_body:
         yield InvalidRequest
     if is_about_something:
@@ -104,6 +105,8 @@ def _possible(operation: dict[str, Any], method: str) -> Iterator[type[HpoError]
 def problem_response(error: HpoError) -> JSONResponse:
     """The document of an error of ours."""
     extra = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else {}
+    if isinstance(error, TooManyRequests):
+        extra["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:
         extra["WWW-Authenticate"] = "Bearer"
     return _response(error.status, error.code, error.detail, [problem.as_json() for problem in error.problems], extra)
