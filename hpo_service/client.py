@@ -19,6 +19,8 @@ _FIRST_DELAY_SECONDS = 0.2
 _QUIET_SECONDS = 60.0
 _TOO_MANY = 429
 _LONGEST_WAIT_SECONDS = 10.0
+#: a model is read and verified as a whole before its first byte is sent
+_VERIFIED_SECONDS = 900.0
 
 
 class ApiProblem(Exception):
@@ -127,6 +129,16 @@ class Client:
                     raise ServiceUnreachable(_problem(answer).detail)
                 raise _problem(answer)
             yield _parse_events(answer.iter_lines())
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[Iterator[bytes]]:
+        """What is at `path`, piece by piece."""
+        stream = self._http.stream("GET", path, timeout=_VERIFIED_SECONDS)
+        with _transport_errors(self.url), stream as answer:
+            if answer.is_error:
+                answer.read()
+                raise _problem(answer)
+            yield answer.iter_bytes()
 
     def _repeated(self, path: str, query: Mapping[str, str | int]) -> httpx.Response:
         return self._repeat(lambda: self._send("GET", path, query=query))
