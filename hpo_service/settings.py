@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit, urlunsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -145,6 +146,14 @@ class Settings(BaseSettings):
                 "HPO_DATABASE_URL is not set; set it to a postgresql:// URL, or use `hpo up`, which brings its own."
             )
         return self.database_url.get_secret_value()
+
+    def mlflow_pages(self) -> str | None:
+        """Where a browser finds what MLflow is told, without what may be a secret; None where there is no server."""
+        uri = None if self.mlflow_tracking_uri is None else self.mlflow_tracking_uri.get_secret_value()
+        if not uri or not uri.startswith(("http://", "https://")):
+            return None
+        parts = urlsplit(uri)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def snapshot_store(self) -> Store:
         """The snapshot store. Raises SetupError if its URL is wrong or its library is not installed."""

@@ -41,6 +41,7 @@ def run_dispatcher(settings: Settings) -> None:
             prices=load_prices(settings),
             retention=Retention(keep_best=settings.snapshot_keep_best, max_bytes=settings.snapshot_max_bytes),
             alive_file=settings.alive_file,
+            mlflow_url=settings.mlflow_pages(),
         ).run(stop)
     finally:
         engine.dispose()

@@ -60,6 +60,7 @@ def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) ->
         return
     resolved = study.resolved.confirming(plan).model_dump(mode="json")
     child = load_study(session, dispatch.add_confirmation(session, study.id, CONFIRMATION_SUFFIX, resolved))
+    child.mlflow_url = study.mlflow_url
     open_study(session, child)
     studies[child.id] = child
     study.child_id = child.id

@@ -34,6 +34,7 @@ class Context:
     leadership: Leadership
     proposals: Proposals
     clock: DatabaseClock
+    mlflow_url: str | None = None  #: that notes link to
     inbox: Inbox = field(default_factory=Inbox)
     fleet: Fleet = field(default_factory=Fleet)
     liveness: Liveness = field(default_factory=Liveness)

@@ -3,7 +3,7 @@
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import notes
+from hpo_service.dispatcher import notes, trial_notes
 from hpo_service.dispatcher.memory import LiveStudy
 from hpo_service.domain import StudyState, require_transition
 from hpo_service.intents import EventKind
@@ -96,6 +96,7 @@ def _close_trial(session: Session, study: LiveStudy, number: int) -> None:
     if losses:
         last = losses[max(losses)]
         study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, study.values(number, last))
+        trial_notes.write(study, number)
         reason = f"the study ended while the trial was paused at {max(losses)} examples"
         dispatch.add_event(
             session, study.project_id, study.id, EventKind.TRIAL_PRUNED, {"reason": reason, "loss": last}, number
@@ -105,5 +106,6 @@ def _close_trial(session: Session, study: LiveStudy, number: int) -> None:
     study.storage.set_trial_user_attr(trial_id, "outcome", str(Outcome.PREEMPTED))
     study.storage.set_trial_user_attr(trial_id, "message", message)
     study.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    trial_notes.write(study, number)
     payload = {"outcome": str(Outcome.PREEMPTED), "message": message}
     dispatch.add_event(session, study.project_id, study.id, EventKind.TRIAL_FAILED, payload, number)

@@ -63,6 +63,7 @@ def fulfil_intents(session: Session, context: Context, studies: Studies) -> Aske
         study = studies.get(intent.study_id)
         if study is None:
             study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
+            study.mlflow_url = context.mlflow_url
         if fulfil(session, study, intent) and intent.kind == IntentKind.DELETE:
             asked.deleted |= {study.id} | _forget_confirmation(session, studies, study)
     return asked

@@ -51,6 +51,7 @@ class Dispatcher:
         prices: Prices | None = None,
         retention: Retention = Retention(),
         alive_file: Path | None = None,
+        mlflow_url: str | None = None,
     ) -> None:
         self.context = Context(
             sessions=sessions,
@@ -59,6 +60,7 @@ class Dispatcher:
             leadership=Leadership(sessions),
             proposals=Proposals(wake=executor.wake),
             clock=DatabaseClock(sessions),
+            mlflow_url=mlflow_url,
             liveness=Liveness(patience),
         )
         self._retention = retention

@@ -68,6 +68,7 @@ class LiveStudy:
     spent: Spent
     storage: StudyStorage
     optuna_study_id: int | None
+    mlflow_url: str | None = None  #: of the pages of the server that it is told to
     started_at: datetime | None = None  #: when it first ran, by the database's clock
     capped: bool = False  #: a cap is reached, so that its slices are asked to stop
     child_id: int | None = None  #: the study that confirms this one, whose search has ended

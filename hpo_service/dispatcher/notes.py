@@ -10,6 +10,7 @@ from hpo_service.best import Best, best_trial
 from hpo_service.dispatcher.confirmation_notes import confirmation_body
 from hpo_service.dispatcher.facts import TrialFacts
 from hpo_service.dispatcher.memory import LiveStudy
+from hpo_service.dispatcher.trial_notes import cost
 from hpo_service.domain import TERMINAL
 from hpo_service.edge_words import command, sentence
 from hpo_service.importances import edges
@@ -23,6 +24,7 @@ _PAUSED = (
 #: on the first page of a study, where the note is not
 _ATTRIBUTE = ("paused trials", "are shown as Running; their attribute hpo_state says paused (see the note)")
 _PAGES = (
+    ("report", "the study as one document"),
     (
         "importances",
         "which parameters mattered, over trials at all rungs (Optuna's own figures see Complete ones only)",
@@ -71,11 +73,15 @@ def _body(study: LiveStudy, best: Best | None) -> str:
     paragraphs = [
         f"**{study.name}** is {study.state}{message}.",
         _best(best),
+        f"Spent so far: {cost(study.spent.usd, study.spent.seconds, study.spent.examples)}.",
         *_confirmed(study),
         *_edges(study),
         _PAUSED,
     ]
     pages = [f"- [{page}](/v1/studies/{quote(study.name)}/{page}): {about}" for page, about in _PAGES]
+    pages.insert(0, f"- [console](/studies/{quote(study.name)}): curves, slices and buttons")
+    if study.mlflow_url is not None:
+        pages.append(f"- [MLflow]({study.mlflow_url}): a run of this name, with one nested in it for each trial")
     return "\n\n".join([*paragraphs, "\n".join(pages), f"On the command line: `hpo study show {study.name}`."])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings, lost_usage, notes, poison, same_data, short_memory
+from hpo_service.dispatcher import endings, lost_usage, notes, poison, same_data, short_memory, trial_notes
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd, nearly_spent
 from hpo_service.intents import EventKind
@@ -162,12 +162,14 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
         study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
         study.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, study.values(piece.trial_number, loss))
         _event(session, study, EventKind.TRIAL_COMPLETED, {"loss": loss}, piece.trial_number)
+        trial_notes.write(study, piece.trial_number)
         return
     study.storage.set_trial_user_attr(trial_id, "hpo_state", PAUSED)
     judgement = study.strategy.judge(study.view(), piece.trial_number)
     if judgement.verdict == "prune":
         study.storage.set_trial_user_attr(trial_id, "hpo_state", "ended")
         study.storage.set_trial_state_values(trial_id, TrialState.PRUNED, study.values(piece.trial_number, loss))
+        trial_notes.write(study, piece.trial_number)
     kind = EventKind.TRIAL_PRUNED if judgement.verdict == "prune" else EventKind.TRIAL_PAUSED
     _event(session, study, kind, {"reason": judgement.reason, "loss": loss}, piece.trial_number)
 
@@ -184,6 +186,7 @@ def _failed(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceR
         study.storage.set_trial_user_attr(trial_id, name, value)
     _note_memory(study, piece, result)
     study.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    trial_notes.write(study, piece.trial_number)
     payload = {"outcome": str(result.outcome), "message": result.message}
     _event(session, study, EventKind.TRIAL_FAILED, payload, piece.trial_number)
     if result.outcome in _ABOUT_THE_STUDY:

@@ -44,6 +44,8 @@ def load(context: Context) -> dict[int, LiveStudy]:
         before_commit(Commit.TAKE_OVER)
     after_commit(Commit.TAKE_OVER)
     context.taken_over = True
+    for study in studies.values():
+        study.mlflow_url = context.mlflow_url
     context.studies = studies
     _adopt(context, held, kept)
     _catch_up(context, studies)

@@ -1,15 +1,27 @@
 """The note that optuna-dashboard shows of a study."""
 
+import math
+import re
+from pathlib import Path
+
 import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import get_note
+from optuna_dashboard._note import get_note_from_system_attrs
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.database import optuna_url
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.fake import FakeExecutor
 from hpo_service.intents import IntentKind
-from tests.dispatching import ask, make, post_study, state_of, turn_until
+from hpo_service.prices import Prices
+from tests.dispatching import ask, loss_of, make, post_study, state_of, turn_until
+from trainer.spec import Slice
 
 Sessions = sessionmaker[Session]
+ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 NARROW = {"learning_rate": {"low": 1e-5, "high": 3e-4, "log": True}, "lora_r": {"choices": [4, 8, 16]}}
 
 
@@ -45,6 +57,40 @@ def test_the_note_follows_the_state_and_the_best_trial(sessions: Sessions, datab
     assert version(sessions) < reports
 
 
+def diverging(work: Slice) -> float:
+    """The baseline goes well, high learning rates do not."""
+    return math.nan if work.trial.parameters.learning_rate > 1e-3 else loss_of(work)
+
+
+def trial_note(url: str, trial: FrozenTrial) -> str:
+    study = optuna.load_study(study_name="s", storage=optuna_url(url))
+    return str(
+        get_note_from_system_attrs(study._storage.get_study_system_attrs(study._study_id), trial._trial_id)["body"]
+    )
+
+
+def test_notes_tell_costs_and_link_to_what_tells_more(sessions: Sessions, database_url: str) -> None:
+    study_id = post_study(sessions, search__strategy="freeze_thaw")
+    fake, where = FakeExecutor(diverging), "http://mlflow.example"
+    dispatcher = Dispatcher(sessions, fake, snapshots=Path("/nonexistent"), prices=Prices(3600.0), mlflow_url=where)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
+    shown = note(database_url)
+    spent = re.search(r"Spent so far: ([\d.]+) USD, .* on a device, (\d+) examples", shown)
+    assert spent is not None
+    study = optuna.load_study(study_name="s", storage=optuna_url(database_url))
+    assert float(spent[1]) == pytest.approx(sum(t.user_attrs["cost_usd"] for t in study.trials), rel=1e-3)
+    for link in ("(/studies/s)", "(/v1/studies/s/report)", "(http://mlflow.example)"):
+        assert link in shown
+    assert {trial.state for trial in study.trials} >= {TrialState.COMPLETE, TrialState.FAIL}
+    for trial in study.trials:
+        told = trial_note(database_url, trial)
+        assert f"**Trial {trial.number}** is {ENDED[trial.state]}" in told
+        assert f"{trial.user_attrs['cost_usd']:.4g} USD" in told
+        for link in (f"(/studies/s/trials/{trial.number})", "(/v1/studies/s/report)", "(http://mlflow.example)"):
+            assert link in told
+        assert ("diverged" in told) is (trial.state is TrialState.FAIL)
+
+
 def test_the_note_is_not_written_again_after_a_restart(sessions: Sessions, database_url: str) -> None:
     study_id = post_study(sessions)
     dispatcher, _ = make(sessions)
@@ -66,5 +112,5 @@ def test_an_edge_is_in_the_note(sessions: Sessions, database_url: str) -> None:
     study_id = post_study(sessions, search__strategy="freeze_thaw", space=NARROW, budget__max_trials=25)
     dispatcher, _ = make(sessions)
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed", turns=2000)
-    assert "**Edge:** the best learning_rate" in note(database_url)
+    assert "**Edge:** learning_rate lies at the" in note(database_url)
     assert "hpo study clone s s-wider" in note(database_url)

@@ -22,6 +22,16 @@ def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Settings().require_database_url() == "postgresql://other/d"
 
 
+def test_links_to_mlflow_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri, shown in (
+        ("http://u:secret@mlflow:5000/base?token=secret#x", "http://mlflow:5000/base"),
+        ("file:///tmp/runs", None),
+        ("", None),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert Settings().mlflow_pages() == shown
+
+
 def test_a_token_that_can_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="at least 24"):
         Settings(metrics_token="short")

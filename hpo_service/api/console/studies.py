@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import httpx
 from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse
 
@@ -14,7 +13,6 @@ from hpo_service.api.studies import StudyName
 from hpo_service.api.trials import TrialNumber
 from hpo_service.pages.study import study_page
 from hpo_service.pages.trial import trial_page
-from hpo_service.settings import Settings
 from hpo_service.studies.study_page import Order, read_study_page
 from hpo_service.studies.trials import show_trial
 
@@ -34,7 +32,7 @@ def show_study(
 ) -> HTMLResponse:
     """The page of a study, with the `page`-th part of its trials."""
     found = read_study_page(session, project, name, order=order, page=page)
-    return answer(study_page(found, viewer, assets, mlflow=_mlflow(settings)))
+    return answer(study_page(found, viewer, assets, mlflow=settings.mlflow_pages()))
 
 
 @router.get("/trials/{number}")
@@ -48,9 +46,3 @@ def show_trial_page(
 ) -> HTMLResponse:
     """The page of a trial, with its attempts."""
     return answer(trial_page(name, show_trial(session, project, name, number), viewer, assets))
-
-
-def _mlflow(settings: Settings) -> str | None:
-    """Where MLflow's pages are, without what may be a secret."""
-    uri = settings.mlflow_tracking_uri
-    return None if uri is None else str(httpx.URL(uri.get_secret_value()).copy_with(userinfo=b"", query=None))
