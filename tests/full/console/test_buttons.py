@@ -3,6 +3,8 @@
 from playwright.sync_api import Browser, Page
 
 from hpo_service.access import Scope
+from hpo_service.repository import promotions
+from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.browsing import Console, needs_chromium, open_page
 
@@ -123,7 +125,7 @@ def test_enqueue_a_trial(console: Console, browser: Browser) -> None:
         assert [one["parameters"]["lora_r"] for one in asked] == [16]
 
 
-def test_promote_approve_and_go_back(console: Console, browser: Browser) -> None:
+def test_promote_and_go_back(console: Console, browser: Browser) -> None:
     ended_study(console)
     with console.page(browser) as page:
         for expected in (1, 2):
@@ -137,8 +139,46 @@ def test_promote_approve_and_go_back(console: Console, browser: Browser) -> None
         page.click("nav a[href='/promotions']")
         page.click("a[href='/promotions/prod/1']")
         assert "from the console" in str(page.text_content("main"))
-        answer = press(page, "#rollback", sure=True)
-        assert "repeats" in answer or "in use" in answer
+        press(page, "#rollback", sure=False)
+        assert console.client.get("/v1/promotions/prod/latest")["version"] == 2
+        assert press(page, "#rollback", sure=True) == "A new version repeats this one."
+        latest = console.client.get("/v1/promotions/prod/latest")
+        assert (latest["version"], latest["rollback_of"]) == (3, 1)
+
+
+def test_promote_a_trial_of_ones_choice(console: Console, browser: Browser) -> None:
+    ended_study(console)
+    best = console.client.get("/v1/studies/first")["best"]["trial_number"]
+    trials = console.client.get("/v1/studies/first/trials")["items"]
+    other = next(one["number"] for one in trials if one["state"] == "COMPLETE" and one["number"] != best)
+    serving.keep_snapshot(console.root, console.sessions, other)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/first/trials/{other}")
+        page.click("#open-promote")
+        page.fill("[name='name']", "no name!")
+        page.click("#promote [type=submit]")
+        page.wait_for_selector("#promote .outcome.refused")
+        page.fill("[name='name']", "mine")
+        page.click("#promote [type=submit]")
+        assert said(page).startswith("Promoted")
+    assert console.client.get("/v1/promotions/mine/latest")["trial_number"] == other
+
+
+def test_nothing_is_used_before_another_has_approved_it(console: Console, browser: Browser) -> None:
+    ended_study(console)
+    with console.sessions.begin() as session:
+        promotions.set_approval(session, DEFAULT_PROJECT_ID, True)
+    console.client.promote("first", "prod")
+    with console.page(browser, Scope.STUDY_READ) as page:
+        open_page(page, f"{console.url}/promotions/prod/1")
+        page.wait_for_selector("text=waits for approval")
+        assert page.locator("#approve, #exports").count() == 0
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/promotions/prod/1")
+        assert press(page, "#approve", sure=True) == "Approved."
+        page.wait_for_selector("#head >> text=approved")
+        page.wait_for_selector("#exports")
+    assert console.client.get("/v1/promotions/prod/latest")["version"] == 1
 
 
 def test_workers_drain_quarantine_release(console: Console, browser: Browser) -> None:

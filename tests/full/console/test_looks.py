@@ -1,7 +1,6 @@
 """What the pages look like: no wider than the window, hostile words as words, a keyboard's way, a lost connection."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,56 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Page
 from sqlalchemy import text
 
-from hpo_service.executors.base import SliceProgress
 from tests import serving
 from tests.browsing import WIDTHS, Console, needs_chromium, open_page, overflow_pixels, shoot
 from tests.reported import HOSTILE
-from trainer.spec import Progress
+from tests.scene import LONG, fill, places
 
 pytestmark = needs_chromium
-LONG = "a-study-with-a-long-name-that-goes-on-and-on-until-there-is-no-r"[:63]
-
-
-def fill(console: Console) -> None:
-    """A study that has ended, one that runs with signs of life, one that waits, and a promotion."""
-    console.client.create_study(
-        serving.spec("support", search={"seed": 3}, budget={"max_trials": 12, "max_cost_usd": 40})
-    )
-    console.turn(lambda: console.state("support") == "completed")
-    best = console.client.get("/v1/studies/support")["best"]["trial_number"]
-    serving.keep_snapshot(console.root, console.sessions, best)
-    console.client.promote("support", "support-prod", note="for the pilot")
-    console.executor.hold = True
-    console.client.create_study(
-        serving.spec(LONG, search={"strategy": "asha", "seed": 3}, budget={"max_trials": 9, "max_gpu_hours": 3})
-    )
-    console.turn(lambda: len(running(console)) >= 2)
-    for work in console.executor.submitted[-2:]:
-        progress = Progress(
-            slice_id=work.slice_id, attempt=work.attempt, examples_seen=work.until_examples // 2, step=3,
-            train_loss=1.2345, tokens_per_second=12345.6, memory_bytes=41 << 30,
-        )  # fmt: skip
-        console.executor.send_progress(SliceProgress(worker="fake-0", progress=progress))
-    time.sleep(1.1)  # progress is written once a second
-    console.dispatcher.turn()
-    console.client.create_study(serving.spec("waits"))
-
-
-def running(console: Console) -> list[object]:
-    return list(console.client.get(f"/v1/studies/{LONG}/slices", state="running")["items"])
-
-
-def places(console: Console) -> dict[str, str]:
-    best = console.client.get("/v1/studies/support")["best"]["trial_number"]
-    return {
-        "start": "/",
-        "study-ended": "/studies/support",
-        "study-runs": f"/studies/{LONG}",
-        "trial": f"/studies/support/trials/{best}",
-        "workers": "/workers",
-        "promotions": "/promotions",
-        "promotion": "/promotions/support-prod/1",
-    }
 
 
 def test_every_page_fits_and_is_kept_as_a_picture(console: Console, browser: Browser) -> None:
@@ -128,11 +83,7 @@ def test_a_keyboard_reaches_a_button_and_sees_where_it_is(console: Console, brow
     fill(console)
     with console.page(browser) as page:
         open_page(page, f"{console.url}/studies/{LONG}")
-        for _ in range(30):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.id") == "pause":
-                break
-        assert page.evaluate("document.activeElement.id") == "pause"
+        tab_to(page, "pause")
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         page.keyboard.press("Enter")
         page.wait_for_selector(".outcome.said")
@@ -143,6 +94,31 @@ def test_a_keyboard_reaches_a_button_and_sees_where_it_is(console: Console, brow
         page.keyboard.press("Escape")
         page.wait_for_selector("#confirm:not([open])", state="attached")
         assert page.evaluate("document.activeElement.id") == "cancel"
+
+
+def test_a_keyboard_alone_enqueues_a_trial(console: Console, browser: Browser) -> None:
+    fill(console)
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/studies/{LONG}")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        tab_to(page, "open-enqueue")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.name") == "parameters.learning_rate"
+        page.keyboard.press("Control+A")
+        page.keyboard.type("0.002")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#page-outcome.said >> text=The trial was enqueued.")
+    assert console.client.get(f"/v1/studies/{LONG}")["pending"] == ["enqueue"]
+
+
+def tab_to(page: Page, identifier: str) -> None:
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == identifier:
+            return
+    raise AssertionError(f"{identifier} was not reached")
 
 
 def test_the_focus_stays_while_the_page_changes(console: Console, browser: Browser) -> None:
