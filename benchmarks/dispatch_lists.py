@@ -28,7 +28,7 @@ def served(engine: Engine) -> Iterator[TestClient]:
     with session_factory(engine).begin() as session:
         key = create_key(session, DEFAULT_PROJECT_ID, "benchmark")
     with tempfile.TemporaryDirectory(prefix="hpo-bench-") as folder:
-        settings = Settings(home=Path(folder) / "home", roots=(Path(folder),))
+        settings = Settings(home=Path(folder) / "home", roots=(Path(folder),), requests_per_second=0)
         client = TestClient(create_app(settings, engine, with_dashboard=False))
         client.headers["Authorization"] = f"Bearer {key}"
         yield client

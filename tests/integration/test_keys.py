@@ -122,7 +122,7 @@ def test_admins_see_the_keys_of_their_project_only(client: TestClient, sessions:
     assert [one["name"] for one in client.get("/v1/projects").json()["items"]] == ["default", "second"]
     with sessions.begin() as session:
         second = session.execute(text("SELECT id FROM hpo.projects WHERE name = 'second'")).scalar_one()
-    theirs = {"headers": serving.bearer(serving.make_key(sessions, second))}
+    theirs: dict[str, Any] = {"headers": serving.bearer(serving.make_key(sessions, second))}
     assert [one["label"] for one in client.get("/v1/keys", **theirs).json()["items"]] == ["test"]
     assert client.delete(f"/v1/keys/{mine['id']}", **theirs).status_code == 404
     assert client.post(f"/v1/keys/{mine['id']}:rotate", json={}, **theirs).status_code == 404
@@ -171,7 +171,7 @@ def test_keys_on_the_command_line(hpo: Any, client: TestClient) -> None:
     assert "second" in out
     key, said = hpo("key", "create", "ci", "--project", "second", "--expires", "90d", "--scope", "study:read")
     assert ("may study:read; it ends at" in said, "hpo_key" in said) == (True, False)
-    theirs = {"headers": serving.bearer(key.strip())}
+    theirs: dict[str, Any] = {"headers": serving.bearer(key.strip())}
     assert client.get("/v1/studies", **theirs).status_code == 200
     other, said = hpo("key", "rotate", "ci", "--project", "second", "--overlap", "12h")
     assert "which ends at" in said

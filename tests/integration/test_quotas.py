@@ -248,7 +248,7 @@ def test_a_quota_over_http(client: TestClient, sessions: Sessions, other: int) -
 
 def test_a_project_sees_its_own_quota_and_cannot_set_it(client: TestClient, sessions: Sessions, other: int) -> None:
     limit(sessions, other, studies=3)
-    theirs = {"headers": serving.bearer(serving.make_key(sessions, other)) | {"If-Match": "*"}}
+    theirs: dict[str, Any] = {"headers": serving.bearer(serving.make_key(sessions, other)) | {"If-Match": "*"}}
     assert client.get(QUOTA.format("other"), headers=theirs["headers"]).json()["limits"]["studies"] == 3
     refused = client.put(QUOTA.format("other"), json={}, headers=theirs["headers"])
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
