@@ -87,6 +87,27 @@ def open_browser_session(session: Session, login_token: str) -> BrowserSession |
     return None if key is None else _opened(session, key)
 
 
+def open_person_session(
+    session: Session, project_id: int, subject: str, label: str, scopes: Collection[str]
+) -> BrowserSession:
+    """Open a session for somebody whom an identity provider knows as `subject`, with these rights from now on.
+
+    It is one key for a person in a project, whenever they log in: nobody approves what they promoted themselves.
+
+    Raises:
+        Forbidden: the person's key was revoked.
+    """
+    key = keys.key_of_person(session, project_id, subject, label, scopes, SESSION_SECONDS)
+    if key is None:
+        raise Forbidden(f"{label} may not log in to this project any more: their key was revoked.")
+    return _opened(session, key)
+
+
+def end_browser_session(session: Session, token: str) -> None:
+    """Log a browser out."""
+    keys.end_session(session, digest(token))
+
+
 def authenticate_key(session: Session, key: str) -> Principal:
     """The owner of an API key; that it is used is written, at most once a minute. Raises Unauthenticated."""
     return _used(session, _stored_key(session, key))

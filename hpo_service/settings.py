@@ -107,6 +107,16 @@ class Settings(BaseSettings):
     """How often one API key may ask one replica of the API, ten seconds' worth of it at once; 0: no limit."""
     failed_logins_per_minute: Annotated[float, Field(ge=0, le=1_000_000)] = 30.0
     """How often one address may come with wrong credentials before it has to wait; 0: no limit."""
+    oidc_issuer: str | None = None
+    """An OpenID Connect provider that browsers may log in with, as it names itself (https://…)."""
+    oidc_client_id: Annotated[str, Field(min_length=1)] | None = None
+    """This service's name at the provider."""
+    oidc_client_secret: SecretStr | None = None
+    """None: the provider knows this service as a public client, with PKCE alone."""
+    oidc_redirect_url: str | None = None
+    """Where the provider sends browsers back to: `https://HOST/oidc/callback`."""
+    oidc_rules: Path | None = None
+    """A YAML list of `{claim, value, project, scopes}`: who may do what where."""
     alive_file: Path | None = None
     """Dispatcher and outbox touch this file all the time, so that a probe can see whether one stands still."""
     revision: str = ""

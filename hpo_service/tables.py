@@ -335,18 +335,24 @@ class OutboxCursor(Base):
 
 
 class ApiKey(Base):
-    """A key `hpo_key_<id>_<secret>`; only the SHA-256 of the secret is kept (256 random bits need no slow hash)."""
+    """A key `hpo_key_<id>_<secret>`; only the SHA-256 of the secret is kept (256 random bits need no slow hash).
+
+    That of a person who logs in with an identity provider has a `subject` and no secret: browser sessions use it.
+    """
 
     __tablename__ = "api_keys"
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = _project()
     label: Mapped[str]
     secret_sha256: Mapped[str]
+    subject: Mapped[str | None]  #: SHA-256 of who it is, and at which provider
     scopes: Mapped[list[Any]]
     created_at: Mapped[datetime] = _now()
     expires_at: Mapped[datetime | None]  #: None: never
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]  #: to the minute
+
+    __table_args__ = (UniqueConstraint("project_id", "subject"),)
 
 
 class BrowserToken(Base):

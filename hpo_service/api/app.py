@@ -103,6 +103,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     app.state.metrics = Metrics(engine, revision=settings.revision)
     problems.install(app)
     app.include_router(studies.validation)
+    has_oidc = _add_oidc(app, settings)
     for module in (
         suggestion,
         studies,
@@ -132,9 +133,22 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         app.include_router(module.router)
     documentation.complete_openapi(app)
     app.add_middleware(KeyLimits, per_second=settings.requests_per_second)
-    app.add_middleware(Guard, sessions=sessions, metrics_token=settings.metrics_token)
+    app.add_middleware(Guard, sessions=sessions, metrics_token=settings.metrics_token, has_oidc=has_oidc)
     app.add_middleware(AuditTrail, sessions=sessions)
     app.add_middleware(AddressLimits, per_minute=settings.failed_logins_per_minute)
     app.add_middleware(RequestLog, observe=app.state.metrics.observe_request)
     app.add_middleware(SafeHeaders)
     return app
+
+
+def _add_oidc(app: FastAPI, settings: Settings) -> bool:
+    """Let browsers log in with an identity provider, if there is one. Raises SetupError if it is half configured."""
+    if settings.oidc_issuer is None:
+        return False
+    from hpo_service.oidc.setup import connect  # its library is an extra
+
+    app.state.oidc_provider, app.state.oidc_rules = connect(settings)
+    from hpo_service.api import oidc
+
+    app.include_router(oidc.router)
+    return True

@@ -8,7 +8,9 @@ from hpo_service.access import (
     authenticate_key,
     create_key,
     create_login_link,
+    end_browser_session,
     open_browser_session,
+    open_person_session,
 )
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "bearer",
     "create_key",
     "create_login_link",
+    "end_browser_session",
     "open_browser_session",
+    "open_person_session",
 ]
 
 COOKIE = "hpo_session"

@@ -1,6 +1,7 @@
 """Nothing is reachable without credentials, except a short list of addresses."""
 
 import hmac
+from urllib.parse import quote
 
 from fastapi.concurrency import run_in_threadpool
 from pydantic import SecretStr
@@ -18,7 +19,8 @@ from hpo_service.api.problems import problem_response, unavailable
 from hpo_service.errors import Forbidden, HpoError, Unauthenticated
 from hpo_service.markup import page, tag
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/login"})
+OIDC_LOGIN = "/oidc/login"
+PUBLIC = frozenset({"/healthz", "/readyz", "/login", OIDC_LOGIN, "/oidc/callback"})
 METRICS = "/metrics"
 CONSOLE_HEADER = "HPO-Console"
 """Sent by the console's script with every request. Another site's page cannot send it here unasked."""
@@ -28,9 +30,17 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 class Guard:
     """Authenticates, then puts the `Principal` into `scope["state"]`; None for who holds the token of `/metrics`."""
 
-    def __init__(self, app: ASGIApp, sessions: sessionmaker[Session], metrics_token: SecretStr | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        sessions: sessionmaker[Session],
+        metrics_token: SecretStr | None = None,
+        *,
+        has_oidc: bool = False,
+    ) -> None:
         self._app = app
         self._sessions = sessions
+        self._has_oidc = has_oidc
         self._metrics_token = metrics_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +61,7 @@ class Guard:
         try:
             principal = await run_in_threadpool(self._authenticate, HTTPConnection(scope), scope["method"])
         except Unauthenticated as error:
-            await _refusal(error, Headers(scope=scope))(scope, receive, send)
+            await _refusal(error, scope, self._has_oidc)(scope, receive, send)
             return
         except HpoError as error:
             await problem_response(error)(scope, receive, send)
@@ -103,13 +113,14 @@ def _require_console(connection: HTTPConnection) -> None:
         )
 
 
-def _refusal(error: Unauthenticated, headers: Headers) -> Response:
-    if not wants_page(headers):
+def _refusal(error: Unauthenticated, scope: Scope, has_oidc: bool) -> Response:
+    if not wants_page(Headers(scope=scope)):
         return problem_response(error)
     body = page(
         "Log in",
         tag("h1", "Log in"),
         tag("p", "This browser is not logged in, or its session has ended."),
+        tag("p", tag("a", "Log in", href=f"{OIDC_LOGIN}?next={quote(scope['path'])}")) if has_oidc else None,
         tag("p", "Run ", tag("code", "hpo login"), " on the machine of the service and open the link that it prints."),
     )
     return HTMLResponse(body, 401, {"WWW-Authenticate": "Bearer"})

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
 from hpo_service.access import Scope
 from hpo_service.api import auth
@@ -44,17 +44,38 @@ def log_in(
         )
         return HTMLResponse(body, 401)
     audit.watch(session, login_entry(request.scope, opened.project_id, opened.key_id, by="link"))
-    body = page("Logged in", tag("p", "Logged in. ", tag("a", "Go on", href="/")), refresh_seconds=0, refresh_to="/")
-    response = HTMLResponse(body)
+    return logged_in(opened.secret, "/", secure=request.url.scheme == "https")
+
+
+def logged_in(secret: str, next: str, *, secure: bool) -> HTMLResponse:
+    """The page that leads on to `next`, with the cookie of the session."""
+    way = tag("a", "Go on", href=next)
+    response = HTMLResponse(page("Logged in", tag("p", "Logged in. ", way), refresh_seconds=0, refresh_to=next))
     response.set_cookie(
         auth.COOKIE,
-        opened.secret,
+        secret,
         max_age=auth.SESSION_SECONDS,
         path="/",
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=secure,
     )
+    return response
+
+
+@router.post(
+    "/v1/logout",
+    tags=["login"],
+    operation_id="log_out",
+    summary="Log the browser out",
+    status_code=204,
+    dependencies=[needs(Scope.STUDY_READ)],
+)
+def log_out(request: Request, session: SessionDependency) -> Response:
+    """End the session of this browser. A program's key is revoked instead."""
+    auth.end_browser_session(session, request.cookies.get(auth.COOKIE, ""))
+    response = Response(status_code=204)
+    response.delete_cookie(auth.COOKIE, path="/", httponly=True, samesite="strict")
     return response
 
 

@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, delete, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hpo_service.errors import NotFound
 from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, BrowserToken
 
+NO_SECRET = ""
+"""In the place of a secret's SHA-256, which it never equals."""
 _USE_KNOWN_FOR = text("interval '1 minute'")
 _UNNOTED = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.clock_timestamp() - _USE_KNOWN_FOR)
 _LIVE = and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()))
@@ -55,6 +58,19 @@ def add_key(
     session.add(key)
     session.flush()
     return key.id
+
+
+def key_of_person(
+    session: Session, project_id: int, subject: str, label: str, scopes: Collection[str], lifetime_seconds: int
+) -> StoredKey | None:
+    """The key of who is at the identity provider what `subject` says, with these rights now; None if it was revoked."""
+    rights = {"label": label, "scopes": sorted(scopes), "expires_at": _after(lifetime_seconds)}
+    made = insert(ApiKey).values(project_id=project_id, subject=subject, secret_sha256=NO_SECRET, **rights)
+    known = made.on_conflict_do_update(
+        index_elements=["project_id", "subject"], set_=rights, where=ApiKey.revoked_at.is_(None)
+    )
+    key_id = session.execute(known.returning(ApiKey.id)).scalar_one_or_none()
+    return None if key_id is None else live_key(session, key_id)
 
 
 def live_key(session: Session, key_id: int) -> StoredKey | None:
@@ -132,6 +148,13 @@ def add_token(session: Session, key: StoredKey, kind: str, token_sha256: str, li
             api_key_id=key.id,
             expires_at=_after(lifetime_seconds),
         )
+    )
+
+
+def end_session(session: Session, token_sha256: str) -> None:
+    """End a browser session."""
+    session.execute(
+        delete(BrowserToken).where(BrowserToken.token_sha256 == token_sha256, BrowserToken.kind == "session")
     )
 
 

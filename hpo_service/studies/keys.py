@@ -67,6 +67,8 @@ def rotate(
     known = keys.living(session, project_id, label)
     if not known:
         raise Conflict(f"no live key has the label {label!r}; make one with `hpo key create {label}`.")
+    if any(key.subject is not None for key in known):
+        raise Conflict(f"{label!r} is of a person who logs in with an identity provider; there is nothing to rotate.")
     if len(known) > 1:
         ids = ", ".join(str(key.id) for key in known)
         raise Conflict(f"{len(known)} keys have the label {label!r} and live ({ids}); revoke all but one first.")

@@ -18,6 +18,11 @@ def require_first(caller: Principal) -> None:
         raise Forbidden("projects are administered with a key of project default; this key belongs to another one.")
 
 
+def id_of(session: Session, name: str) -> int:
+    """Raises NotFound."""
+    return projects.find(session, name).id
+
+
 def list_projects(session: Session, *, page_size: int, page_token: str | None) -> Page[ProjectDocument]:
     """The oldest first."""
     after = 0 if page_token is None else read_token(page_token)
