@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple
@@ -41,7 +41,7 @@ class Link:
 
     def hash(self) -> str:
         """SHA-256 of all of it as canonical JSON: names sorted, no spaces, ASCII, time in UTC to the microsecond."""
-        fields = asdict(self) | {"at": self.at.astimezone(UTC).isoformat(timespec="microseconds")}
+        fields = vars(self) | {"at": self.at.astimezone(UTC).isoformat(timespec="microseconds")}
         return sha256(canonical(fields).encode()).hexdigest()
 
 
