@@ -97,24 +97,27 @@ async function refresh() {
     if (wait > 0) await new Promise((done) => setTimeout(done, wait));
     wanted = false;
     const begun = Date.now();
-    await fetchPage();
+    const busyMs = await fetchPage();
+    if (busyMs > 0) wanted = true;
     // A page that takes long is asked for seldom.
-    notBefore = Date.now() + Math.max(LEAST_MS, 3 * (Date.now() - begun));
+    notBefore = Date.now() + Math.max(LEAST_MS, busyMs, 3 * (Date.now() - begun));
   }
   fetching = false;
 }
 
+// Answers after how long to look again if the service is too busy now, else 0.
 async function fetchPage() {
   try {
     const answer = await fetch(location.href, { headers: { ...HEADER, Accept: "text/html" } });
-    if (answer.status === 401) return sessionEnded();
-    if (answer.status === 404) return say("lost", "this page is not there any more");
-    if (!answer.ok) return;
-    replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    if (answer.ok) replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    else if (answer.status === 401) sessionEnded();
+    else if (answer.status === 404) say("lost", "this page is not there any more");
+    else if (answer.headers.has("Retry-After")) return 1000 * Number(answer.headers.get("Retry-After"));
   } catch (error) {
     if (!(error instanceof TypeError)) throw error; // a TypeError is a network that does not answer
     if (stream !== null) lost();
   }
+  return 0;
 }
 
 function replaceParts(fresh) {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 from sqlalchemy import text
 
 from tests import serving
@@ -152,6 +152,24 @@ def test_a_lost_connection_is_said_and_found_again(console: Console, browser: Br
             assert page.locator("text=meanwhile").count() == 0
         page.wait_for_selector("#studies >> text=meanwhile", timeout=30_000)
         page.wait_for_selector(".connection.live")
+
+
+def test_a_page_that_is_to_wait_looks_again(console: Console, browser: Browser) -> None:
+    with console.page(browser) as page:
+        page.wait_for_selector(".connection.live")
+        refused: list[str] = []
+
+        def refuse_once(route: Route) -> None:
+            if refused or "hpo-console" not in route.request.headers:
+                route.continue_()
+                return
+            refused.append(route.request.url)
+            route.fulfill(status=429, headers={"Retry-After": "1"})
+
+        page.route(f"{console.url}/", refuse_once)
+        console.client.create_study(serving.spec("meanwhile"))
+        page.wait_for_selector("#studies >> text=meanwhile")
+        assert len(refused) == 1
 
 
 def test_a_session_that_has_ended_is_said(console: Console, browser: Browser) -> None:
