@@ -12,3 +12,4 @@ register_url_convertor("plain", _Plain())
 NAME = "{name:plain}"
 """A name with nothing behind it, so that methods of the actions are not refused for their address."""
 VERSION = "{version:plain}"
+ID = "{id:plain}"

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
 
 from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageSize, PageToken
+from hpo_service.spec.times import Moment
 from hpo_service.studies import audit
 from hpo_service.studies.audit import AuditDocument
 from hpo_service.studies.documents import Page
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[needs(Scope
 def list_audit(
     session: SessionDependency,
     project: ProjectDependency,
-    since: Annotated[AwareDatetime | None, Query(description="Not before this time, with its time zone.")] = None,
+    since: Annotated[Moment | None, Query(description="Not before this time, with its time zone.")] = None,
     action: Annotated[
         str | None, Query(description="Only this operation id.", max_length=64, pattern=r"^[a-z_]+$")
     ] = None,

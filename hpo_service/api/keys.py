@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from hpo_service.access import Scope
+from hpo_service.api.addresses import ID
 from hpo_service.api.bodies import JsonObject, body_of, checked
 from hpo_service.api.dependencies import PrincipalDependency, ProjectDependency, SessionDependency
 from hpo_service.api.scopes import needs
@@ -63,7 +64,7 @@ def rotate_key(
     )
 
 
-@router.delete("/{id}", operation_id="revoke_key", summary="Revoke an API key")
+@router.delete(f"/{ID}", operation_id="revoke_key", summary="Revoke an API key")
 def revoke_key(id: KeyId, session: SessionDependency, project: ProjectDependency) -> KeyDocument:
     """At once, with the browser sessions that it opened."""
     return keys.revoke(session, project, id)

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_service.errors import InvalidSpec, Problem
 from hpo_service.spec.objectives import LOSS, TIMED, WrittenObjective, require_order
 from hpo_service.spec.past import MOST_STUDIES
 from hpo_service.spec.problems import problems_from
 from hpo_service.spec.stopping import StopWhen
+from hpo_service.spec.times import Moment
 from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -100,7 +101,7 @@ class BudgetSettings(_Section):
     """Money, at the service's price for a GPU-hour."""
     max_wall_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Hours on the clock since the study began to run, pauses included."""
-    deadline: AwareDatetime | None = None
+    deadline: Moment | None = None
     """A point in time with its zone, such as 2030-01-01T00:00:00Z."""
 
 

@@ -17,12 +17,14 @@ class DeliverRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    merge: Annotated[bool, Field(description="Merge the adapter into its base; `quantize` does it anyway.")] = False
+    merge: Annotated[
+        bool, Field(strict=True, description="Merge the adapter into its base; `quantize` does it anyway.")
+    ] = False
     quantize: Annotated[
         VariantName | None, Field(description="Make this variant of the merged model, too. All but gptq are GGUF.")
     ] = None
     retrain: Annotated[
-        bool, Field(description="Train again, even where an adapter of the same trial and rows is there.")
+        bool, Field(strict=True, description="Train again, even where an adapter of the same trial and rows is there.")
     ] = False
 
     @field_validator("quantize", mode="before")

@@ -15,7 +15,7 @@ KeyState = Literal["live", "expired", "revoked"]
 _MINUTE_SECONDS = 60
 _TEN_YEARS_SECONDS = 10 * 365 * 86400
 _DEFAULT_OVERLAP_SECONDS = 7 * 86400
-Lifetime = Annotated[int, Field(ge=_MINUTE_SECONDS, le=_TEN_YEARS_SECONDS)]
+Lifetime = Annotated[int, Field(strict=True, ge=_MINUTE_SECONDS, le=_TEN_YEARS_SECONDS)]
 
 
 class CreateKeyRequest(BaseModel):
@@ -36,7 +36,7 @@ class RotateKeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     overlap_seconds: Annotated[
-        int, Field(ge=0, le=_TEN_YEARS_SECONDS, description="So long the old key still works.")
+        int, Field(strict=True, ge=0, le=_TEN_YEARS_SECONDS, description="So long the old key still works.")
     ] = _DEFAULT_OVERLAP_SECONDS
 
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hpo_service.studies.document_base import Document
 
 _MOST = 10**15
-Count = Annotated[int, Field(ge=0, le=_MOST)]
-Hours = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=0, le=_MOST)]
+Hours = Annotated[float, Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False)]
 
 
 class SetQuotaRequest(BaseModel):

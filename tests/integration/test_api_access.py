@@ -13,6 +13,7 @@ from hpo_service.api.auth import COOKIE, create_login_link
 from hpo_service.api.guard import CONSOLE_HEADER, PUBLIC
 from hpo_service.intents import IntentKind
 from tests import serving
+from tests.safe_answers import require_safe
 from tests.serving import spec
 
 Sessions = sessionmaker[Session]
@@ -36,8 +37,8 @@ EXTRA = [
 ]
 
 
-def paths(app: FastAPI) -> Iterator[str]:
-    """Every path that the application or anything mounted in it knows."""
+def paths(app: FastAPI, instead: str = "1") -> Iterator[str]:
+    """Every path that the application or anything mounted in it knows, with something `instead` of its parameters."""
 
     def walk(routes: list[object], prefix: str = "") -> Iterator[str]:
         for route in routes:
@@ -46,7 +47,7 @@ def paths(app: FastAPI) -> Iterator[str]:
             if inner:
                 yield from walk(list(inner), path)
             else:
-                yield re.sub(r"\{[^}]*\}", "1", path)
+                yield re.sub(r"\{[^}]*\}", instead, path)
 
     yield from walk(list(app.routes))
 
@@ -198,12 +199,33 @@ def test_a_browser_is_told_how_to_log_in(anonymous: TestClient) -> None:
     assert "hpo login" in answer.text
 
 
-def test_every_answer_has_safe_headers(client: TestClient, anonymous: TestClient) -> None:
-    for path in ("/", "/docs", "/openapi.json", "/v1/studies", "/healthz", "/login", "/nothing"):
-        headers = client.get(path).headers
-        assert headers["x-content-type-options"] == "nosniff"
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
-        assert headers["cache-control"] == "no-store"
+def test_every_answer_has_safe_headers(client: TestClient, sessions: Sessions) -> None:
+    """Of every route and method: to a key, to nobody, to a browser; errors of ours too."""
+    app = client.app
+    assert isinstance(app, FastAPI)
+    app.state.stopping.set()  # streams end at once
+    client.post("/v1/studies", json=spec())
+    statuses = set[int]()
+    for path in sorted({*paths(app, "999999"), *paths(app, "first"), *EXTRA}):
+        for method in METHODS:
+            answer = client.request(method, path)
+            statuses.add(answer.status_code)
+            require_safe(answer)
+    assert statuses >= {200, 400, 404, 405}
+    key = client.headers.pop("authorization")
+    for path in sorted({*paths(app, "first"), *EXTRA}):
+        require_safe(client.get(path))
+    require_safe(client.get(login_path(sessions, key.removeprefix("Bearer "))))
+    for path in sorted({*paths(app, "first"), *EXTRA}):
+        require_safe(client.get(path, headers=HTML))
+
+
+def test_an_error_of_ours_has_safe_headers(client: TestClient, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(text("ALTER TABLE hpo.studies RENAME TO elsewhere"))
+    answer = client.get("/v1/studies")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    require_safe(answer)
 
 
 def test_the_home_page_escapes_what_users_write(client: TestClient, sessions: Sessions) -> None:

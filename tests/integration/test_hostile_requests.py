@@ -13,7 +13,6 @@ from urllib.parse import quote
 import pytest
 import yaml
 from fastapi.testclient import TestClient
-from httpx import Response
 from markdown_it import MarkdownIt
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -67,7 +66,7 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
-def sane(answer: Response, what: str) -> None:
+def sane(answer: Any, what: str) -> None:
     """No server error; a refusal has its code and sentence, and no file of the machine is in it."""
     assert answer.status_code < 500, f"{what}: {answer.text}"
     assert SECRET_OF_A_FILE not in answer.text, what
@@ -139,6 +138,35 @@ def test_bodies_that_are_too_much(client: TestClient, body: str) -> None:
         sane(answer, path)
         assert answer.status_code in (400, 413, 422)
         assert len(answer.content) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/keys/1:rotate", {"overlap_seconds": False}),
+        ("POST", "/v1/keys", {"label": "x", "scopes": ["admin"], "expires_in_seconds": "600"}),
+        ("PUT", "/v1/projects/default/quota", {"studies": True}),
+        ("PUT", "/v1/projects/default/quota", {"gpu_hours_month": "1"}),
+        ("POST", "/v1/promotions/bot/1/deliveries", {"retrain": 0}),
+        ("POST", "/v1/promotions/bot/1/deliveries", {"merge": "yes"}),
+    ],
+)
+def test_values_of_another_kind_are_not_taken_for_ours(
+    client: TestClient, method: str, path: str, body: dict[str, Any]
+) -> None:
+    answer = client.request(method, path, json=body, headers={"If-Match": "*"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_spec"), answer.text
+
+
+def test_a_key_has_no_action_behind_its_address(client: TestClient) -> None:
+    assert client.delete("/v1/keys/1:rotate").status_code == 405
+    assert client.options("/v1/keys/1:rotate").headers["allow"] == "POST"
+
+
+def test_times_are_written_out(client: TestClient) -> None:
+    for since in ("0.5", "-1", "1900000000", "1e3"):
+        assert client.get("/v1/audit", params={"since": since}).status_code == 400, since
+    assert client.get("/v1/audit", params={"since": "2026-01-01T00:00:00Z"}).status_code == 200
 
 
 def test_text_in_headers(client: TestClient) -> None:

@@ -35,6 +35,8 @@ def test_numbers_that_yaml_left_as_text() -> None:
         ({"search": {"strategy": "ahsa"}}, "/search/strategy", "Did you mean 'asha'?"),
         ({"budget": {"max_trials": 0}}, "/budget/max_trials", "is 0: it should be greater than or equal to 1"),
         ({"budget": {"deadline": "2030-01-01T00:00:00"}}, "/budget/deadline", "timezone"),
+        ({"budget": {"deadline": "1900000000"}}, "/budget/deadline", "such as 2030-01-01T00:00:00Z"),
+        ({"budget": {"deadline": 30}}, "/budget/deadline", "such as 2030-01-01T00:00:00Z"),
         ({"resources": {"gpus_per_trial": 1025}}, "/resources/gpus_per_trial", "less than or equal to 1024"),
         ({"data_checks": {"leakage": "fail"}}, "/data_checks/leakage", "Did you mean"),
         ({"metadata": {"name": "a b"}}, "/metadata/name", "'a b'"),
