@@ -31,4 +31,11 @@ if [ -d "$backup/snapshots" ]; then
 fi
 pg_restore --dbname="$DATABASE" --no-password --no-owner --no-privileges --exit-on-error --single-transaction \
     "$backup/database.dump"
+# Rights are not in a backup: roles may be called otherwise here. The audit log's rows stay as they are.
+psql --dbname="$DATABASE" --no-password --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --command="
+    DO \$\$ BEGIN
+        IF to_regclass('hpo.audit') IS NOT NULL THEN
+            REVOKE UPDATE, DELETE, TRUNCATE ON hpo.audit FROM CURRENT_USER;
+        END IF;
+    END \$\$"
 echo "restored $backup; now run: hpo migrate"

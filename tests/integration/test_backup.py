@@ -10,11 +10,13 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.credentials import Credentials
 from hpo_service.database import make_engine, prepare, session_factory
 from hpo_service.embedded_postgres import EmbeddedPostgres
 from hpo_service.embedded_postgres.account import server_account
 from hpo_service.embedded_postgres.binaries import locate
 from tests import dispatching, serving
+from tests.audited import verdict
 from tests.conftest import fresh_database
 from tests.invariants import broken
 
@@ -85,6 +87,8 @@ def test_backup_drop_restore(
     dispatcher, _ = dispatching.make(sessions)
     study = dispatching.post_study(sessions)
     dispatching.turn_until(dispatcher, lambda: len(dispatching.events_of(sessions, study)) > 20 and runs(sessions))
+    with Credentials(database_url) as credentials:
+        credentials.create_project("before")
     before = rows(engine)
 
     backup = back_up(environment)
@@ -99,6 +103,10 @@ def test_backup_drop_restore(
 
     assert rows(engine) == before
     assert {path.relative_to(snapshots): path.read_bytes() for path in snapshots.rglob("*") if path.is_file()} == files
+    with Credentials(database_url) as credentials, engine.connect() as connection:
+        credentials.create_project("after")
+        assert connection.scalar(text("SELECT has_table_privilege('hpo.audit', 'UPDATE')")) is False
+    assert (verdict(database_url).broken, verdict(database_url).head.number) == (None, 2)
     dispatching.expire_lease(sessions)
     finish(sessions, study)
     with sessions() as session:
