@@ -17,6 +17,8 @@ from hpo_service.repository.tenants import Standing
 from trainer.spec import TrainFinal
 
 _EVERY_SECONDS = 3.0
+#: of the time, reading takes one part in so many at most
+_SHARE = 20
 WAITS = "waits for quota: "
 
 
@@ -30,17 +32,19 @@ class Quotas:
     known: dict[int, Standing] = field(default_factory=dict)
     needed_seconds: dict[int, float] = field(default_factory=dict)
     _spent_then: dict[int, float] = field(default_factory=dict)  #: by study: its device seconds when this was read
-    _read_at: float = float("-inf")
+    _due_at: float = float("-inf")
 
     def refresh(self, sessions: sessionmaker[Session], studies: Iterable[LiveStudy]) -> None:
         """Read again what may have changed: by an operator, by a new month."""
-        if time.monotonic() - self._read_at < _EVERY_SECONDS:
+        begun = time.monotonic()
+        if begun < self._due_at:
             return
         with sessions() as session:
             self.known = {standing.project_id: standing for standing in tenants.standings(session, limited=True)}
         self._spent_then = {study.id: study.spent.seconds for study in studies}
         self.needed_seconds = {key: value for key, value in self.needed_seconds.items() if key in self._spent_then}
-        self._read_at = time.monotonic()
+        now = time.monotonic()
+        self._due_at = now + max(_EVERY_SECONDS, _SHARE * (now - begun))
 
     def seconds_since(self, study: LiveStudy) -> float:
         """Device seconds of the study's attempts that ended since the quotas were read."""

@@ -28,6 +28,7 @@ QUOTA = "/v1/projects/{}/quota"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Quotas are read in every turn."""
     monkeypatch.setattr(quotas, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(quotas, "_SHARE", 0)
 
 
 @pytest.fixture
@@ -164,6 +165,32 @@ def test_a_study_that_waits_for_its_quota_can_be_cancelled_and_a_new_dispatcher_
         assert fake.submitted == []
     ask(sessions, study, IntentKind.CANCEL)
     turn_until(dispatcher, lambda: state_of(sessions, study) == "cancelled")
+
+
+def test_the_training_of_a_delivery_waits_as_well(client: TestClient, sessions: Sessions, root: Path) -> None:
+    dispatcher, fake = serving.make_dispatcher(sessions)
+    client.post("/v1/studies", json=serving.spec("first", budget={"max_trials": 1})).raise_for_status()
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
+    serving.keep_snapshot(root, sessions, 0)
+    client.post("/v1/promotions", json={"study": "first", "name": "bot"}).raise_for_status()
+    client.post("/v1/promotions/bot/latest/deliveries", json={"retrain": True}).raise_for_status()
+    limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=0)
+    before = len(fake.submitted)
+    turn_until(dispatcher, lambda: bool(dispatcher.context.jobs))
+    for _ in range(5):
+        dispatcher.turn()
+    assert len(fake.submitted) == before
+    limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=1)
+    fake.hold = True
+    turn_until(dispatcher, lambda: standing(sessions).devices == 1)
+    client.post("/v1/studies", json=serving.spec("second", budget={"max_trials": 1})).raise_for_status()
+    for _ in range(10):
+        dispatcher.turn()
+    assert (len(fake.submitted), standing(sessions).devices) == (before + 1, 1)
+    fake.hold = False
+    turn_until(dispatcher, lambda: client.get("/v1/deliveries/1").json()["state"] == "completed")
+    assert standing(sessions).device_seconds_month > 0
+    turn_until(dispatcher, lambda: client.get("/v1/studies/second").json()["state"] == "completed")
 
 
 def test_snapshots_are_counted_by_project_after_a_sweep(
