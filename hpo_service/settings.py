@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     """An MLflow server (http:// or https://) that every study is told to; `hpo outbox` does it."""
     mlflow_experiment: Annotated[str, Field(min_length=1, validation_alias="MLFLOW_EXPERIMENT_NAME")] = "hpo"
     """The experiment that runs go to; those of other projects than `default` to `<experiment>/<project>`."""
+    wandb_mode: Annotated[str, Field(validation_alias="WANDB_MODE")] = ""
+    """`online` or `offline`: every study is told to Weights & Biases; anything else: none is."""
+    wandb_project: Annotated[str, Field(min_length=1, validation_alias="WANDB_PROJECT")] = "hpo"
+    """The project of project `default`; runs of others go to `<project>-<name>`."""
     mlflow_port: Annotated[int, Field(ge=1, le=65535)] = 5000
     """Where the MLflow server of `hpo up --mlflow` listens, for this machine only."""
     webhook_url: SecretStr | None = None

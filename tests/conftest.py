@@ -38,7 +38,7 @@ _numbers = count(1)
 def pytest_configure() -> None:
     """No setting of the caller's shell reaches a test, except which PostgreSQL to run."""
     for name in list(os.environ):
-        if name.startswith(("HPO_", "PG", "MLFLOW_")) and name != "HPO_PG_BIN":
+        if name.startswith(("HPO_", "PG", "MLFLOW_", "WANDB_")) and name != "HPO_PG_BIN":
             del os.environ[name]
     # Read once, when the library is imported.
     os.environ.update(ray_cluster.environment())

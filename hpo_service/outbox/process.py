@@ -3,18 +3,18 @@
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from hpo_service.database import make_engine, session_factory
 from hpo_service.errors import SetupError
-from hpo_service.outbox.base import Sink
+from hpo_service.outbox.base import Sink, Tracker
 from hpo_service.outbox.delivery import Delivery
 from hpo_service.outbox.notifying import NotificationSink, slack, webhook
 from hpo_service.outbox.posting import Poster
-from hpo_service.outbox.switches import has_sinks, mlflow_uri, require_usable
+from hpo_service.outbox.switches import has_sinks, mlflow_uri, require_usable, tells_wandb
 from hpo_service.outbox.tracking import TrackingSink
 from hpo_service.settings import Settings
 from trainer.logs import configure_logs
@@ -29,6 +29,8 @@ MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+#: Of Weights & Biases' client, in the same way: it tells its makers nothing.
+WANDB_ENVIRONMENT = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 _STOP_SECONDS = 3.0
 _ALIVE_EVERY_SECONDS = 1.0
 
@@ -36,23 +38,33 @@ _ALIVE_EVERY_SECONDS = 1.0
 def make_sinks(settings: Settings, engine: Engine) -> list[Sink]:
     """Every sink that is switched on. Raises SetupError as `require_usable`."""
     require_usable(settings)
-    sinks = list[Sink]()
+    sessions = session_factory(engine)
+    trackers: list[Sink] = [
+        TrackingSink(sessions, tracker, store=settings.snapshot_store(), keep_best=settings.snapshot_keep_best)
+        for tracker in _trackers(settings)
+    ]
+    return trackers + _notification_sinks(settings, engine)
+
+
+def _trackers(settings: Settings) -> Iterator[Tracker]:
+    """What is not told is not loaded."""
     uri = mlflow_uri(settings)
     if uri is not None:
-        for name, value in MLFLOW_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        _set_defaults(MLFLOW_ENVIRONMENT)
         from hpo_service.outbox.mlflow import MlflowTracker
 
-        tracker = MlflowTracker(uri, settings.mlflow_experiment)
-        sinks.append(
-            TrackingSink(
-                session_factory(engine),
-                tracker,
-                store=settings.snapshot_store(),
-                keep_best=settings.snapshot_keep_best,
-            )
-        )
-    return sinks + _notification_sinks(settings, engine)
+        yield MlflowTracker(uri, settings.mlflow_experiment)
+    if tells_wandb(settings):
+        folder = settings.home_path() / "wandb"
+        _set_defaults({**WANDB_ENVIRONMENT, "WANDB_DATA_DIR": str(folder), "WANDB_CACHE_DIR": str(folder / "cache")})
+        from hpo_service.outbox.wandb import WandbTracker
+
+        yield WandbTracker(settings.wandb_project, folder, offline=settings.wandb_mode == "offline")
+
+
+def _set_defaults(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
 
 
 def _notification_sinks(settings: Settings, engine: Engine) -> list[Sink]:
@@ -75,7 +87,9 @@ def run_outbox(settings: Settings, stop: threading.Event) -> None:
     """
     configure_logs(settings.log_format)
     if not has_sinks(settings):
-        raise SetupError("The outbox has nobody to tell; set MLFLOW_TRACKING_URI, HPO_WEBHOOK_URL or HPO_SLACK_URL.")
+        raise SetupError(
+            "The outbox has nobody to tell; set MLFLOW_TRACKING_URI, WANDB_MODE, HPO_WEBHOOK_URL or HPO_SLACK_URL."
+        )
     engine = make_engine(settings.require_database_url(), application_name="hpo-outbox")
     try:
         _tell(make_sinks(settings, engine), engine, stop, settings.alive_file)

@@ -21,6 +21,11 @@ def require_usable(settings: Settings) -> None:
         )
     if uri is not None:
         require_mlflow_client("MLFLOW_TRACKING_URI is set")
+    if tells_wandb(settings) and find_spec("wandb") is None:
+        raise SetupError(
+            f"WANDB_MODE is {settings.wandb_mode}, but Weights & Biases' client is not installed; "
+            "install it with: pip install 'hpo-service[wandb]', or unset the variable."
+        )
 
 
 def require_mlflow_client(why: str) -> None:
@@ -33,7 +38,13 @@ def require_mlflow_client(why: str) -> None:
 
 def has_sinks(settings: Settings) -> bool:
     """Whether there is anybody to tell."""
-    return any(url is not None for url in (mlflow_uri(settings), settings.webhook_url, settings.slack_url))
+    urls = (mlflow_uri(settings), settings.webhook_url, settings.slack_url)
+    return tells_wandb(settings) or any(url is not None for url in urls)
+
+
+def tells_wandb(settings: Settings) -> bool:
+    """Whether Weights & Biases is told, over the network or into a folder."""
+    return settings.wandb_mode in ("online", "offline")
 
 
 def mlflow_uri(settings: Settings) -> str | None:

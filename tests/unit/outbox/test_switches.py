@@ -17,6 +17,17 @@ def test_switched_on_by_the_variable(uri: str | None, expected: bool, monkeypatc
     assert has_sinks(settings) is expected
 
 
+@pytest.mark.parametrize(("mode", "expected"), [("offline", True), ("online", True), ("disabled", False), ("", False)])
+def test_wandb_is_switched_on_by_its_mode(mode: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert has_sinks(Settings()) is expected
+    require_usable(Settings())
+    monkeypatch.setattr(switches, "find_spec", lambda name: None)
+    if expected:
+        with pytest.raises(SetupError, match=r"hpo-service\[wandb\]"):
+            require_usable(Settings())
+
+
 def test_other_stores_than_servers_are_refused_without_their_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:canary@host/mlflow")
     with pytest.raises(SetupError, match="begins with 'postgresql'") as caught:

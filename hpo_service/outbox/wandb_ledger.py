@@ -1,0 +1,72 @@
+"""What Weights & Biases was told, a small file a run: its client does not say, least of all offline."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class Told:
+    """Of a run. `step` is the last one, and `names` the metrics at it."""
+
+    step: int = -1
+    names: list[str] = field(default_factory=list)
+    parameters: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    state: str | None = None
+    files: list[str] = field(default_factory=list)  #: their paths
+
+
+@dataclass(kw_only=True)
+class Versions:
+    """Of a registered model. `champion_since` is when the promotion was made that the alias was last moved for."""
+
+    keys: list[str] = field(default_factory=list)
+    champion_since: str = ""
+
+
+class Ledger:
+    """Files below `folder`, replaced whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def run(self, run_id: str) -> Iterator[Told]:
+        """What a run was told; what the block changes is kept when it ends well."""
+        path = self._folder / f"{run_id}.json"
+        told = Told(**_read(path))
+        before = asdict(told)
+        yield told
+        if asdict(told) != before:
+            _write(path, asdict(told))
+
+    @contextmanager
+    def model(self, name: str) -> Iterator[Versions]:
+        """The same of a model's versions."""
+        path = self._folder / f"model-{name}.json"
+        versions = Versions(**_read(path))
+        yield versions
+        _write(path, asdict(versions))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
