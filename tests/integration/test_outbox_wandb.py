@@ -21,7 +21,7 @@ from tests.tracked import drain, rewind
 from tests.wandb_folder import OfflineRun, read_runs
 
 Deliver = Callable[[], Delivery]
-CROWNED = ("bot", ("latest", "champion"))
+CROWNED = ("bot", ("champion", "latest"))
 
 
 @pytest.fixture
