@@ -6,6 +6,7 @@ from datetime import datetime
 
 from hpo_service.access import Scope
 from hpo_service.markup import Child, Markup, join, tag
+from hpo_service.pages.buttons import button
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
@@ -139,7 +140,8 @@ def _bar(here: str, viewer: Viewer) -> Markup:
     connection = tag("span", tag("i"), tag("span", "connecting"), id="connection", class_="connection", role="status")
     news = tag("div", id="news", class_="unseen", role="status", aria_live="polite")
     name = tag("a", "hpo", href="/", class_="name", aria_label="hpo, all studies")
-    return tag("header", name, tag("nav", *links, aria_label="Main"), connection, news, class_="bar")
+    leave = button("log-out", "Log out", "/v1/logout", done="Logged out.", go_to="/")
+    return tag("header", name, tag("nav", *links, aria_label="Main"), connection, leave, news, class_="bar")
 
 
 def _confirm() -> Markup:

@@ -223,3 +223,13 @@ def test_a_key_that_may_not_is_refused_with_its_scope(console: Console, browser:
             "fetch('/v1/studies/first:pause', {method: 'POST', headers: {'HPO-Console': '1'}}).then((a) => a.status)"
         )
         assert status == 403
+
+
+def test_logging_out(console: Console, browser: Browser) -> None:
+    with console.page(browser) as page:
+        open_page(page, f"{console.url}/")
+        page.click("#log-out")
+        page.wait_for_selector("h1:text-is('Log in')")
+        assert [cookie["name"] for cookie in page.context.cookies()] == []
+        assert page.goto(f"{console.url}/workers").status == 401  # type: ignore[union-attr]
+    console.complaints[:] = [told for told in console.complaints if "401" not in told]
