@@ -27,6 +27,7 @@ def read_database(figures: Figures) -> list[Metric]:
         *_of_workers(figures.workers()),
         *_of_leader(figures.leader()),
         *_of_attempts(figures.attempts()),
+        *_of_quotas(figures.standings()),
         *_of_outbox(figures.outbox()),
     ]
 
@@ -138,6 +139,23 @@ def _of_attempts(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
         if available:
             mfu.add_metric([model], _sum(rows, model, "flops") / available)
     yield from (attempts, cost, mfu)
+
+
+def _of_quotas(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
+    used = GaugeMetricFamily(
+        "hpo_quota_used_ratio", "Used share of each quota of a project.", labels=["project", "quota"]
+    )
+    for row in rows:
+        limits = {
+            "parallel_gpus": (row.used_devices, row.parallel_gpus),
+            "gpu_hours_month": (row.used_seconds / 3600, row.gpu_hours_month),
+            "studies": (row.used_studies, row.studies),
+            "stored_bytes": (row.used_bytes, row.stored_bytes),
+        }
+        for quota, (amount, limit) in limits.items():
+            if limit and amount is not None:
+                used.add_metric([row.project, quota], float(amount) / limit)
+    yield used
 
 
 def _of_outbox(rows: Sequence[Row[Any]]) -> Iterable[Metric]:

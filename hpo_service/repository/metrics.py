@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from hpo_service.domain import TERMINAL
+from hpo_service.repository import tenants
 
 #: the most studies that are told of one by one, and events that are read at once
 MOST_STUDIES = 50
@@ -161,6 +162,10 @@ class Figures:
     def live_studies(self) -> Sequence[Row[Any]]:
         """The newest studies that have not ended: best loss, budget, what is spent of it."""
         return self._rows(_LIVE, ended=_ENDED, most=MOST_STUDIES)
+
+    def standings(self) -> Sequence[Row[Any]]:
+        """Projects that have a limit: what each may use, and uses."""
+        return self._rows(tenants.STANDINGS, project=None, limited=True, ended=_ENDED)
 
     def outbox(self) -> Sequence[Row[Any]]:
         """Sinks, and how many events each has yet to be told, gaps between ids counted as well."""

@@ -12,7 +12,7 @@ from hpo_service.tables import ProjectQuota, Study
 
 _ENDED = [str(state) for state in TERMINAL]
 #: studies that confirm another one are a part of it; a training counts once it has ended, with all of its attempts
-_STANDINGS = text(
+STANDINGS = text(
     """
     SELECT p.id AS project_id, p.name AS project,
            q.parallel_gpus, q.gpu_hours_month, q.studies, q.stored_bytes, q.used_bytes,
@@ -106,12 +106,12 @@ def note_stored(session: Session, size_bytes: Mapping[int, int]) -> None:
 
 def standing(session: Session, project_id: int) -> Standing:
     """What the project may use, and uses now."""
-    return _standing(session.execute(_STANDINGS, _asked(project_id)).one())
+    return _standing(session.execute(STANDINGS, _asked(project_id)).one())
 
 
 def standings(session: Session, *, limited: bool = False) -> list[Standing]:
     """The same of every project, the oldest first; with `limited`, of those that have a limit."""
-    return [_standing(row) for row in session.execute(_STANDINGS, _asked(None, limited=limited))]
+    return [_standing(row) for row in session.execute(STANDINGS, _asked(None, limited=limited))]
 
 
 def _asked(project_id: int | None, *, limited: bool = False) -> dict[str, object]:

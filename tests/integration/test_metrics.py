@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.metrics import Metrics
-from hpo_service.repository import outbox
+from hpo_service.repository import outbox, tenants
 from hpo_service.repository.metrics import MOST_STUDIES
+from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests import dispatching, serving
 
 Sessions = sessionmaker[Session]
@@ -21,7 +22,7 @@ TOKEN = "t" * 32
 #: nothing else may be a label; `study` is bounded, and `worker` are those that are there
 LABELS = {
     *("state", "project", "study", "cap", "worker", "executor", "outcome", "cause", "reason", "gpu_model", "currency"),
-    *("sink", "kind", "method", "route", "status", "version", "git_sha", "le"),
+    *("quota", "sink", "kind", "method", "route", "status", "version", "git_sha", "le"),
 }
 TYPES = {
     "hpo_studies": "gauge",
@@ -43,6 +44,7 @@ TYPES = {
     "hpo_build_info": "gauge",
     "hpo_study_budget_used_ratio": "gauge",
     "hpo_slices": "gauge",
+    "hpo_quota_used_ratio": "gauge",
     "hpo_dispatcher_up": "gauge",
     "hpo_database_up": "gauge",
     "hpo_events": "counter",
@@ -129,6 +131,21 @@ def test_a_live_study_tells_its_best_and_its_budget(metrics: Metrics, sessions: 
     assert 0 < (scrape("hpo_study_budget_used_ratio", study="s", cap="max_trials") or 0) < 1
     assert 0 < (scrape("hpo_study_budget_used_ratio", study="s", cap="max_examples") or 0) < 1
     assert scrape("hpo_study_budget_used_ratio", study="s", cap="max_cost_usd") is None
+
+
+def test_how_much_of_its_quotas_a_project_uses(metrics: Metrics, sessions: Sessions) -> None:
+    serving.make_project(sessions, "unlimited")
+    with sessions.begin() as session:
+        tenants.set_limits(session, DEFAULT_PROJECT_ID, {"studies": 4, "parallel_gpus": 2, "stored_bytes": 100})
+    dispatcher, fake = dispatching.make(sessions)
+    fake.hold = True
+    dispatching.post_study(sessions)
+    dispatching.turn_until(dispatcher, lambda: bool(fake.submitted))
+    scrape = Scrape(metrics.exposition())
+    assert scrape("hpo_quota_used_ratio", project="default", quota="studies") == 0.25
+    assert scrape("hpo_quota_used_ratio", project="default", quota="parallel_gpus") == 0.5
+    assert scrape("hpo_quota_used_ratio", quota="gpu_hours_month") is None
+    assert scrape("hpo_quota_used_ratio", project="unlimited") is None
 
 
 def test_what_waits_in_the_outbox(metrics: Metrics, sessions: Sessions) -> None:
