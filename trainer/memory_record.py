@@ -3,6 +3,7 @@
 import torch
 
 from trainer.accounting import Meter, memory_bytes
+from trainer.admission import gib
 from trainer.memory import MemoryPrediction
 from trainer.spec import Notice
 
@@ -40,5 +41,5 @@ class MemoryRecord:
             "measured_bytes": float(measured),
             "relative_error": predicted / measured - 1,
         }
-        message = f"peak memory was predicted as {predicted} bytes and measured as {measured}"
+        message = f"peak memory was predicted as {gib(predicted)} and measured as {gib(measured)}"
         return Notice(kind="memory_prediction", values=values, message=message)

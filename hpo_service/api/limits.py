@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hpo_service.access import Principal
 from hpo_service.api.audit_trail import client_of
 from hpo_service.api.auth import COOKIE
+from hpo_service.api.problem_pages import readable
 from hpo_service.api.problems import problem_response
 from hpo_service.errors import TooManyRequests
 
@@ -166,4 +167,5 @@ def _whole(seconds: float) -> int:
 
 async def _refuse(detail: str, wait_seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
     error = TooManyRequests(detail, retry_after_seconds=_whole(wait_seconds))
-    await problem_response(error)(scope, receive, send)
+    answer = readable(problem_response(error), scope["path"], Headers(scope=scope))
+    await answer(scope, receive, send)

@@ -13,7 +13,12 @@ def wants_page(headers: Headers) -> bool:
     return "authorization" not in headers and "text/html" in headers.get("accept", "")
 
 
-def problem_page(problem: JSONResponse) -> Response:
+def readable(problem: JSONResponse, path: str, headers: Headers) -> Response:
+    """The problem as a page where a person looks; below `/v1` problems are always documents."""
+    return _page(problem) if not path.startswith("/v1/") and wants_page(headers) else problem
+
+
+def _page(problem: JSONResponse) -> Response:
     """The same status and sentence as the problem document has, with a way on."""
     document = json.loads(bytes(problem.body))
     body = page(

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from hpo_service.api.problem_pages import problem_page, wants_page
+from hpo_service.api.problem_pages import readable
 from hpo_service.errors import (
     Conflict,
     Forbidden,
@@ -133,9 +133,7 @@ def install(app: FastAPI) -> None:
 
 def _negotiated(handler: _Handler) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
-        problem = handler(request, error)
-        is_page = not request.url.path.startswith("/v1/") and wants_page(request.headers)
-        return problem_page(problem) if is_page else problem
+        return readable(handler(request, error), request.url.path, request.headers)
 
     return answer
 

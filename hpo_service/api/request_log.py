@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo_service.api.problems import unexpected_response
 from trainer.logs import bound
+from hpo_service.api.problem_pages import readable
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class RequestLog:
                 log.exception("unexpected error")
                 if answer.status is not None:
                     raise
-                await unexpected_response()(scope, receive, answer.send)
+                failure = readable(unexpected_response(), scope["path"], Headers(scope=scope))
+                await failure(scope, receive, answer.send)
             finally:
                 self._note(scope, answer)
 

@@ -23,6 +23,7 @@ _RUNNING = (
 )
 _MOST_WAITING = 20
 _BAD = frozenset({"trial.failed", "worker.lost", "worker.quarantined", "worker.refused", "intent.refused"})
+_MEASURED = "memory_prediction"  #: a notice that says how well it was predicted
 _WARNING = frozenset({"slice.retried", "snapshot.discarded", "trial.notice", "budget.nearly_spent"})
 
 
@@ -113,8 +114,14 @@ def _waiting(one: OpenSlice) -> Markup:
     return tag("li", link, tag("span", words, moment(one.created_at), class_="soft"))
 
 
+def _tone(event: RecentEvent) -> str:
+    if event.kind in _BAD or event.payload.get("state") == "failed":
+        return "tone-bad"
+    warns = event.kind in _WARNING and event.payload.get("kind") != _MEASURED
+    return "tone-warning" if warns else ""
+
+
 def _event(event: RecentEvent, words: str, with_study: bool) -> Markup:
-    bad = event.kind in _BAD or event.payload.get("state") == "failed"
-    tone = "tone-bad" if bad else "tone-warning" if event.kind in _WARNING else ""
+    tone = _tone(event)
     name = study_link(event.study) if with_study and event.study is not None else None
     return tag("li", moment(event.created_at), tag("span", name, " " if name else None, words, class_=tone))
