@@ -11,6 +11,7 @@ from hpo_service.api.app import create_app
 from hpo_service.database import make_engine
 from hpo_service.errors import SetupError
 from hpo_service.settings import Settings
+from hpo_service.tracing import start_tracing
 from trainer.logs import configure_logs
 
 _STOP_SECONDS = 3
@@ -24,6 +25,7 @@ def run_api(settings: Settings) -> None:
         SetupError: no database is named, or the address cannot be listened on.
     """
     configure_logs(settings.log_format)
+    start_tracing("hpo-api")
     url = settings.require_database_url()
     listener = listen(settings.host, settings.port)
     engine = make_engine(url, application_name="hpo-api", pool_size=_CONNECTIONS)

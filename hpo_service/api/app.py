@@ -39,7 +39,7 @@ from hpo_service.api import (
 from hpo_service.api.audit_trail import AuditTrail
 from hpo_service.api.guard import Guard
 from hpo_service.api.limits import AddressLimits, KeyLimits
-from hpo_service.api.request_log import RequestLog
+from hpo_service.api.request_log import TELEMETRY, RequestLog
 from hpo_service.api.safe_headers import SafeHeaders
 from hpo_service.database import session_factory
 from hpo_service.database.tenancy import ProjectSessions
@@ -93,6 +93,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        telemetry=TELEMETRY,
         responses=problems.RESPONSES,
     )
     app.state.unconfined_sessions = sessions

@@ -6,6 +6,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,13 +23,21 @@ UNMATCHED = "unmatched"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 _LONGEST_PATH = 200
+#: of the spans of requests: none of probes, and none below a request
+TELEMETRY: TelemetryConfig = {
+    "operation_spans": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+    "exclude": lambda scope: scope["path"] in _PROBED,
+}
 
 Observe = Callable[[str, str, int, float], None]
 """Gets method, route, status and the seconds until the answer began."""
 
 
 class RequestLog:
-    """Paths are logged without their query: that of a login link is a secret."""
+    """Paths are logged and traced without their query: that of a login link is a secret."""
 
     def __init__(self, app: ASGIApp, observe: Observe) -> None:
         self._app = app
@@ -40,6 +50,8 @@ class RequestLog:
             return
         answer = _Answer(send, _given_id(Headers(scope=scope)) or secrets.token_hex(8))
         scope.setdefault("state", {})["request_id"] = answer.request_id
+        span = trace.get_current_span()
+        span.set_attributes({"hpo.request_id": answer.request_id, "url.query": ""})
         with bound(request_id=answer.request_id):
             try:
                 await self._app(scope, receive, answer.send)

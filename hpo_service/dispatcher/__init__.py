@@ -11,6 +11,7 @@ from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.dispatcher.retention import Retention
 from hpo_service.prices import load_prices
 from hpo_service.settings import Settings
+from hpo_service.tracing import start_tracing
 from trainer.logs import configure_logs
 
 __all__ = ["Dispatcher", "local_workers", "run_dispatcher"]
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 def run_dispatcher(settings: Settings) -> None:
     """Lead and dispatch to workers until SIGTERM or SIGINT. The database must be prepared."""
     configure_logs(settings.log_format)
+    start_tracing("hpo-dispatcher")
     stop = threading.Event()
 
     def ask_to_stop(number: int, _: object) -> None:

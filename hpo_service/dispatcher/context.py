@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import confirming, event_log
+from hpo_service.dispatcher import confirming, event_log, slice_spans
 from hpo_service.dispatcher.clock import DatabaseClock
 from hpo_service.dispatcher.faults import Faults
 from hpo_service.dispatcher.fleet import Fleet
@@ -69,3 +69,4 @@ class Context:
             before_commit(commit)
         after_commit(commit)
         event_log.write(dispatch.take_added_events(session))
+        slice_spans.write(session)

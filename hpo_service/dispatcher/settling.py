@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher import endings, lost_usage, notes, poison, same_data, short_memory, trial_notes
+from hpo_service.dispatcher import endings, lost_usage, notes, poison, same_data, short_memory, slice_spans, trial_notes
 from hpo_service.dispatcher.memory import PAUSED, LiveSlice, LiveStudy
 from hpo_service.domain import COUNTED_CAUSES, Cause, StudyState, cost_usd, nearly_spent
 from hpo_service.intents import EventKind
@@ -54,6 +54,7 @@ def settle(
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
     study.news()
+    slice_spans.note(session, study, piece, result, cause)
     same_data.keep(session, study, result)
     piece.running, piece.stop_sent = False, False
     piece.failures += int(cause in COUNTED_CAUSES)
