@@ -56,9 +56,7 @@ _UNSEEN = (
     *range(0xE0000, 0xE0080),
 )
 _CONTROL = {
-    code: f"\\x{code:02x}"
-    for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *_UNSEEN)
-    if code not in (9, 10)
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029, *_UNSEEN) if code not in (9, 10)
 }
 
 
@@ -110,10 +108,14 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """`text` without secrets, and with nothing that could pass for another line or steer a terminal."""
+    return mask_secrets(text).translate(_CONTROL).replace("\n", "\\n")
+
+
 def _safe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """No secret, and no text of a user that could pass for another line or steer a terminal."""
     for name, value in event.items():
         if isinstance(value, str):
-            text = mask_secrets(value).translate(_CONTROL)
-            event[name] = text if name == "exception" else text.replace("\n", "\\n")
+            event[name] = mask_secrets(value).translate(_CONTROL) if name == "exception" else one_line(value)
     return event

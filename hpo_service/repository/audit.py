@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.audit_chain import NO_ROWS, Head, Link, canonical
 from hpo_service.audit_tables import AuditHead, AuditRow
-from trainer.logs import mask_secrets
+from trainer.logs import mask_secrets, one_line
 
 _DUE = "entry of the audit log"
 _ADDED = "row of the audit log was added"
@@ -86,7 +86,7 @@ def add(session: Session, entry: AuditEntry, outcome: AuditOutcome) -> None:
         who=entry.who,
         key_id=entry.key_id,
         action=entry.action,
-        object=mask_secrets(entry.object)[:_LONGEST_OBJECT],
+        object=one_line(entry.object)[:_LONGEST_OBJECT],
         outcome=str(outcome),
         status=entry.status,
         request_id=entry.request_id,

@@ -169,6 +169,18 @@ def test_times_are_written_out(client: TestClient) -> None:
     assert client.get("/v1/audit", params={"since": "2026-01-01T00:00:00Z"}).status_code == 200
 
 
+def test_text_in_addresses_of_changes(client: TestClient) -> None:
+    """What was asked for is in the audit log whatever it was called, in one line."""
+    made = ("/v1/studies/{}:pause", "/v1/studies/{}:clone", "/v1/promotions/{}/1:approve", "/v1/workers/{}:drain")
+    for text, path in product(WORDS.values(), made):
+        answer = client.post(path.format(quote(text, safe="")), json={"name": "x"})
+        sane(answer, f"{path}: {text}")
+        assert answer.status_code >= 400
+    rows = client.get("/v1/audit", params={"page_size": 500}).json()["items"]
+    assert len(rows) > len(WORDS)
+    assert not {"Cc", "Cf", "Zl", "Zp"} & {category(character) for row in rows for character in row["object"]}
+
+
 def test_text_in_headers(client: TestClient) -> None:
     client.post("/v1/studies", json=spec())
 
