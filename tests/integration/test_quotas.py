@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher import Dispatcher, quotas
-from hpo_service.executors.base import ExecutorEvent, SliceEnded
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, Wanted
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.intents import IntentKind
 from hpo_service.repository import tenants
@@ -157,12 +157,18 @@ def test_gpu_hours_end_with_the_month_and_come_back_with_the_next(sessions: Sess
 def test_a_study_that_waits_for_its_quota_can_be_cancelled_and_a_new_dispatcher_keeps_to_it(sessions: Sessions) -> None:
     limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=0)
     study = post_study(sessions, budget__max_trials=2)
+    wanted: list[Wanted] = []
+
+    class Asked(FakeExecutor):
+        def demand(self, asked: Sequence[Wanted]) -> None:
+            wanted.extend(asked)
+
     for _ in range(2):
-        dispatcher, fake = make(sessions)
+        dispatcher, fake = make(sessions, Asked(loss_of))
         with sessions.begin() as session:
             session.execute(text("UPDATE hpo.leases SET expires_at = now() - interval '1 second'"))
         turn_until(dispatcher, lambda: "may use 0 at once" in message_of(sessions, study))
-        assert fake.submitted == []
+        assert (fake.submitted, wanted) == ([], [])
     ask(sessions, study, IntentKind.CANCEL)
     turn_until(dispatcher, lambda: state_of(sessions, study) == "cancelled")
 
