@@ -53,7 +53,8 @@ def page(
 
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8883; --soft: #888; --accent: #2563eb; }
+:root { color-scheme: light dark; --line: #8883; --soft: #666; --accent: #1d4ed8; }
+@media (prefers-color-scheme: dark) { :root { --soft: #a3a3a3; --accent: #7cacff; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0; background: Canvas; color: CanvasText; }
 main { max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }

@@ -24,7 +24,7 @@ def _page(problem: JSONResponse) -> Response:
     body = page(
         document["title"],
         tag("h1", document["title"]),
-        tag("p", document["detail"]),
+        tag("p", document["detail"][:1].upper(), document["detail"][1:]),
         tag("p", tag("a", "All studies", href="/")),
     )
     kept = {name: value for name, value in problem.headers.items() if name not in ("content-type", "content-length")}

@@ -111,7 +111,7 @@ def test_a_wrong_address_is_a_page_for_people_and_a_problem_for_programs(client:
     client.get(link)
     people, programs = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "*/*"}
     for path, status, words in (
-        ("/studies/nope", 404, "there is no study named 'nope'"),
+        ("/studies/nope", 404, "There is no study named 'nope'"),
         ("/studies/<script>", 400, "name"),
         ("/nowhere", 404, "There is nothing at this address"),
         ("/workers?_", 200, "No worker."),

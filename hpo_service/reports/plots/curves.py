@@ -17,8 +17,9 @@ def learning_curves(report: Drawn) -> Figure | None:
     if not trials:
         return None
     values = [loss for trial in trials for loss in trial.losses.values()]
+    seen = losses.of_baseline(report)
     x = scale_over([0, *(rung for trial in trials for rung in trial.losses)], LEFT, RIGHT, whole=True)
-    y = losses.loss_scale(values)
+    y = losses.loss_scale(values, seen=seen)
     marks = [
         mark
         for trial in sorted(trials, key=lambda trial: _ORDER[losses.key_of(report, trial).mark])
@@ -32,7 +33,7 @@ def learning_curves(report: Drawn) -> Figure | None:
         title="Learning curves",
         caption="A dot is a rung; a grey line ends where its trial was paused or pruned."
         + sampled
-        + losses.clipping(values),
+        + losses.clipping(values, seen=seen),
         plot=framed(
             "Loss by examples seen",
             Axis(scale=x, title="examples seen"),

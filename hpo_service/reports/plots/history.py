@@ -26,7 +26,8 @@ def history(report: StudyReport) -> Figure | None:
     shown = [point for place, point in enumerate(known) if place % stride == 0 or point.number in records]
     values = [point.loss for point in known if point.loss is not None]
     x = scale_over([point.number for point in known], LEFT + 6, RIGHT - 6, whole=True)
-    y = losses.loss_scale(values)
+    seen = losses.of_baseline(report)[-1:]
+    y = losses.loss_scale(values, seen=seen)
     sampled = (
         f" One in {stride} of {len(known):,} trials is drawn, and each that was the best so far." if stride > 1 else ""
     )
@@ -35,7 +36,7 @@ def history(report: StudyReport) -> Figure | None:
         title="Optimization history",
         caption="Hollow dots are trials that were paused or pruned, or that still run: their loss may fall."
         + sampled
-        + losses.clipping(values),
+        + losses.clipping(values, seen=seen),
         plot=framed("Loss by trial number", Axis(scale=x, title="trial"), Axis(scale=y, title="last loss"), *marks),
         legend=[_SO_FAR, losses.COMPLETE, Key(mark="stop", text="not trained to its end")],
         figures=Table(

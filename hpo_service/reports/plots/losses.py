@@ -38,26 +38,39 @@ def legend(report: Drawn, trials: Sequence[ReportedTrial]) -> list[Key]:
     return [key for key in (BEST, BASELINE, COMPLETE, STOPPED, RUNNING, FAILED) if key.mark in used]
 
 
-def ceiling(losses: Sequence[float]) -> float:
-    """Losses above it are drawn at the upper edge: it lies three times as far from the least as three quarters do."""
+def of_baseline(report: Drawn) -> list[float]:
+    """Its losses, rung by rung: they are seen in every plot, because all others are compared with them."""
+    found = next((trial for trial in report.trials if trial.baseline), None)
+    return [] if found is None else [loss for _, loss in sorted(found.losses.items())]
+
+
+def ceiling(losses: Sequence[float], seen: Sequence[float] = ()) -> float:
+    """Losses above it are drawn at the upper edge: it lies three times as far from the least as three quarters do.
+
+    It is no lower than any of those to be `seen`.
+    """
     known = sorted(losses)
     least, quarter = known[0], known[len(known) * 3 // 4]
-    return min(known[-1], least + _TAIL * (quarter - least)) if quarter > least else known[-1]
+    top = min(known[-1], least + _TAIL * (quarter - least)) if quarter > least else known[-1]
+    return max(top, *seen) if seen else top
 
 
-def loss_scale(losses: Sequence[float], start: float = BOTTOM, end: float = TOP + 4) -> Scale:
+def loss_scale(
+    losses: Sequence[float], start: float = BOTTOM, end: float = TOP + 4, *, seen: Sequence[float] = ()
+) -> Scale:
     """Upwards."""
-    top = ceiling(losses) if losses else 1.0
+    top = ceiling(losses, seen) if losses else 1.0
     return scale_over([min(loss, top) for loss in losses], start, end)
 
 
-def clipping(losses: Sequence[float]) -> str:
+def clipping(losses: Sequence[float], *, seen: Sequence[float] = ()) -> str:
     """How many losses are higher than the plot, as a sentence; nothing if none is."""
     if not losses:
         return ""
-    top = ceiling(losses)
+    top = ceiling(losses, seen)
     above = sum(loss > top for loss in losses)
-    return f" {above:,} losses above {top:.3g} are drawn at the upper edge." if above else ""
+    count, verb = ("1 loss", "is") if above == 1 else (f"{above:,} losses", "are")
+    return f" {count} above {top:.3g} {verb} drawn at the upper edge." if above else ""
 
 
 def rank(trial: ReportedTrial) -> tuple[bool, int, float, int]:

@@ -14,7 +14,7 @@ from hpo_service.reports.plots.parameters import (
     parameter_axis,
     searched,
 )
-from hpo_service.reports.plots.scales import short
+from hpo_service.reports.plots.scales import Scale, short
 from hpo_service.reports.plots.svg import clipped, label, line, picture, polyline
 from hpo_service.studies.report_facts import ReportedTrial, StudyReport
 
@@ -66,7 +66,9 @@ def parallel_coordinates(report: StudyReport) -> Figure | None:
     if len(shown) < 2 or len(trials) < 2:
         return None
     axes = [parameter_axis(name, _values(trials, name), log=is_logarithmic(report, name)) for name in shown]
-    frame = _Frame([*axes, _loss_axis(trials)])
+    seen = losses.of_baseline(report)[-1:]
+    last = [trial.loss for trial in trials if trial.loss is not None]
+    frame = _Frame([*axes, _loss_axis(losses.loss_scale(last, 0.0, 1.0, seen=seen))])
     leaders = _leaders(trials)
     ordered = sorted(trials, key=lambda trial: (_kind(report, trial, leaders) != "stop", trial is report.winner))
     marks = [mark for trial in ordered for mark in _lines(report, trial, frame, _kind(report, trial, leaders))]
@@ -74,7 +76,7 @@ def parallel_coordinates(report: StudyReport) -> Figure | None:
     return Figure(
         title="Parallel coordinates",
         caption="The best tenth of the trials stands out, those trained to their end first; a line has a gap where a "
-        "trial does not use a parameter." + left + losses.clipping([trial.loss or 0.0 for trial in trials]),
+        "trial does not use a parameter." + left + losses.clipping(last, seen=seen),
         plot=picture(
             "Parameters and loss of each trial",
             *marks,
@@ -91,8 +93,7 @@ def _values(trials: Sequence[ReportedTrial], name: str) -> list[Any]:
     return [trial.parameters[name] for trial in trials if name in trial.parameters]
 
 
-def _loss_axis(trials: Sequence[ReportedTrial]) -> ParameterAxis:
-    scale = losses.loss_scale([trial.loss for trial in trials if trial.loss is not None], 0.0, 1.0)
+def _loss_axis(scale: Scale) -> ParameterAxis:
     return ParameterAxis(
         name=_LOSS, scale=scale, places={}, ticks=[(scale(tick), short(tick)) for tick in scale.ticks()]
     )

@@ -33,13 +33,14 @@ def _slice(report: StudyReport, name: str) -> Figure:
     trials = _trials(report, name)
     values = [trial.loss for trial in trials if trial.loss is not None]
     axis = parameter_axis(name, [trial.parameters[name] for trial in trials], log=is_logarithmic(report, name))
-    y = losses.loss_scale(values)
+    seen = losses.of_baseline(report)[-1:]
+    y = losses.loss_scale(values, seen=seen)
     ordered = sorted(trials, key=lambda trial: losses.key_of(report, trial).mark in _LAST)
     marks = [_mark(report, trial, axis, y) for trial in ordered]
     used = [] if len(trials) == len(report.trials) else [f" {len(trials)} trials use it."]
     return Figure(
         title=name,
-        caption="Hollow: not trained to its end." + "".join(used) + losses.clipping(values),
+        caption="Hollow: not trained to its end." + "".join(used) + losses.clipping(values, seen=seen),
         figures=_listed(axis, trials),
         plot=picture(
             f"Loss by {name}",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hpo_service.reports.plots.losses import ceiling, clipping
 from hpo_service.reports.plots.parameters import parameter_axis
 from hpo_service.reports.plots.scales import Scale, scale_over, short
 
@@ -51,3 +52,11 @@ def test_parameters_are_on_a_scale_or_side_by_side() -> None:
     assert few.place(4) < few.place(8) < few.place(16)
     mixed = parameter_axis("target_modules", ["all-linear", ["q_proj"], True, None])
     assert len({mixed.place(value) for value in ("all-linear", ["q_proj"], True, None)}) == 4
+
+
+def test_bad_losses_do_not_flatten_the_others_but_what_is_to_be_seen_is_seen() -> None:
+    losses = [1.0, 1.1, 1.2, 1.3, 9.0]
+    assert ceiling(losses) == pytest.approx(1.9)
+    assert clipping(losses) == " 1 loss above 1.9 is drawn at the upper edge."
+    assert ceiling(losses, seen=[2.5, 2.0]) == 2.5
+    assert clipping(losses, seen=[9.0]) == ""
