@@ -6,6 +6,7 @@ what had nothing to change. Requests of nobody known (401) stay in the service's
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -38,6 +39,9 @@ _KEPT = {
     "set_quota": ("parallel_gpus", "gpu_hours_month", "studies", "stored_bytes"),
 }
 _ENTRY = "audit_entry"
+#: who is refused to look asks again and again; each replica writes it once in so long
+_REFUSED_READ_SECONDS = 60.0
+_MOST_REFUSED_READS = 1000
 
 
 class AuditTrail:
@@ -46,6 +50,7 @@ class AuditTrail:
     def __init__(self, app: ASGIApp, sessions: sessionmaker[Session]) -> None:
         self._app = app
         self._sessions = sessions
+        self._refused_reads: dict[tuple[int | None, str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on, and look at how the answer begins."""
@@ -72,11 +77,22 @@ class AuditTrail:
         entry = entry_of(scope)
         if entry is None or not _is_owed(scope, entry, status):
             return
+        if scope["method"] in SAFE_METHODS and self._was_told(entry):
+            return
         entry.status = status
         try:
             await run_in_threadpool(self._write, entry, _outcome(status))
         except SQLAlchemyError:  # nothing was changed, so the answer stands
             log.exception("a row of the audit log was not written: %s", entry.action)
+
+    def _was_told(self, entry: AuditEntry) -> bool:
+        read, now = (entry.key_id, entry.action, entry.object), time.monotonic()
+        if now - self._refused_reads.get(read, -_REFUSED_READ_SECONDS) < _REFUSED_READ_SECONDS:
+            return True
+        if len(self._refused_reads) >= _MOST_REFUSED_READS:
+            self._refused_reads.clear()
+        self._refused_reads[read] = now
+        return False
 
     def _write(self, entry: AuditEntry, outcome: AuditOutcome) -> None:
         with self._sessions.begin() as session:
@@ -109,11 +125,13 @@ def entry_of(scope: Scope) -> AuditEntry | None:
     return entry
 
 
-def login_entry(scope: Scope, project_id: int, key_id: int, **details: object) -> AuditEntry:
-    """Somebody, not known before, logs in."""
+def login_entry(
+    scope: Scope, project_id: int, key_id: int | None, details: dict[str, Any], *, who: str | None = None
+) -> AuditEntry:
+    """Somebody, not known before, logs in; `who` it is where that is no key."""
     return AuditEntry(
         project_id=project_id,
-        who=f"hpo_key_{key_id}",
+        who=who or f"hpo_key_{key_id}",
         key_id=key_id,
         action="log_in",
         object=_object(scope),

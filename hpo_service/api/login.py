@@ -43,7 +43,7 @@ def log_in(
             ),
         )
         return HTMLResponse(body, 401)
-    audit.watch(session, login_entry(request.scope, opened.project_id, opened.key_id, by="link"))
+    audit.watch(session, login_entry(request.scope, opened.project_id, opened.key_id, {"by": "link"}))
     return logged_in(opened.secret, "/", secure=request.url.scheme == "https")
 
 

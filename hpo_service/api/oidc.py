@@ -8,9 +8,11 @@ import hmac
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Annotated, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from hpo_service.api import auth
@@ -84,19 +86,32 @@ def finish(
         if iss and iss != provider.issuer:
             raise InvalidRequest("the answer is of another identity provider than the question; begin again.")
         claims = provider.claims(code, begun.nonce, begun.verifier)
-        rights, person = granted(request.app.state.oidc_rules, claims), person_of(claims)
-        if rights is None:
-            raise Forbidden(f"{person.name} may use no project here; whoever runs this service can add a rule.")
-        project_id = projects.id_of(session, rights.project)
-        label = f"person {person.name}"
-        opened = auth.open_person_session(session, project_id, person.subject, label, rights.scopes)
+        secret = _let_in(request, session, claims)
     except HpoError as refused:
         response: Response = _refusal(refused)
     else:
-        audit.watch(session, login_entry(request.scope, project_id, opened.key_id, by="oidc", person=label))
-        response = logged_in(opened.secret, begun.next, secure=_is_secure(provider))
+        response = logged_in(secret, begun.next, secure=_is_secure(provider))
     response.delete_cookie(_cookie(provider), path="/", httponly=True, samesite="lax", secure=_is_secure(provider))
     return response
+
+
+def _let_in(request: Request, session: Session, claims: Mapping[str, Any]) -> str:
+    """Open a session; its secret. Raises Forbidden or NotFound if there is nothing here for this person."""
+    rights, person = granted(request.app.state.oidc_rules, claims), person_of(claims)
+    if rights is None:
+        raise Forbidden(f"{person.name} may use no project here; whoever runs this service can add a rule.")
+    project_id = projects.id_of(session, rights.project)
+    label = f"person {person.name}"
+    details = {"by": "oidc", "person": label, "scopes": sorted(rights.scopes)}
+    try:
+        opened = auth.open_person_session(session, project_id, person.subject, label, rights.scopes)
+    except Forbidden as shut_out:
+        entry = login_entry(request.scope, project_id, None, details, who=label)
+        entry.status = shut_out.status
+        audit.add(session, entry, audit.AuditOutcome.REFUSED)
+        raise
+    audit.watch(session, login_entry(request.scope, project_id, opened.key_id, details))
+    return opened.secret
 
 
 def _begun(cookie: str, state: str) -> _Begun:

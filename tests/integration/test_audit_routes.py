@@ -199,8 +199,9 @@ def test_looking_leaves_no_row_unless_it_is_refused(client: TestClient, sessions
     with sessions.begin() as session:
         reader = serving.bearer(create_key(session, DEFAULT_PROJECT_ID, "reader", [Scope.STUDY_READ]))
     count = len(audited(engine))
-    assert client.get("/v1/keys", headers=reader).status_code == 403
-    row = audited(engine)[count]
+    for _ in range(3):  # a program that asks all the time does not fill the log
+        assert client.get("/v1/keys", headers=reader).status_code == 403
+    (row,) = audited(engine)[count:]
     assert (row.action, row.object, row.outcome) == ("list_keys", "keys", "refused")
 
 

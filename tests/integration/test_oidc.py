@@ -108,7 +108,8 @@ def test_a_person_logs_in_and_out(browser: TestClient, idp: Provider, engine: En
         "code", "S256", "openid email profile",
     )  # fmt: skip
     row = next(row for row in audited(engine) if row.action == "log_in")
-    assert row.details == {"by": "oidc", "person": "person alice@example.com"}
+    scopes = ["approve", "promote", "study:read"]
+    assert row.details == {"by": "oidc", "person": "person alice@example.com", "scopes": scopes}
     assert (row.who, row.object, row.outcome) == (f"hpo_key_{row.key_id}", "oidc/callback", "done")
     console = {"Origin": "http://localhost", "HPO-Console": "1"}
     assert browser.post("/v1/logout").status_code == 403
@@ -120,7 +121,7 @@ def test_a_person_logs_in_and_out(browser: TestClient, idp: Provider, engine: En
 
 
 def test_a_person_is_one_key_whose_rights_follow_the_provider(
-    browser: TestClient, idp: Provider, sessions: Sessions
+    browser: TestClient, idp: Provider, sessions: Sessions, engine: Engine
 ) -> None:
     """So nobody approves what they promoted, whenever they log in."""
     with sessions.begin() as session:
@@ -154,6 +155,9 @@ def test_a_person_is_one_key_whose_rights_follow_the_provider(
     assert browser.get("/v1/studies").status_code == 401
     browser.cookies.clear()
     refused(log_in(browser), 403, "was revoked")
+    row = audited(engine)[-1]
+    assert (row.action, row.outcome, row.status, row.key_id) == ("log_in", "refused", 403, None)
+    assert row.who == "person a.smith@example.com"
 
 
 def test_rules_choose_the_project(browser: TestClient, idp: Provider, sessions: Sessions) -> None:
