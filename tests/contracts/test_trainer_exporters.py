@@ -1,6 +1,6 @@
 """Files for other trainers, read by their own parsers; by lists of their keys where these do not install beside ours.
 
-Axolotl's and LLaMA-Factory's real parsers read the same files in `tests/full/test_foreign_parsers.py`.
+Axolotl's and LLaMA-Factory's real parsers read the same files in `tests/full/foreign/test_parsers.py`.
 """
 
 import json
