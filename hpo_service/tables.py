@@ -331,6 +331,7 @@ class OutboxCursor(Base):
     project_id: Mapped[int] = _project()
     identity: Mapped[str] = mapped_column(server_default=text("(gen_random_uuid())::text"))
     last_event_id: Mapped[int]
+    results: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))  #: of tries, by their end
     moved_at: Mapped[datetime] = _now()
 
 

@@ -16,6 +16,8 @@ TRIAL_STATES = ("waiting", "running", "paused", "complete", "pruned", "fail")
 OPEN_STATES = ("waiting", "running")
 _MODEL = "gpu_model"
 _READY = "ready"
+_NOTIFIED = frozenset({"webhook", "slack"})
+_RESULTS = ("delivered", "refused", "away")
 
 
 def read_database(figures: Figures) -> list[Metric]:
@@ -160,9 +162,17 @@ def _of_quotas(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
 
 def _of_outbox(rows: Sequence[Row[Any]]) -> Iterable[Metric]:
     waiting = GaugeMetricFamily("hpo_outbox_waiting_events", "Events that a sink has yet to be told.", labels=["sink"])
+    deliveries = CounterMetricFamily(
+        "hpo_webhook_deliveries",
+        "Tries to hand a notice over, to webhooks and Slack; `away` are tried again.",
+        labels=["sink", "result"],
+    )
     for row in rows:
         waiting.add_metric([row.sink], row.waiting)
-    yield waiting
+        if row.sink in _NOTIFIED:
+            for result in _RESULTS:
+                deliveries.add_metric([row.sink, result], row.results.get(result, 0))
+    yield from (waiting, deliveries)
 
 
 def _sum(rows: Sequence[Row[Any]], model: str, column: str) -> float:

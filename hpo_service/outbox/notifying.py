@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.outbox.base import SinkAway, SinkRefused
 from hpo_service.outbox.notices import Notice, read_notices
 from hpo_service.outbox.posting import Poster
-from hpo_service.repository.outbox import OutboxEvent
+from hpo_service.repository.outbox import OutboxEvent, count_result
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,21 @@ class NotificationSink:
         for notice in notices:
             try:
                 self._post(outbox, notice)
+                self._count("delivered")
+            except SinkAway:
+                self._count("away")
+                raise
             except SinkRefused as error:
+                self._count("refused")
                 log.error(
                     "%s goes without the notice %s of event %d: %s", self.name, notice.kind, notice.event_id, error
                 )
             yield notice.event_id
         yield events[-1].id
+
+    def _count(self, result: str) -> None:
+        with self._sessions.begin() as session:
+            count_result(session, self.name, result)
 
     def _post(self, outbox: str, notice: Notice) -> None:
         message = self._render(outbox, notice)

@@ -101,7 +101,7 @@ _LIVE = text(
 )
 _OUTBOX = text(
     """
-    SELECT sink, greatest(0, (SELECT coalesce(max(id), 0) FROM hpo.events) - last_event_id) AS waiting
+    SELECT sink, results, greatest(0, (SELECT coalesce(max(id), 0) FROM hpo.events) - last_event_id) AS waiting
       FROM hpo.outbox_cursors ORDER BY sink
     """
 )
@@ -168,7 +168,7 @@ class Figures:
         return self._rows(tenants.STANDINGS, project=None, limited=True, ended=_ENDED)
 
     def outbox(self) -> Sequence[Row[Any]]:
-        """Sinks, and how many events each has yet to be told, gaps between ids counted as well."""
+        """Sinks, what became of their notices, how many events each has yet to be told, gaps between ids as well."""
         return self._rows(_OUTBOX)
 
     def last_event(self) -> int:

@@ -20,6 +20,14 @@ _OPEN = text(
     ON CONFLICT (sink) DO NOTHING
     """
 )
+_COUNT = text(
+    """
+    UPDATE hpo.outbox_cursors
+       SET results = results || jsonb_build_object(
+               CAST(:result AS text), coalesce((results ->> CAST(:result AS text))::bigint, 0) + 1)
+     WHERE sink = :sink
+    """
+)
 _HOLD = text("SELECT pg_try_advisory_lock(:group, :sink)")
 
 
@@ -68,6 +76,11 @@ def advance(session: Session, sink: str, before: int, after: int) -> bool:
         .returning(OutboxCursor.sink)
     )
     return moved.scalar_one_or_none() is not None
+
+
+def count_result(session: Session, sink: str, result: str) -> None:
+    """One more try to hand something over ended like this."""
+    session.execute(_COUNT, {"sink": sink, "result": result})
 
 
 def events_after(session: Session, after: int, limit: int) -> list[OutboxEvent]:

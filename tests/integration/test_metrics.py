@@ -19,10 +19,11 @@ from tests import dispatching, serving
 
 Sessions = sessionmaker[Session]
 TOKEN = "t" * 32
+RESULTS = ("delivered", "refused", "away")
 #: nothing else may be a label; `study` is bounded, and `worker` are those that are there
 LABELS = {
     *("state", "project", "study", "cap", "worker", "executor", "outcome", "cause", "reason", "gpu_model", "currency"),
-    *("quota", "sink", "kind", "method", "route", "status", "version", "git_sha", "le"),
+    *("quota", "sink", "result", "kind", "method", "route", "status", "version", "git_sha", "le"),
 }
 TYPES = {
     "hpo_studies": "gauge",
@@ -37,6 +38,7 @@ TYPES = {
     "hpo_worker_up": "gauge",
     "hpo_worker_last_heartbeat_timestamp_seconds": "gauge",
     "hpo_trial_queue_seconds": "histogram",
+    "hpo_webhook_deliveries": "counter",
     "hpo_sampler_ask_seconds": "histogram",
     "hpo_best_value": "gauge",
     "hpo_db_pool_in_use": "gauge",
@@ -155,6 +157,18 @@ def test_what_waits_in_the_outbox(metrics: Metrics, sessions: Sessions) -> None:
     run_study(sessions, dispatching.make(sessions)[0])
     scrape = Scrape(metrics.exposition())
     assert (scrape("hpo_outbox_waiting_events", sink="mlflow") or 0) >= (scrape("hpo_events_total") or 0) > 20
+
+
+def test_what_became_of_notices(metrics: Metrics, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        for sink in ("webhook", "mlflow"):
+            outbox.open_cursor(session, sink, from_now=True)
+        for result in ("away", "away", "delivered"):
+            outbox.count_result(session, "webhook", result)
+    scrape = Scrape(metrics.exposition())
+    told = {result: scrape("hpo_webhook_deliveries_total", sink="webhook", result=result) for result in RESULTS}
+    assert told == {"delivered": 1, "refused": 0, "away": 2}
+    assert scrape("hpo_webhook_deliveries_total", sink="mlflow") is None
 
 
 def test_labels_are_bounded(metrics: Metrics, sessions: Sessions) -> None:

@@ -123,6 +123,9 @@ def test_outages_keep_order_and_ids(
         lose_worker(sessions, number)
     receiver.answers = [503, 200, 429, 500, 200, 404]
     assert drain(outbox) == 3
+    with sessions() as session:
+        results = session.execute(text("SELECT results FROM hpo.outbox_cursors")).scalar_one()
+    assert results == {"away": 3, "delivered": 3, "refused": 1}
     told = [
         (body["data"]["worker"], got.headers["webhook-id"])
         for body, got in zip(bodies(receiver), receiver.got, strict=True)

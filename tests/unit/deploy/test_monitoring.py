@@ -62,6 +62,9 @@ class Nothing(Figures):
     def outbox(self) -> list[Any]:
         return []
 
+    def standings(self) -> list[Any]:
+        return []
+
     def open_work(self) -> list[Any]:
         return [type("Row", (), {"what": "intents", "state": "open", "number": 0, "age_seconds": 0.0})]
 
