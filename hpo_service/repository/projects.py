@@ -25,6 +25,11 @@ def find(session: Session, name: str) -> Project:
     return project
 
 
+def name_of(session: Session, project_id: int) -> str:
+    """Of a project that is there."""
+    return session.scalars(select(Project.name).where(Project.id == project_id)).one()
+
+
 def absent(name: str) -> str:
     """What is said of a project that is not there, or not for who asks."""
     return f"there is no project {name[:80]!r}; `hpo project list` shows them all."

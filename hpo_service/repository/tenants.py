@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -19,9 +19,10 @@ STANDINGS = text(
            (SELECT count(*) FROM hpo.studies s
              WHERE s.project_id = p.id AND s.deleted_at IS NULL AND s.parent_study_id IS NULL
                AND NOT s.state = ANY(:ended)) AS used_studies,
-           (SELECT coalesce(sum((s.resolved -> 'resources' ->> 'gpus_per_trial')::int), 0)
-              FROM hpo.slices c JOIN hpo.studies s ON s.id = c.study_id
-             WHERE c.project_id = p.id AND c.state = 'running')
+           (SELECT coalesce(sum(c.held * (s.resolved -> 'resources' ->> 'gpus_per_trial')::int), 0)
+              FROM (SELECT study_id, count(*) AS held FROM hpo.slices
+                     WHERE project_id = p.id AND state = 'running' GROUP BY study_id) c
+              JOIN hpo.studies s ON s.id = c.study_id)
            + (SELECT coalesce(sum(coalesce((j.task -> 'trial' -> 'training' ->> 'ranks')::int, 1)), 0)
                 FROM hpo.jobs j WHERE j.project_id = p.id AND j.state = 'running' AND j.kind = 'train_final')
            AS used_devices,
@@ -85,10 +86,21 @@ def optuna_study_ids(session: Session, project_id: int) -> Sequence[int]:
     return [number for number in session.scalars(query) if number is not None]
 
 
-def lock_quota(session: Session, project_id: int) -> bool:
-    """Whether the project has a quota. Those who ask wait for each other until the transaction ends."""
-    query = select(ProjectQuota.project_id).where(ProjectQuota.project_id == project_id).with_for_update()
-    return session.scalars(query).one_or_none() is not None
+def find_quota(session: Session, project_id: int, *, lock: bool = False) -> ProjectQuota | None:
+    """The project's limits and stored bytes. With `lock`, those who ask wait for each other in their transactions."""
+    query = select(ProjectQuota).where(ProjectQuota.project_id == project_id)
+    return session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+
+def open_studies(session: Session, project_id: int) -> int:
+    """How many studies of the project have not ended; those that confirm another one are a part of it."""
+    query = select(func.count()).where(
+        Study.project_id == project_id,
+        Study.deleted_at.is_(None),
+        Study.parent_study_id.is_(None),
+        Study.state.not_in(_ENDED),
+    )
+    return session.execute(query).scalar_one()
 
 
 def set_limits(session: Session, project_id: int, limits: Mapping[str, float | None]) -> None:

@@ -34,7 +34,7 @@ def replace_quota(
     if caller.project_id != DEFAULT_PROJECT_ID:
         raise Forbidden("quotas are set with a key of project default; this key belongs to another one.")
     tenants.set_limits(session, project_id, {})
-    tenants.lock_quota(session, project_id)
+    tenants.find_quota(session, project_id, lock=True)
     require_match(if_match, etag(show_quota(session, caller, name)), f"the quota of project {name}")
     tenants.set_limits(session, project_id, request.model_dump())
     return show_quota(session, caller, name)
@@ -63,24 +63,27 @@ def require_room(session: Session, project_id: int) -> None:
     Raises:
         QuotaExceeded: it has as many as it may, or stores as much as it may.
     """
-    if tenants.lock_quota(session, project_id) and (reason := refusal(session, project_id)) is not None:
+    if (reason := refusal(session, project_id, lock=True)) is not None:
         raise QuotaExceeded(reason)
 
 
-def refusal(session: Session, project_id: int) -> str | None:
+def refusal(session: Session, project_id: int, *, lock: bool = False) -> str | None:
     """Why the project may not have another study; None if it may."""
-    standing = tenants.standing(session, project_id)
-    name, limits = standing.project, standing.limits
-    more = f"`hpo project quota {name}"
-    if limits.studies is not None and standing.studies >= limits.studies:
+    quota = tenants.find_quota(session, project_id, lock=lock)
+    if quota is None:
+        return None
+    if quota.studies is not None and (present := tenants.open_studies(session, project_id)) >= quota.studies:
+        name = projects.name_of(session, project_id)
         return (
-            f"project {name} has {standing.studies} studies that have not ended and may have {limits.studies}; let "
-            f"one end, cancel one with `hpo study cancel STUDY`, or ask an operator for {more} --studies N`."
+            f"project {name} has {present} studies that have not ended and may have {quota.studies}; let one end, "
+            f"cancel one with `hpo study cancel STUDY`, or ask an operator for `hpo project quota {name} --studies N`."
         )
-    if limits.stored_bytes is not None and (standing.stored_bytes or 0) >= limits.stored_bytes:
+    if quota.stored_bytes is not None and (quota.used_bytes or 0) >= quota.stored_bytes:
+        name = projects.name_of(session, project_id)
         return (
-            f"the snapshots of project {name} take {standing.stored_bytes} bytes and may take {limits.stored_bytes}; "
-            f"delete ended studies with `hpo study delete STUDY`, or ask an operator for {more} --stored-bytes N`."
+            f"the snapshots of project {name} take {quota.used_bytes or 0} bytes and may take {quota.stored_bytes}; "
+            f"delete ended studies with `hpo study delete STUDY`, or ask an operator for `hpo project quota {name} "
+            "--stored-bytes N`."
         )
     return None
 
