@@ -68,8 +68,8 @@ suite-%: install
 # What the images of deploy/ install, with hashes. What is locked already stays, as far as pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.12 --python-platform x86_64-manylinux_2_28
 lock: install
-	$(LOCK) --extra object-store --extra mlflow --extra oidc pyproject.toml -o deploy/requirements/api.txt
-	$(LOCK) --extra trainer --extra zero --extra ray --extra object-store --extra quantized pyproject.toml -o deploy/requirements/worker.txt
+	$(LOCK) --extra object-store --extra mlflow --extra oidc --extra otel pyproject.toml -o deploy/requirements/api.txt
+	$(LOCK) --extra trainer --extra zero --extra ray --extra object-store --extra quantized --extra otel pyproject.toml -o deploy/requirements/worker.txt
 	$(LOCK) hpo_service/mlflow_server/requirements.txt -o deploy/requirements/mlflow.txt
 
 clean:

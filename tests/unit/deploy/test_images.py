@@ -121,7 +121,10 @@ def test_secrets_are_made_once(tools: Tools, deploy: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("api", {"object-store", "mlflow", "oidc"}), ("worker", {"trainer", "zero", "ray", "object-store", "quantized"})],
+    [
+        ("api", {"object-store", "mlflow", "oidc", "otel"}),
+        ("worker", {"trainer", "zero", "ray", "object-store", "quantized", "otel"}),
+    ],
 )
 def test_locked_requirements_fulfil_the_project(deploy: Path, file: str, extras: set[str]) -> None:
     """Made by `make lock`; a dependency that is added or raised must be locked again."""
