@@ -33,11 +33,11 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """An authenticated caller. optuna-dashboard knows no projects, so only the first project's callers see it."""
+    """An authenticated caller. Those of the first project, `default`, administer the others."""
 
     project_id: int
     key_id: int
-    sees_dashboard: bool
+    in_default_project: bool
     scopes: frozenset[str]
 
     def require(self, scope: Scope) -> None:
@@ -146,7 +146,9 @@ def _opened(session: Session, key: keys.StoredKey) -> BrowserSession:
 def _used(session: Session, key: keys.StoredKey) -> Principal:
     if key.unnoted:
         keys.note_use(session, key)
-    return Principal(project_id=key.project_id, key_id=key.id, sees_dashboard=key.in_default_project, scopes=key.scopes)
+    return Principal(
+        project_id=key.project_id, key_id=key.id, in_default_project=key.in_default_project, scopes=key.scopes
+    )
 
 
 def _stored_key(session: Session, key: str) -> keys.StoredKey:

@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.ADMIN)])
 def get_metrics(request: Request) -> Response:
     """For `HPO_METRICS_TOKEN` and for admins of the first project: the figures are those of all projects."""
     principal = request.state.principal
-    if principal is not None and not principal.sees_dashboard:
+    if principal is not None and not principal.in_default_project:
         raise NotFound("There is nothing at this address.")
     metrics: Metrics = request.app.state.metrics
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

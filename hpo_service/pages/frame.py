@@ -12,7 +12,13 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-_PLACES = (("/", "Studies"), ("/workers", "Workers"), ("/promotions", "Promotions"))
+_PLACES = (
+    ("/", "Studies"),
+    ("/workers", "Workers"),
+    ("/promotions", "Promotions"),
+    ("/dashboard", "Dashboard"),
+    ("/docs", "API"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +26,6 @@ class Viewer:
     """For whom a page is made. Nobody is shown a button that their key may not use."""
 
     scopes: frozenset[str]
-    sees_dashboard: bool
 
     def may(self, scope: Scope) -> bool:
         """Whether the key has the scope."""
@@ -44,7 +49,7 @@ class Column:
     wide: bool = False
 
 
-def console_page(title: str, here: str, viewer: Viewer, assets: Assets, *body: Child) -> Markup:
+def console_page(title: str, here: str, assets: Assets, *body: Child) -> Markup:
     """A whole document. `here` is the address of the place in the navigation that it belongs to."""
     head = tag(
         "head",
@@ -57,7 +62,7 @@ def console_page(title: str, here: str, viewer: Viewer, assets: Assets, *body: C
         tag("script", src=assets.script, defer=""),
     )
     content = tag("main", *body, id="content", tabindex="-1")
-    parts = (tag("a", "Skip to the content", class_="skip", href="#content"), _bar(here, viewer), content, _confirm())
+    parts = (tag("a", "Skip to the content", class_="skip", href="#content"), _bar(here), content, _confirm())
     return Markup("<!doctype html>\n" + tag("html", head, tag("body", *parts), lang="en"))
 
 
@@ -129,14 +134,11 @@ def empty(*words: Child) -> Markup:
     return tag("p", *words, class_="empty")
 
 
-def _bar(here: str, viewer: Viewer) -> Markup:
+def _bar(here: str) -> Markup:
     links = [
         tag("a", title, href=address, **({"aria_current": "page"} if address == here else {}))
         for address, title in _PLACES
     ]
-    if viewer.sees_dashboard:
-        links.append(tag("a", "Dashboard", href="/dashboard"))
-    links.append(tag("a", "API", href="/docs"))
     connection = tag("span", tag("i"), tag("span", "connecting"), id="connection", class_="connection", role="status")
     news = tag("div", id="news", class_="unseen", role="status", aria_live="polite")
     name = tag("a", "hpo", href="/", class_="name", aria_label="hpo, all studies")

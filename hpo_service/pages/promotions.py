@@ -38,9 +38,7 @@ _COLUMNS = (
 )
 
 
-def promotions_page(
-    promotions: Sequence[PromotionDocument], next_page: str | None, viewer: Viewer, assets: Assets
-) -> Markup:
+def promotions_page(promotions: Sequence[PromotionDocument], next_page: str | None, assets: Assets) -> Markup:
     """All versions, the newest first."""
     command = tag("code", "hpo promote STUDY --to NAME")
     none = empty("Nothing was promoted yet. Promote from a study's page, or with ", command, ".")
@@ -53,7 +51,6 @@ def promotions_page(
     return console_page(
         "Promotions",
         "/promotions",
-        viewer,
         assets,
         tag("h1", "Promotions", class_="unseen"),
         panel("promotions", "Promotions", content, older),
@@ -69,7 +66,6 @@ def promotion_page(one: PromotionDocument, latest: int | None, viewer: Viewer, a
     return console_page(
         _label(one),
         "/promotions",
-        viewer,
         assets,
         live("head", title, tag("p", one.verdict), actions, class_="head"),
         outcome("page-outcome"),

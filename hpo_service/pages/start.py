@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hpo_service.markup import Child, Markup, join, tag
 from hpo_service.pages.activity import events_panel, running_panel, waiting_panel
 from hpo_service.pages.amounts import spending
-from hpo_service.pages.frame import Assets, Column, Viewer, chip, console_page, empty, panel, stacked, table
+from hpo_service.pages.frame import Assets, Column, chip, console_page, empty, panel, stacked, table
 from hpo_service.pages.sparkline import sparkline
 from hpo_service.pages.words import percent, study_link
 from hpo_service.studies.documents import BestDocument, StudySummary
@@ -22,13 +22,12 @@ _COLUMNS = (
 )
 
 
-def start_page(overview: Overview, viewer: Viewer, assets: Assets) -> Markup:
+def start_page(overview: Overview, assets: Assets) -> Markup:
     """The whole page."""
     queued = [line.summary.name for line in overview.live if line.summary.state == "queued"]
     return console_page(
         "Studies",
         "/",
-        viewer,
         assets,
         tag("h1", "Studies", class_="unseen"),
         _studies(overview),

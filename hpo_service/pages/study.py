@@ -50,11 +50,10 @@ def study_page(page: StudyPage, viewer: Viewer, assets: Assets, *, mlflow: str |
     return console_page(
         study.name,
         "/",
-        viewer,
         assets,
         _head(page, viewer),
         outcome("page-outcome"),
-        _links(page, viewer, mlflow),
+        _links(page, mlflow),
         live("dialogs", *dialogs(page, viewer), element="div"),
         _warnings(page),
         tag("div", _standing(page), _best(page), class_="columns"),
@@ -74,11 +73,11 @@ def _head(page: StudyPage, viewer: Viewer) -> Markup:
     return live("head", title, tag("p", words, class_="soft") if words else None, actions, class_="head")
 
 
-def _links(page: StudyPage, viewer: Viewer, mlflow: str | None) -> Markup:
+def _links(page: StudyPage, mlflow: str | None) -> Markup:
     study = page.study
     base = f"/v1/studies/{study.name}"
     links: list[Child] = [tag("a", "Report", href=f"{base}/report")]
-    if viewer.sees_dashboard and study.dashboard is not None:
+    if study.dashboard is not None:
         links.append(tag("a", "Optuna dashboard", href=study.dashboard))
     if mlflow is not None:
         links.append(tag("a", "MLflow", href=mlflow, rel="noopener noreferrer"))

@@ -46,7 +46,6 @@ def trial_page(study: str, trial: TrialDocument, viewer: Viewer, assets: Assets)
     return console_page(
         f"Trial {trial.number} of {study}",
         "/",
-        viewer,
         assets,
         _head(study, trial, viewer),
         outcome("page-outcome"),

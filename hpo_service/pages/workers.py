@@ -30,7 +30,6 @@ def workers_page(workers: Sequence[WorkerDocument], viewer: Viewer, assets: Asse
     return console_page(
         "Workers",
         "/workers",
-        viewer,
         assets,
         tag("h1", "Workers", class_="unseen"),
         outcome("page-outcome"),

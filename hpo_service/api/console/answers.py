@@ -12,7 +12,7 @@ from hpo_service.pages.frame import POLICY, Assets, Viewer
 
 
 def _viewer(caller: PrincipalDependency) -> Viewer:
-    return Viewer(scopes=caller.scopes, sees_dashboard=caller.sees_dashboard)
+    return Viewer(scopes=caller.scopes)
 
 
 ViewerDependency = Annotated[Viewer, Depends(_viewer)]

@@ -23,13 +23,12 @@ _SHOWN = 50
 def show_promotions(
     session: SessionDependency,
     project: ProjectDependency,
-    viewer: ViewerDependency,
     assets: AssetsDependency,
     page_token: PageToken = None,
 ) -> HTMLResponse:
     """All versions of all names."""
     found = promotions.list_promotions(session, project, name=None, page_size=_SHOWN, page_token=page_token)
-    return answer(promotions_page(found.items, found.next_page_token, viewer, assets))
+    return answer(promotions_page(found.items, found.next_page_token, assets))
 
 
 @router.get("/promotions/{name}/{version}")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse
 
 from hpo_service.access import Scope
-from hpo_service.api.console.answers import AssetsDependency, ViewerDependency, answer
+from hpo_service.api.console.answers import AssetsDependency, answer
 from hpo_service.api.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.scopes import needs
 from hpo_service.pages.start import start_page
@@ -19,9 +19,8 @@ router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])
 def show_start(
     session: SessionDependency,
     project: ProjectDependency,
-    viewer: ViewerDependency,
     assets: AssetsDependency,
     older: Annotated[str | None, Query(max_length=32)] = None,
 ) -> HTMLResponse:
     """The page; `older` is where its list of ended studies begins."""
-    return answer(start_page(read_overview(session, project, older=older), viewer, assets))
+    return answer(start_page(read_overview(session, project, older=older), assets))
