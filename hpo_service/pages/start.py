@@ -48,7 +48,8 @@ def _studies(overview: Overview) -> Markup:
 
 def _count(live: Sequence[StudyLine]) -> str:
     running = sum(line.summary.state == "running" for line in live)
-    return f"{running} running" + (f" · {len(live) - running} others not ended" if len(live) > running else "")
+    others = len(live) - running
+    return f"{running} running" + (f" · {others} other{'s' if others > 1 else ''} not ended" if others else "")
 
 
 def _row(line: StudyLine) -> list[Child]:
