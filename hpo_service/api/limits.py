@@ -9,9 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo_service.access import Principal
@@ -143,11 +143,8 @@ def _credentials(scope: Scope) -> tuple[str, bytes] | None:
         return "login", sha256(scope["query_string"]).digest()
     if (key := headers.get("authorization")) is not None:
         return "key", sha256(key.encode()).digest()
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return None if cookie is None else ("session", sha256(cookie.value.encode()).digest())
+    cookie = HTTPConnection(scope).cookies.get(COOKIE)  # as `Guard` reads it
+    return None if cookie is None else ("session", sha256(cookie.encode()).digest())
 
 
 def _network(address: str | None) -> str:

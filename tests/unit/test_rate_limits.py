@@ -143,6 +143,7 @@ def test_nothing_but_wrong_credentials_counts() -> None:
     app = AddressLimits(Backend(), 2.0, FakeClock())
     assert set(statuses(ask(app) for _ in range(9))) == {401}
     assert statuses(ask(app, cookie="hpo_session=old") for _ in range(3)) == [401, 401, 429]
+    assert ask(app, cookie="a b{}; hpo_session=old")[0] == 429  # read as the guard reads it
     assert statuses(ask(app, path="/login") for _ in range(3)) == [401, 401, 429]
     assert ask(app, "good")[0] == 200
 
