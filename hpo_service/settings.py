@@ -107,10 +107,6 @@ class Settings(BaseSettings):
     """How every process writes its log: for people, or one JSON object a line."""
     metrics_token: Annotated[SecretStr | None, Field(min_length=_LEAST_TOKEN_CHARACTERS)] = None
     """A bearer token that opens `/metrics` and nothing else; API keys of the first project open it as well."""
-    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 50.0
-    """How often one API key may ask one replica of the API, ten seconds' worth of it at once; 0: no limit."""
-    failed_logins_per_minute: Annotated[float, Field(ge=0, le=1_000_000)] = 30.0
-    """How often one address may come with wrong credentials before it has to wait; 0: no limit."""
     oidc_issuer: str | None = None
     """An OpenID Connect provider that browsers may log in with, as it names itself (https://…)."""
     oidc_client_id: Annotated[str, Field(min_length=1)] | None = None
@@ -121,6 +117,10 @@ class Settings(BaseSettings):
     """Where the provider sends browsers back to: `https://HOST/oidc/callback`."""
     oidc_rules: Path | None = None
     """A YAML list of `{claim, value, project, scopes}`: who may do what where."""
+    requests_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = 50.0
+    """How often one API key may ask one replica of the API, ten seconds' worth of it at once; 0: no limit."""
+    failed_logins_per_minute: Annotated[float, Field(ge=0, le=1_000_000)] = 30.0
+    """How often one address may come with wrong credentials before it has to wait; 0: no limit."""
     alive_file: Path | None = None
     """Dispatcher and outbox touch this file all the time, so that a probe can see whether one stands still."""
     revision: str = ""
