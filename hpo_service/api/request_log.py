@@ -11,9 +11,9 @@ from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hpo_service.api.problem_pages import readable
 from hpo_service.api.problems import unexpected_response
 from trainer.logs import bound
-from hpo_service.api.problem_pages import readable
 
 log = logging.getLogger(__name__)
 
