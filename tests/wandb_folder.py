@@ -55,7 +55,9 @@ def _take(run: OfflineRun, record: Any) -> None:
             run.summary |= _items(record.summary.update)
         case "artifact":
             files = tuple(sorted(entry.path for entry in record.artifact.manifest.contents))
-            run.artifacts.append((record.artifact.name, record.artifact.type, tuple(sorted(record.artifact.aliases)), files))
+            run.artifacts.append(
+                (record.artifact.name, record.artifact.type, tuple(sorted(record.artifact.aliases)), files)
+            )
         case "exit":
             run.exit_codes.append(record.exit.exit_code)
 
