@@ -10,7 +10,10 @@ from hpo_service.database import make_engine, session_factory
 from hpo_service.settings import Settings
 from hpo_service.supervisor import database_url
 from hpo_service.tables import Event
+from tests.e2e.conftest import home
 from tests.e2e.service import STUDY, Service
+
+__all__ = ["home"]
 
 Json = dict[str, Any]
 ONE_TRIAL: Json = {
@@ -41,7 +44,7 @@ def events(service: Service) -> list[str]:
     return [kind.removeprefix("delivery.") for kind in kinds]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_delivery_survives_its_worker_and_its_dispatcher(home: Path) -> None:
     service = Service(home)
     service.up()
