@@ -135,7 +135,7 @@ _action("cancel", "End the study at the next step boundary.")
 @app.command()
 def clone(
     name: Name,
-    new_name: Annotated[str, typer.Argument(help="Name of the new study.")],
+    new_name: Annotated[str, typer.Argument(help="Name of the new study.", metavar="NEW")],
     set_: SetOption = [],  # noqa: B006
     output: OutputOption = Format.TABLE,
 ) -> None:

@@ -50,7 +50,9 @@ def logs(study: Study, number: Number) -> None:
 @app.command()
 def enqueue(
     study: Study,
-    parameters: Annotated[list[str], typer.Argument(help="Values to try, such as learning_rate=3e-4.")],
+    parameters: Annotated[
+        list[str], typer.Argument(help="Values to try, such as learning_rate=3e-4.", metavar="PARAMETER=VALUE")
+    ],
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a point that you know to be good next; what is left out is sampled."""
