@@ -9,6 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from hpo_service.oidc import read_rules
+
 KUBERNETES = kubernetes_validate.latest_version()
 #: no packaged schema has these; their fields are checked below
 CUSTOM = {"RayCluster", "ServiceMonitor", "PrometheusRule"}
@@ -25,6 +27,12 @@ EVERYTHING: dict[str, Any] = {
     "nodeSelector": {"pool": "service"},
     "outbox": {"enabled": True, "mlflowTrackingUri": "https://mlflow", "secretKeys": ["hpo_slack_url"]},
     "backup": {"enabled": True, "existingClaim": "backups"},
+    "oidc": {
+        "issuer": "https://id.example",
+        "clientId": "hpo",
+        "redirectUrl": "https://hpo.example/oidc/callback",
+        "rules": [{"claim": "groups", "value": "ml", "project": "default", "scopes": ["study:read"]}],
+    },
 }
 CASES = pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 
@@ -118,7 +126,43 @@ def test_each_pod_gets_the_secrets_that_it_needs(chart: helm_python.Chart) -> No
     assert keys["ray-worker"] == keys["ray-head"] == {"ray_token"}
     assert keys["migration"] == {"hpo_database_url"}
     assert keys["dispatcher"] == {"hpo_database_url", "ray_token"}
-    assert "ray_token" not in keys["api"]
+    assert keys["api"] == {
+        *("hpo_database_url", "hpo_dashboard_database_url", "hpo_metrics_token", "hpo_oidc_client_secret")
+    }
+
+
+def test_people_log_in_by_rules_that_the_service_reads(chart: helm_python.Chart, tmp_path: Path) -> None:
+    things = rendered(chart, EVERYTHING)
+    (rules,) = [
+        thing for thing in things if thing["kind"] == "ConfigMap" and thing["metadata"]["name"].endswith("-oidc")
+    ]
+    written = tmp_path / "rules.yaml"
+    written.write_text(rules["data"]["rules.yaml"])
+    (rule,) = read_rules(written)
+    assert (rule.project, rule.scopes) == ("default", {"study:read"})
+    api = pods(things)["api"]
+    environment = {one["name"]: one["value"] for one in api["containers"][0]["env"] if "OIDC" in one["name"]}
+    mount = next(mount for mount in api["containers"][0]["volumeMounts"] if mount["name"] == "oidc")
+    assert environment == {
+        "HPO_OIDC_ISSUER": "https://id.example",
+        "HPO_OIDC_CLIENT_ID": "hpo",
+        "HPO_OIDC_REDIRECT_URL": "https://hpo.example/oidc/callback",
+        "HPO_OIDC_RULES": f"{mount['mountPath']}/rules.yaml",
+    }
+    ports = {}
+    for values in ({}, EVERYTHING):
+        found = rendered(chart, values)
+        policies = {thing["metadata"]["name"]: thing["spec"] for thing in found if thing["kind"] == "NetworkPolicy"}
+        ports[bool(values)] = [port["port"] for way in policies["search-hpo-api"]["egress"] for port in way["ports"]]
+    assert 443 in ports[True]
+    assert 443 not in ports[False]
+
+
+@pytest.mark.parametrize("missing", ["clientId", "redirectUrl", "rules"])
+def test_half_a_login_is_refused(chart: helm_python.Chart, missing: str) -> None:
+    half = {name: value for name, value in EVERYTHING["oidc"].items() if name != missing}
+    with pytest.raises(Exception, match=f"oidc.{missing}"):
+        rendered(chart, {"oidc": half})
 
 
 def test_the_cluster_asks_for_gpus_and_a_token(chart: helm_python.Chart) -> None:

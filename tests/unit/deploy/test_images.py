@@ -80,6 +80,18 @@ def test_compose_has_every_part(services: dict[str, Any], tools: Tools) -> None:
     }
 
 
+def test_compose_lets_people_log_in(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("docker-compose", "-f", "compose.yaml", "-f", "compose.oidc.yaml", "config")
+    assert "HPO_OIDC_ISSUER" in tools.run(*command).stderr
+    monkeypatch.setenv("HPO_OIDC_ISSUER", "https://id.example")
+    monkeypatch.setenv("HPO_OIDC_CLIENT_ID", "hpo")
+    monkeypatch.setenv("HPO_OIDC_REDIRECT_URL", "https://hpo.example/oidc/callback")
+    api = yaml.safe_load(tools.run(*command).stdout)["services"]["api"]
+    assert {"hpo_oidc_client_secret", "oidc_rules"} <= {secret["source"] for secret in api["secrets"]}
+    assert api["environment"]["HPO_OIDC_RULES"] == "/run/secrets/oidc_rules"
+    assert api["environment"]["HPO_EXECUTOR"] == "ray"
+
+
 def test_containers_are_hardened(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["read_only"], name
