@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from hpo_service.access import Scope
 from hpo_service.oidc import read_rules
 
 KUBERNETES = kubernetes_validate.latest_version()
@@ -139,7 +140,7 @@ def test_people_log_in_by_rules_that_the_service_reads(chart: helm_python.Chart,
     written = tmp_path / "rules.yaml"
     written.write_text(rules["data"]["rules.yaml"])
     (rule,) = read_rules(written)
-    assert (rule.project, rule.scopes) == ("default", {"study:read"})
+    assert (rule.project, list(rule.scopes)) == ("default", [Scope.STUDY_READ])
     api = pods(things)["api"]
     environment = {one["name"]: one["value"] for one in api["containers"][0]["env"] if "OIDC" in one["name"]}
     mount = next(mount for mount in api["containers"][0]["volumeMounts"] if mount["name"] == "oidc")
