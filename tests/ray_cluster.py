@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 
 import psutil
 
@@ -91,6 +93,8 @@ class RayCluster:
 
     def __init__(self, folder: Path, devices: list[int]) -> None:
         self.folder = folder
+        # Sockets lie below it, and the path of a socket has at most 107 bytes.
+        self.sessions = Path(mkdtemp(prefix="ray-"))
         self.port = _free_port()
         self.nodes: dict[str, RayNode] = {}
         try:
@@ -112,7 +116,7 @@ class RayCluster:
             "--head",
             f"--port={self.port}",
             "--include-dashboard=false",
-            f"--temp-dir={self.folder / 'ray'}",
+            f"--temp-dir={self.sessions}",
             f"--system-config={json.dumps(_TUNED)}",
         ]
         name = f"head{sum(node.startswith('head') for node in self.nodes)}"
@@ -140,13 +144,14 @@ class RayCluster:
 
     def logs(self) -> str:
         """What its actors have said."""
-        folder = self.folder / "ray" / "session_latest" / "logs"
+        folder = self.sessions / "session_latest" / "logs"
         return "".join(log.read_text(errors="replace") for log in folder.glob("worker-*.err"))
 
     def close(self) -> None:
         """End everything."""
         for node in self.nodes.values():
             node.kill()
+        shutil.rmtree(self.sessions, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:

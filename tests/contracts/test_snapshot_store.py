@@ -347,11 +347,14 @@ def test_a_store_that_does_not_answer_is_no_damage(s3: str, monkeypatch: pytest.
     ref = snapshots.write("1/1/16/1/rung-16", a_state(), Usage())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     s3fs.S3FileSystem.clear_instance_cache()
-    away = SnapshotStore(open_store(s3))
-    with pytest.raises(OSError, match="does not answer"):
-        away.newest([ref], "t", "b")
-    with pytest.raises(OSError, match="does not answer"):
-        away.write("1/1/16/2/rung-16", a_state(), Usage())
+    try:
+        away = SnapshotStore(open_store(s3))
+        with pytest.raises(OSError, match="does not answer"):
+            away.newest([ref], "t", "b")
+        with pytest.raises(OSError, match="does not answer"):
+            away.write("1/1/16/2/rung-16", a_state(), Usage())
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 ARTIFACT = "deliveries/1/merged/2/model"

@@ -199,7 +199,7 @@ def test_a_range_that_is_too_narrow_is_widened_by_the_command_that_is_shown(hpo:
 def test_of_an_ended_study_a_wider_clone_is_offered(hpo: Hpo, study_file: str) -> None:
     narrow = ("--set", "space.learning_rate.high=3e-4", "--set", "search.strategy=freeze_thaw")
     hpo("study", "create", "-f", study_file, "--watch", *narrow, "--set", "budget.max_trials=25")
-    assert "Warning: the best learning_rate" in hpo.err
+    assert "Warning: learning_rate lies at the upper edge of its range" in hpo.err
     found = hpo.json("study", "importances", "first")
     assert found["importances"][0]["parameter"] == "learning_rate"
     assert "learning_rate" in hpo("study", "importances", "first")
