@@ -73,7 +73,7 @@ class WandbTracker:
         """See Tracker. The version is an artifact of type `model` that the trial's run logs."""
         run_id, name = _name(registration.run.key), _name(registration.name)
         since = registration.promoted_at.astimezone(UTC).isoformat(timespec="microseconds")
-        with self._explained(run_id), self._ledger.model(name) as told:
+        with self._explained(run_id), self._ledger.model(registration.name) as told:
             crowned = registration.champion and told.champion_since < since
             if registration.key in told.keys and not crowned:
                 return

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 
 @dataclass(kw_only=True)
@@ -48,7 +49,7 @@ class Ledger:
     @contextmanager
     def model(self, name: str) -> Iterator[Versions]:
         """The same of a model's versions."""
-        path = self._folder / f"model-{name}.json"
+        path = self._folder / f"model-{quote(name, safe='')}.json"  # no two names are one file
         versions = Versions(**_read(path))
         yield versions
         _write(path, asdict(versions))
