@@ -39,6 +39,7 @@ from hpo_service.api import (
 from hpo_service.api.audit_trail import AuditTrail
 from hpo_service.api.guard import Guard
 from hpo_service.api.limits import AddressLimits, KeyLimits
+from hpo_service.api.open_streams import OpenStreams
 from hpo_service.api.request_log import TELEMETRY, RequestLog
 from hpo_service.api.safe_headers import SafeHeaders
 from hpo_service.database import session_factory
@@ -101,6 +102,7 @@ def create_app(settings: Settings, engine: Engine, *, with_dashboard: bool = Tru
     app.state.settings = settings
     app.state.store = settings.snapshot_store()
     app.state.stopping = threading.Event()
+    app.state.open_streams = OpenStreams()
     app.state.metrics = Metrics(engine, revision=settings.revision)
     problems.install(app)
     app.include_router(studies.validation)

@@ -18,6 +18,7 @@ from hpo_service.api.dependencies import (
     SessionDependency,
     SessionsDependency,
 )
+from hpo_service.api.open_streams import CountedStream
 from hpo_service.api.scopes import needs
 from hpo_service.api.studies import PageToken, StudyName
 from hpo_service.errors import InvalidRequest
@@ -57,6 +58,7 @@ async def stream_events(
     after: Annotated[int, Depends(_after)],
     sessions: SessionsDependency,
     caller: PrincipalDependency,
+    _: CountedStream,
 ) -> AsyncIterator[ServerSentEvent]:
     """Events in the order in which they happened. The stream ends after the study, with the service or with the key."""
     while not request.app.state.stopping.is_set():

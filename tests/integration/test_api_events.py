@@ -2,11 +2,14 @@
 
 import json
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from ruamel.yaml import YAML
 from sqlalchemy import Engine, text
@@ -61,31 +64,63 @@ def test_a_deleted_study_ends_its_stream(client: TestClient, sessions: Sessions)
     assert client.get("/v1/studies/first/events").status_code == 404
 
 
-def test_a_live_stream_follows_and_survives_reconnecting(engine: Engine, sessions: Sessions, root: Any) -> None:
+@pytest.fixture
+def live(engine: Engine, sessions: Sessions, root: Any) -> Iterator[tuple[Client, FastAPI, str]]:
+    """A client of a service that listens, the service and its address."""
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = serving.serve(engine, serving.settings(root)).app
+    assert isinstance(app, FastAPI)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         with Client(url, serving.make_key(sessions)) as client:
-            client.create_study(spec())
-            with client.events("first", 0) as events:
-                dispatcher, _ = serving.make_dispatcher(sessions)
-                turn_until(dispatcher, lambda: client.get("/v1/studies/first")["state"] != "queued")
-                first = next(events)
-            assert first.kind == "study.state"
-            turn_until(dispatcher, lambda: client.get("/v1/studies/first")["state"] == "completed")
-            with client.events("first", first.id) as events:
-                rest = list(events)
-            assert rest[0].id > first.id
-            assert rest[-1].kind == "study.state"
-            assert httpx.get(f"{url}/v1/studies/first/events").status_code == 401
+            yield client, app, url
     finally:
         server.should_exit = True
         thread.join(10)
         listener.close()
+
+
+def test_a_live_stream_follows_and_survives_reconnecting(live: tuple[Client, FastAPI, str], sessions: Sessions) -> None:
+    client, _, url = live
+    client.create_study(spec())
+    with client.events("first", 0) as events:
+        dispatcher, _ = serving.make_dispatcher(sessions)
+        turn_until(dispatcher, lambda: client.get("/v1/studies/first")["state"] != "queued")
+        first = next(events)
+    assert first.kind == "study.state"
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first")["state"] == "completed")
+    with client.events("first", first.id) as events:
+        rest = list(events)
+    assert rest[0].id > first.id
+    assert rest[-1].kind == "study.state"
+    assert httpx.get(f"{url}/v1/studies/first/events").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/studies/first/events", "/console/changes"])
+def test_a_key_holds_so_many_streams_open(
+    live: tuple[Client, FastAPI, str], sessions: Sessions, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    client, app, url = live
+    monkeypatch.setattr("hpo_service.api.open_streams.MOST", 2)
+    client.create_study(spec())
+    key, other = (serving.bearer(serving.make_key(sessions)) for _ in range(2))
+
+    def answered(headers: dict[str, str]) -> httpx.Response:
+        with httpx.stream("GET", f"{url}{path}", headers=headers, timeout=10) as answer:
+            return answer
+
+    with httpx.stream("GET", f"{url}{path}", headers=key), httpx.stream("GET", f"{url}{path}", headers=key):
+        refused = answered(key)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
+        assert answered(other).status_code == 200
+    deadline = time.monotonic() + 10
+    while len(app.state.open_streams):
+        assert time.monotonic() < deadline, "a stream that was left still counts"
+        time.sleep(0.05)
+    assert answered(key).status_code == 200
 
 
 def test_search_spaces_are_served_with_their_reasons(client: TestClient) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.access import Scope
 from hpo_service.api.dependencies import ProjectDependency, SessionsDependency
+from hpo_service.api.open_streams import CountedStream
 from hpo_service.api.scopes import needs
 from hpo_service.studies.overview import read_change_mark
 
@@ -26,7 +27,7 @@ LASTS_SECONDS = 300.0
 
 @router.get("/console/changes", response_class=EventSourceResponse)
 async def follow_changes(
-    request: Request, sessions: SessionsDependency, project: ProjectDependency
+    request: Request, sessions: SessionsDependency, project: ProjectDependency, _: CountedStream
 ) -> AsyncIterator[ServerSentEvent]:
     """`hello`, then `change` whenever anything of the project has changed; the stream ends after five minutes."""
     begun = spoke = time.monotonic()
