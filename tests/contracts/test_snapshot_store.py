@@ -309,6 +309,20 @@ def test_a_deleted_study_leaves_nothing_and_others_alone(rig: Rig, snapshots: Sn
     assert rig.store.log_tail("1/2", 100) == b""
 
 
+def test_what_was_delivered_stays(rig: Rig, snapshots: SnapshotStore, tmp_path: Path) -> None:
+    trained = snapshots.write("deliveries/1/train/1/rung-60", a_state(), Usage())
+    merged = build(rig.store, tmp_path)
+    tidying = Tidying(rig.store)
+    tidying.study_deleted(1)
+    tidying.sweep_if_due()
+    tidying.close()
+    assert rig.store.look().snapshots == []
+    found, discarded = snapshots.newest([trained], "t", "b")
+    assert found is not None
+    assert (found.ref, discarded) == (trained, ())
+    rig.store.open_file(ARTIFACT, merged, "config.json").close()
+
+
 def test_a_leader_knows_the_markers_of_those_before(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError):
         read_marker(rig.store)
