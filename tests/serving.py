@@ -3,6 +3,7 @@
 import json
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -133,7 +134,9 @@ def keep_snapshot(root: Path, sessions: sessionmaker[Session], number: int, stud
         path = f"{row.study_id}/{row.optuna_trial_id}/{row.until_examples}/kept"
         if any(kept["path"] == path for kept in row.snapshots):
             return
-        ref = write_snapshot(root / "home" / "snapshots", path, examples_seen=row.until_examples)
+        store = root / "home" / "snapshots"
+        rmtree(store / path, ignore_errors=True)  # the slice ended after it was kept, and said what it left itself
+        ref = write_snapshot(store, path, examples_seen=row.until_examples)
         row.snapshots = [ref.model_dump(), *row.snapshots]
 
 

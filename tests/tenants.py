@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -376,6 +377,7 @@ def shake(postgres: EmbeddedPostgres, folder: Path, *, examples: int, steps: int
             self.opened = ExitStack()
             engine = open_engine(self.opened.enter_context(fresh_database(postgres)))
             self.opened.callback(engine.dispose)
+            rmtree(folder / "home" / "snapshots", ignore_errors=True)  # numbers of studies begin anew
             return Service(engine, folder.resolve())
 
         def teardown(self) -> None:
