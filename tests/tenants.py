@@ -27,7 +27,8 @@ from hpo_service.promotion_tables import Delivery
 from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, Job, Slice, Study
 from tests import serving
 from tests.conftest import fresh_database
-from tests.dispatching import turn_until
+from tests.delivering import Delivering
+from tests.dispatching import make, turn_until
 
 Json = dict[str, Any]
 SHARED = "same"  #: a name that both teams use
@@ -89,7 +90,7 @@ class Service:
         app = serving.serve(engine, serving.settings(root)).app
         assert isinstance(app, FastAPI)
         self.app = app
-        self.dispatcher: Dispatcher = serving.make_dispatcher(self.sessions)[0]
+        self.dispatcher: Dispatcher = make(self.sessions, Delivering(root))[0]
         projects = (DEFAULT_PROJECT_ID, serving.make_project(self.sessions, "other"))
         marks = (("canary-ant", 0.012345), ("canary-bee", 0.067891))
         self.teams = [self._team(project, *mark) for project, mark in zip(projects, marks, strict=True)]

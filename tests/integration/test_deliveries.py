@@ -1,7 +1,6 @@
 """Deliveries over HTTP with a dispatcher whose slices and jobs end at once: asked for, refused, done, failed, lost."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +18,21 @@ from hpo_service.prices import Prices
 from hpo_service.repository import promotions
 from hpo_service.tables import DEFAULT_PROJECT_ID, Event, Job
 from tests import serving
+from tests.delivering import CONTENT, Delivering
 from tests.dispatching import expire_lease, loss_of, turn_until
 from tests.serving import spec
 from trainer.spec import (
     LLAMA_CPP,
-    Artifact,
-    FileDigest,
     JobResult,
     MergeAdapter,
     Outcome,
     Progress,
     QuantizeModel,
     SnapshotRef,
-    digest_of,
 )
-from trainer.spec import Job as Work
 
 Sessions = sessionmaker[Session]
 Json = dict[str, Any]
-CONTENT = b"weights of a model"
-
-
-class Delivering(FakeExecutor):
-    """Workers that have llama.cpp, and write a small file in place of a model."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(loss_of, total_examples=serving.ROWS)
-        self.software = {LLAMA_CPP: "0.3.36"}
-        self.store = root / "home" / "snapshots"
-        self.answer = self.build
-
-    def build(self, job: Work) -> JobResult:
-        task = job.task
-        assert isinstance(task, MergeAdapter | QuantizeModel)
-        folder = self.store / task.folder
-        folder.mkdir(parents=True)
-        (folder / "model.bin").write_bytes(CONTENT)
-        files = {"model.bin": FileDigest(sha256=sha256(CONTENT).hexdigest(), size_bytes=len(CONTENT))}
-        report = Artifact(
-            path=task.folder,
-            files=files,
-            sha256=digest_of(files),
-            perplexity_before=4.0,
-            perplexity_after=4.5,
-            prompt="say 3",
-            generated_before="3",
-            generated_after="three",
-            tool="a tool",
-            versions={"torch": "2"},
-        )
-        return JobResult(
-            job_id=job.job_id,
-            attempt=job.attempt,
-            outcome=Outcome.DONE,
-            report=report.model_dump(mode="json"),
-            seconds=2.0,
-        )
 
 
 @pytest.fixture
