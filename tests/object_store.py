@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import httpx
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
@@ -25,6 +26,8 @@ def served_s3(patch: pytest.MonkeyPatch) -> Iterator[ObjectStorage]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # What it holds is its process's, and outlives a server.
+    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     environment = {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "canary-secret",

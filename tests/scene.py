@@ -1,6 +1,6 @@
 """Something to look at in the console."""
 
-import time
+from typing import Any
 
 from hpo_service.executors.base import SliceProgress
 from tests import serving
@@ -30,12 +30,11 @@ def fill(console: Console) -> None:
             train_loss=1.2345, tokens_per_second=12345.6, memory_bytes=41 << 30,
         )  # fmt: skip
         console.executor.send_progress(SliceProgress(worker="fake-0", progress=progress))
-    time.sleep(1.1)  # progress is written once a second
-    console.dispatcher.turn()
+    console.turn(lambda: sum(bool(one["progress"]) for one in running(console)) >= 2)
     console.client.create_study(serving.spec("waits"))
 
 
-def running(console: Console) -> list[object]:
+def running(console: Console) -> list[dict[str, Any]]:
     return list(console.client.get(f"/v1/studies/{LONG}/slices", state="running")["items"])
 
 

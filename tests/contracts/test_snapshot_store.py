@@ -1,160 +1,26 @@
 """What every snapshot store promises, whatever it keeps files on."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
-from uuid import uuid4
 
 import pytest
 import s3fs
 import torch
 
-import trainer.stores.folder
 from hpo_service.dispatcher.retention import StudyNeeds
 from hpo_service.dispatcher.tidying import Tidying
-from tests.object_store import served_s3
+from tests.store_rigs import Change, Rig, a_state, cut, flip, gone, paths
 from trainer import failpoints
 from trainer.errors import SnapshotError
 from trainer.ranks import Ranks
-from trainer.snapshot import SnapshotStore, TrialState
+from trainer.snapshot import SnapshotStore
 from trainer.snapshot_together import find_marker_together
-from trainer.spec import DataFingerprints, FileDigest, SnapshotRef, Usage
-from trainer.stores import Store, open_store
+from trainer.spec import SnapshotRef, Usage
+from trainer.stores import open_store
 from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
 from trainer.stores.folder import FolderStore
 from trainer.stores.marker import leave_marker, read_marker
-from trainer.stores.objects import ObjectStore
 from trainer.stores.verifying import open_files, verified_manifest
-
-Change = Callable[[bytes], bytes | None]
-
-
-class Rig(Protocol):
-    """A fresh store, and what a test does behind its back."""
-
-    store: Store
-
-    def change(self, path: str, name: str, change: Change) -> None:
-        """Rewrite a file of a snapshot, or remove it where `change` gives None."""
-
-    def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
-        """From now on what is written under this name is not what is stored."""
-
-    def leave_half(self, path: str) -> None:
-        """What a writer leaves at `path` that was killed before the end."""
-
-
-class FolderRig:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.store: Store = open_store(root)
-
-    def change(self, path: str, name: str, change: Change) -> None:
-        file = self.root / path / name
-        content = change(file.read_bytes())
-        if content is None:
-            file.unlink()
-        else:
-            file.write_bytes(content)
-
-    def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
-        write = trainer.stores.folder._write
-
-        def lossy(path: Path, content: bytes) -> Any:
-            digest = write(path, content)
-            if path.name == name:
-                path.write_bytes(flip(content))
-            return digest
-
-        patch.setattr(trainer.stores.folder, "_write", lossy)
-
-    def leave_half(self, path: str) -> None:
-        folder = (self.root / path).parent / ".partial-0"
-        folder.mkdir(parents=True)
-        (folder / ADAPTER).write_bytes(b"half")
-
-
-class ObjectRig:
-    def __init__(self, url: str) -> None:
-        self.objects = ObjectStore(url)
-        self.store: Store = self.objects
-
-    def change(self, path: str, name: str, change: Change) -> None:
-        keys = list(self.objects._list(self.objects._key(path)))
-        (key,) = [key for key in keys if key.endswith(f"/{name}")]
-        content = change(self.objects._get(key))
-        if content is None:
-            self.objects._delete([key])
-        else:
-            self.objects._put(key, content)
-
-    def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
-        put = self.objects._put
-        patch.setattr(
-            self.objects, "_put", lambda key, content: put(key, flip(content) if key.endswith(name) else content)
-        )
-
-    def leave_half(self, path: str) -> None:
-        self.objects._put(self.objects._key(f"{path}/0123456789abcdef/{ADAPTER}"), b"half")
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, served_s3(patch) as storage:
-        yield storage.url
-
-
-@pytest.fixture(params=["folder", "memory", "s3"])
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
-    if request.param == "folder":
-        return FolderRig(tmp_path / "snapshots")
-    if request.param == "memory":
-        return ObjectRig(f"memory://snapshots/{uuid4().hex}")
-    return ObjectRig(f"{request.getfixturevalue('s3')}/{uuid4().hex}")
-
-
-@pytest.fixture
-def snapshots(rig: Rig) -> SnapshotStore:
-    return SnapshotStore(rig.store)
-
-
-def a_state(examples: int = 8, **changes: Any) -> TrialState:
-    weights = torch.arange(12.0).reshape(3, 4) + examples
-    state = TrialState(
-        trial_digest="t",
-        base_digest="b",
-        data_fingerprints=DataFingerprints(train="0" * 64),
-        examples_seen=examples,
-        step=examples // 8,
-        total_examples=64,
-        micro_batch=4,
-        divergence={"best": 1.5},
-        adapter={"lora_A.weight": weights},
-        adapter_config='{"r": 4}',
-        optimizer={"exp_avg.lora_A.weight": weights / 3},
-    )
-    return replace(state, **changes)
-
-
-def flip(content: bytes) -> bytes:
-    changed = bytearray(content)
-    changed[len(changed) // 2] ^= 1
-    return bytes(changed)
-
-
-def cut(content: bytes) -> bytes:
-    return content[:-10]
-
-
-def gone(_: bytes) -> None:
-    return None
-
-
-def paths(store: Store) -> list[str]:
-    return sorted(snapshot.path for snapshot in store.look().snapshots)
 
 
 def test_what_was_written_is_read_bit_for_bit(snapshots: SnapshotStore) -> None:
@@ -309,20 +175,6 @@ def test_a_deleted_study_leaves_nothing_and_others_alone(rig: Rig, snapshots: Sn
     assert rig.store.log_tail("1/2", 100) == b""
 
 
-def test_what_was_delivered_stays(rig: Rig, snapshots: SnapshotStore, tmp_path: Path) -> None:
-    trained = snapshots.write("deliveries/1/train/1/rung-60", a_state(), Usage())
-    merged = build(rig.store, tmp_path)
-    tidying = Tidying(rig.store)
-    tidying.study_deleted(1)
-    tidying.sweep_if_due()
-    tidying.close()
-    assert rig.store.look().snapshots == []
-    found, discarded = snapshots.newest([trained], "t", "b")
-    assert found is not None
-    assert (found.ref, discarded) == (trained, ())
-    rig.store.open_file(ARTIFACT, merged, "config.json").close()
-
-
 def test_a_leader_knows_the_markers_of_those_before(rig: Rig, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError):
         read_marker(rig.store)
@@ -369,57 +221,3 @@ def test_a_store_that_does_not_answer_is_no_damage(s3: str, monkeypatch: pytest.
             away.write("1/1/16/2/rung-16", a_state(), Usage())
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
-
-
-ARTIFACT = "deliveries/1/merged/2/model"
-CONTENTS = {"config.json": b"{}", "sub/weights.bin": b"w" * 5000}
-
-
-def build(store: Store, scratch: Path, path: str = ARTIFACT) -> dict[str, FileDigest]:
-    with store.building(path, scratch) as folder:
-        for name, content in CONTENTS.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_bytes(content)
-    return {
-        name: FileDigest(sha256=sha256(content).hexdigest(), size_bytes=len(content))
-        for name, content in CONTENTS.items()
-    }
-
-
-def test_an_artifact_is_kept_whole_and_read_back_verified(rig: Rig, tmp_path: Path) -> None:
-    files = build(rig.store, tmp_path)
-    with rig.store.fetched(ARTIFACT, files, tmp_path) as folder:
-        assert {name: (folder / name).read_bytes() for name in files} == CONTENTS
-    with rig.store.open_file(ARTIFACT, files, "sub/weights.bin") as file:
-        assert file.read() == CONTENTS["sub/weights.bin"]
-    rig.change(ARTIFACT, "sub/weights.bin" if isinstance(rig, FolderRig) else "weights.bin", flip)
-    with pytest.raises(SnapshotError), rig.store.fetched(ARTIFACT, files, tmp_path):
-        pass
-    with pytest.raises(SnapshotError):
-        rig.store.open_file(ARTIFACT, files, "sub/weights.bin")
-    assert rig.store.look().snapshots == []
-
-
-def test_of_an_artifact_that_broke_off_nothing_is_there(rig: Rig, tmp_path: Path) -> None:
-    other = "deliveries/1/merged/1/model"
-    files = build(rig.store, tmp_path, other)
-    with pytest.raises(IsADirectoryError), rig.store.building(ARTIFACT, tmp_path) as folder:
-        folder.write_bytes(b"")
-    with pytest.raises(SnapshotError):
-        rig.store.open_file(ARTIFACT, files, "config.json")
-    files = build(rig.store, tmp_path)
-    rig.store.keep_only(ARTIFACT)
-    rig.store.open_file(ARTIFACT, files, "config.json").close()
-    with pytest.raises(SnapshotError):
-        rig.store.open_file(other, files, "config.json")
-
-
-def test_an_artifact_lies_inside_the_store(rig: Rig, tmp_path: Path) -> None:
-    files = build(rig.store, tmp_path)
-    for path in ("../out", "deliveries/../../out", "/out"):
-        with pytest.raises(SnapshotError), rig.store.building(path, tmp_path):
-            pass
-        with pytest.raises(SnapshotError):
-            rig.store.open_file(path, files, "config.json")
-    with pytest.raises(SnapshotError):
-        rig.store.open_file(ARTIFACT, {"../x": files["config.json"]}, "../x")
