@@ -1,6 +1,7 @@
 """A folder with a model and rows, and an API over a test's database."""
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
@@ -27,6 +28,8 @@ SNAPSHOT_FILES = {
     "optimizer.safetensors": b"o",
 }
 Json = dict[str, Any]
+Hpo = Callable[..., tuple[str, str]]
+"""Runs a command; its output and what it said."""
 
 
 def make_inputs(root: Path) -> None:

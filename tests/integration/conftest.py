@@ -7,7 +7,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.cli import main
 from tests import serving
+from tests.serving import Hpo
 
 
 @pytest.fixture
@@ -29,3 +31,20 @@ def client(anonymous: TestClient, sessions: sessionmaker[Session]) -> TestClient
     """A client with an API key."""
     anonymous.headers.update(serving.bearer(serving.make_key(sessions)))
     return anonymous
+
+
+@pytest.fixture
+def hpo(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hpo:
+    """Runs a command on the database of the test; its output and what it said."""
+    monkeypatch.setenv("HPO_DATABASE_URL", database_url)
+    monkeypatch.setenv("HPO_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        said = capsys.readouterr()
+        assert (stopped.value.code or 0) == code, said.err
+        return said.out, said.err
+
+    return run

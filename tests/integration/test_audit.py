@@ -1,7 +1,6 @@
 """The audit log: one chain whoever writes, found broken whatever is done to it, seen by its project only."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -15,33 +14,15 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.access import Scope, create_key, create_login_link
 from hpo_service.api.auth import COOKIE
-from hpo_service.cli import main
 from hpo_service.credentials import Credentials
 from hpo_service.embedded_postgres import SUPERUSER, EmbeddedPostgres
 from hpo_service.home import Home
 from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.audited import audited, forge, verdict
+from tests.serving import Hpo
 
 Sessions = sessionmaker[Session]
-Hpo = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def hpo(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hpo:
-    """Runs a command on the database of the test; its output and what it said."""
-    monkeypatch.setenv("HPO_DATABASE_URL", database_url)
-    monkeypatch.setenv("HPO_HOME", str(tmp_path / "home"))
-
-    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(arguments)
-        said = capsys.readouterr()
-        assert (stopped.value.code or 0) == code, said.err
-        return said.out, said.err
-
-    return run
 
 
 @pytest.fixture

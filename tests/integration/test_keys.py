@@ -4,18 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.access import Scope, create_key, parse_key
-from hpo_service.cli import main
 from hpo_service.credentials import Credentials
 from hpo_service.home import Home
 from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.dispatching import turn_until
+from tests.serving import Hpo
 
 Sessions = sessionmaker[Session]
 READER = {"label": "reader", "scopes": ["study:read"]}
@@ -148,24 +147,7 @@ def test_a_study_of_another_project_is_dispatched_under_its_name(client: TestCli
     assert names == {"first", "second/first"}
 
 
-@pytest.fixture
-def hpo(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command on the database of the test; its output and what it said."""
-    monkeypatch.setenv("HPO_DATABASE_URL", database_url)
-    monkeypatch.setenv("HPO_HOME", str(tmp_path / "home"))
-
-    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(arguments)
-        said = capsys.readouterr()
-        assert (stopped.value.code or 0) == code, said.err
-        return said.out, said.err
-
-    return run
-
-
-def test_keys_on_the_command_line(hpo: Any, client: TestClient) -> None:
+def test_keys_on_the_command_line(hpo: Hpo, client: TestClient) -> None:
     hpo("project", "create", "second")
     out, _ = hpo("project", "list")
     assert "second" in out
@@ -186,7 +168,7 @@ def test_keys_on_the_command_line(hpo: Any, client: TestClient) -> None:
     assert "no span of time" in said
 
 
-def test_quotas_on_the_command_line(hpo: Any, client: TestClient) -> None:
+def test_quotas_on_the_command_line(hpo: Hpo, client: TestClient) -> None:
     hpo("project", "create", "second")
     out, _ = hpo("project", "quota", "second", "--parallel-gpus", "4", "--stored-bytes", "1.5GB")
     assert ("0 / 4" in out, "? / 1.5 GB" in out) == (True, True)
