@@ -14,7 +14,7 @@ from hpo_service.api.dependencies import (
     SessionsDependency,
     StoreDependency,
 )
-from hpo_service.api.promotions import PromotionName, Version
+from hpo_service.api.promotions import PromotionName, Version, number_of
 from hpo_service.api.scopes import needs
 from hpo_service.api.studies import IdempotencyKey, PageSize, PageToken
 from hpo_service.spec.study import NAME_PATTERN
@@ -22,7 +22,6 @@ from hpo_service.studies import deliveries, delivering
 from hpo_service.studies.delivery_documents import DeliverRequest, DeliveryDocument
 from hpo_service.studies.documents import Page
 from hpo_service.studies.idempotency import Repetition
-from trainer.failpoints import Commit, after_commit, before_commit
 
 router = APIRouter(tags=["deliveries"])
 
@@ -56,19 +55,12 @@ def deliver_promotion(
     """
     request = checked(DeliverRequest, document)
     repetition = Repetition(caller.project_id, idempotency_key, f"deliver {name} {version}", document)
-    with sessions.begin() as session:
-        known = repetition.answer(session)
-    if known is None:
-        wanted = None if version == "latest" else int(version)
-        number, offered = delivering.prepare(sessions, caller.project_id, name, wanted, request, store)
-        with sessions.begin() as session:
-            known = repetition.answer(session)
-            if known is None:
-                made = delivering.write(session, caller, name, number, request, offered, store)
-                known = made.model_dump(mode="json")
-                repetition.remember(session, 202, known)
-            before_commit(Commit.STEER)
-        after_commit(Commit.STEER)
+    known = repetition.once(
+        sessions,
+        lambda: delivering.prepare(sessions, caller.project_id, name, number_of(version), request, store),
+        lambda session, found: delivering.write(session, caller, name, request, store, *found),
+        status=202,
+    )
     delivery = DeliveryDocument.model_validate(known)
     response.headers["Location"] = f"/v1/deliveries/{delivery.id}"
     return delivery

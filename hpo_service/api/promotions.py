@@ -31,7 +31,6 @@ from hpo_service.studies.promotion_documents import (
     PromotionDocument,
     RollbackRequest,
 )
-from trainer.failpoints import Commit, after_commit, before_commit
 
 router = APIRouter(prefix="/v1/promotions", tags=["promotions"])
 
@@ -65,18 +64,12 @@ def promote(
     """The next version of a name, if the trial was trained to its end and its snapshot verifies. Scope `promote`."""
     request = checked(PromoteRequest, document)
     repetition = Repetition(caller.project_id, idempotency_key, "promote", document)
-    with sessions.begin() as session:
-        known = repetition.answer(session)
-    if known is None:
-        candidate, manifest = promoting.prepare(sessions, caller, request, store)
-        with sessions.begin() as session:
-            known = repetition.answer(session)
-            if known is None:
-                made = promoting.write(session, caller, request, candidate, manifest, settings.revision or None)
-                known = made.model_dump(mode="json")
-                repetition.remember(session, 201, known)
-            before_commit(Commit.STEER)
-        after_commit(Commit.STEER)
+    known = repetition.once(
+        sessions,
+        lambda: promoting.prepare(sessions, caller, request, store),
+        lambda session, found: promoting.write(session, caller, request, *found, settings.revision or None),
+        status=201,
+    )
     promotion = PromotionDocument.model_validate(known)
     response.headers["Location"] = f"/v1/promotions/{promotion.name}/{promotion.version}"
     return promotion
@@ -113,7 +106,7 @@ def get_promotion(
     response: Response,
 ) -> PromotionDocument:
     """Parameters, losses, digests, environment, bill, and who made and approved it."""
-    found = promotions.promotion_document(promotions.find(session, project, name, _number(version)))
+    found = promotions.promotion_document(promotions.find(session, project, name, number_of(version)))
     response.headers["ETag"] = promotions.etag(found)
     return found
 
@@ -136,7 +129,7 @@ def export_promotion(
     if_none_match: Annotated[str | None, Header(description="`ETag` of the file that the caller has.")] = None,
 ) -> Response:
     """For a training job that pulls its configuration at its start; `X-Promotion` says which version it got."""
-    exported = promotions.export(session, project, name, _number(version), format, strict=strict)
+    exported = promotions.export(session, project, name, number_of(version), format, strict=strict)
     etag = f'"{sha256(exported.file.text.encode()).hexdigest()[:32]}"'
     headers = {"ETag": etag, "X-Promotion": exported.promotion, "Cache-Control": _REVALIDATE}
     if if_none_match is not None and _has(if_none_match, etag):
@@ -159,7 +152,7 @@ def compare_promotions(
 ) -> PromotionDifference:
     """Every value that differs."""
     second, _, number = other.partition("@")
-    return promotions.compare(session, project, (name, _number(version)), (second, _number(number)))
+    return promotions.compare(session, project, (name, number_of(version)), (second, number_of(number)))
 
 
 @router.post(
@@ -207,7 +200,8 @@ def approve(
     return promotions.approve(session, caller, name, int(version))
 
 
-def _number(version: str) -> int | None:
+def number_of(version: str) -> int | None:
+    """Number of a version; None: the latest."""
     return None if version == _LATEST else int(version)
 
 

@@ -19,7 +19,7 @@ from hpo_service.studies import creation, reading, results, steering
 from hpo_service.studies.documents import BestDocument, Page, StudyDocument, StudySummary
 from hpo_service.studies.idempotency import Repetition
 from hpo_service.studies.spec_documents import CloneRequest, ExtendRequest, ValidationReport
-from trainer.failpoints import Commit, after_commit, before_commit
+from trainer.failpoints import Commit
 
 router = APIRouter(prefix="/v1/studies")
 
@@ -234,18 +234,13 @@ def _create(
     response: Response,
     spec: dict[str, Any],
 ) -> StudyDocument:
-    """No transaction is open while files are read, so an equal request is looked for before and after."""
-    with sessions.begin() as session:
-        known = repetition.answer(session)
-    if known is None:
-        prepared = creation.prepare(spec, settings.allowed_roots())
-        with sessions.begin() as session:
-            known = repetition.answer(session)
-            if known is None:
-                known = creation.create(session, project, prepared).model_dump(mode="json")
-                repetition.remember(session, 201, known)
-            before_commit(Commit.CREATE)
-        after_commit(Commit.CREATE)
+    known = repetition.once(
+        sessions,
+        lambda: creation.prepare(spec, settings.allowed_roots()),
+        lambda session, prepared: creation.create(session, project, prepared),
+        status=201,
+        commit=Commit.CREATE,
+    )
     study = StudyDocument.model_validate(known)
     response.headers["Location"] = f"/v1/studies/{study.name}"
     return _tagged(study, response)

@@ -55,10 +55,10 @@ def write(
     session: Session,
     caller: Principal,
     name: str,
-    version: int,
     request: DeliverRequest,
-    offered: Iterable[SnapshotRef],
     store: Store,
+    version: int,
+    offered: Iterable[SnapshotRef],
 ) -> DeliveryDocument:
     """The delivery, which the dispatcher is asked for."""
     promotion = promotions.find(session, caller.project_id, name, version)

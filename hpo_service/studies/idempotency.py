@@ -2,13 +2,18 @@
 
 import json
 import re
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.errors import IdempotencyMismatch, InvalidRequest
 from hpo_service.repository import idempotency
+from hpo_service.studies.document_base import Document
+from trainer.failpoints import Commit, after_commit, before_commit
+
+Prepared = TypeVar("Prepared")
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -47,3 +52,30 @@ class Repetition:
         if self._key is not None:
             answer = idempotency.Remembered(request_sha256=self._digest, status=status, body=body)
             idempotency.remember(session, self._project_id, self._key, answer)
+
+    def once(
+        self,
+        sessions: sessionmaker[Session],
+        prepare: Callable[[], Prepared],
+        write: Callable[[Session, Prepared], Document],
+        *,
+        status: int,
+        commit: Commit = Commit.STEER,
+    ) -> dict[str, Any]:
+        """What was answered before, or what `write` answers to what `prepare` found.
+
+        No transaction is open while files are read, so an equal request is looked for before and after.
+        """
+        with sessions.begin() as session:
+            known = self.answer(session)
+        if known is not None:
+            return known
+        prepared = prepare()
+        with sessions.begin() as session:
+            known = self.answer(session)
+            if known is None:
+                known = write(session, prepared).model_dump(mode="json")
+                self.remember(session, status, known)
+            before_commit(commit)
+        after_commit(commit)
+        return known

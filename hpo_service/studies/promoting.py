@@ -5,11 +5,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service import promotion
 from hpo_service.access import Principal
 from hpo_service.best import Best, best_trial, judged
-from hpo_service.errors import Conflict, NotFound, Unavailable
+from hpo_service.errors import Conflict, NotFound
 from hpo_service.promotion import Comparison
 from hpo_service.promotion_tables import Promotion
 from hpo_service.repository import attempts, audit, promotions, studies
 from hpo_service.studies import promotion_facts
+from hpo_service.studies.artifacts import away
 from hpo_service.studies.facts import StudyFacts, TrialFacts
 from hpo_service.studies.promotion_documents import PromoteRequest, PromotionDocument
 from hpo_service.studies.promotion_facts import Candidate
@@ -72,7 +73,7 @@ def verify(candidate: Candidate, study: str, store: Store) -> SnapshotManifest:
     except SnapshotError as error:
         raise _not_whole(study, candidate.best.trial_number, str(error), candidate.next_best) from error
     except OSError as error:
-        raise Unavailable(f"the snapshot store {store.location} does not answer: {error}; try again later.") from error
+        raise away(store, error) from error
 
 
 def write(
