@@ -29,6 +29,13 @@ def said(page: Page) -> str:
     return str(page.text_content("#page-outcome"))
 
 
+def refused(page: Page, dialog: str) -> str:
+    """Send a dialog that is not accepted; what it says."""
+    page.click(f"#{dialog} [type=submit]")
+    page.wait_for_selector(f"#{dialog} .outcome.refused")
+    return str(page.text_content(f"#{dialog} .outcome"))
+
+
 def held_study(console: Console, **changes: object) -> None:
     """Study `first`, whose slices run until they are stopped."""
     console.executor.hold = True
@@ -80,9 +87,7 @@ def test_extend_the_budget(console: Console, browser: Browser) -> None:
         open_page(page, f"{console.url}/studies/first")
         page.click("#open-extend")
         page.fill("[name='budget.max_trials']", "many")
-        page.click("#extend [type=submit]")
-        page.wait_for_selector("#extend .outcome.refused")
-        assert "max_trials" in str(page.text_content("#extend .outcome"))
+        assert "max_trials" in refused(page, "extend")
         page.fill("[name='budget.max_trials']", "9")
         page.fill("[name='budget.max_gpu_hours']", "2.5")
         page.click("#extend [type=submit]")
@@ -100,9 +105,7 @@ def test_an_extension_is_meant_for_what_was_seen(console: Console, browser: Brow
         page.click("#open-extend")
         console.client.patch_study("first", {"budget": {"max_trials": 8}})
         page.fill("[name='budget.max_trials']", "7")
-        page.click("#extend [type=submit]")
-        page.wait_for_selector("#extend .outcome.refused")
-        assert "was changed meanwhile" in str(page.text_content("#extend .outcome"))
+        assert "was changed meanwhile" in refused(page, "extend")
 
 
 def test_enqueue_a_trial(console: Console, browser: Browser) -> None:
@@ -111,9 +114,7 @@ def test_enqueue_a_trial(console: Console, browser: Browser) -> None:
         open_page(page, f"{console.url}/studies/first")
         page.click("#open-enqueue")
         page.fill("[name='parameters.learning_rate']", "7")
-        page.click("#enqueue [type=submit]")
-        page.wait_for_selector("#enqueue .outcome.refused")
-        assert "learning_rate" in str(page.text_content("#enqueue .outcome"))
+        assert "learning_rate" in refused(page, "enqueue")
         page.fill("[name='parameters.learning_rate']", "3e-3")
         page.select_option("[name='parameters.lora_r']", "16")
         page.click("#enqueue [type=submit]")
@@ -156,8 +157,7 @@ def test_promote_a_trial_of_ones_choice(console: Console, browser: Browser) -> N
         open_page(page, f"{console.url}/studies/first/trials/{other}")
         page.click("#open-promote")
         page.fill("[name='name']", "no name!")
-        page.click("#promote [type=submit]")
-        page.wait_for_selector("#promote .outcome.refused")
+        refused(page, "promote")
         page.fill("[name='name']", "mine")
         page.click("#promote [type=submit]")
         assert said(page).startswith("Promoted")
@@ -232,4 +232,3 @@ def test_logging_out(console: Console, browser: Browser) -> None:
         page.wait_for_selector("h1:text-is('Log in')")
         assert [cookie["name"] for cookie in page.context.cookies()] == []
         assert page.goto(f"{console.url}/workers").status == 401  # type: ignore[union-attr]
-    console.complaints[:] = [told for told in console.complaints if "401" not in told]

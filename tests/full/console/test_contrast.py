@@ -31,10 +31,11 @@ WEAKEST = """
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const element = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || element.closest("svg, .unseen, .skip")) continue;
+    if (!texts.currentNode.data.trim() || element.closest(".unseen, .skip")) continue;
     if (!element.checkVisibility()) continue;
     const back = behind(element);
-    const [a, b] = [light(over(parse(getComputedStyle(element).color), back)), light(back)];
+    const ink = getComputedStyle(element)[element.closest("svg") ? "fill" : "color"];
+    const [a, b] = [light(over(parse(ink), back)), light(back)];
     const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (contrast < weakest[0]) weakest = [contrast, texts.currentNode.data];
   }
