@@ -8,6 +8,7 @@ from hpo_service.pages.amounts import spending
 from hpo_service.pages.frame import Assets, Column, chip, console_page, empty, panel, stacked, table
 from hpo_service.pages.sparkline import sparkline
 from hpo_service.pages.words import percent, study_link
+from hpo_service.reports.words import plural
 from hpo_service.studies.documents import BestDocument, StudySummary
 from hpo_service.studies.overview import Overview, StudyLine
 
@@ -49,7 +50,7 @@ def _studies(overview: Overview) -> Markup:
 def _count(live: Sequence[StudyLine]) -> str:
     running = sum(line.summary.state == "running" for line in live)
     others = len(live) - running
-    return f"{running} running" + (f" · {others} other{'s' if others > 1 else ''} not ended" if others else "")
+    return f"{running} running" + (f" · {plural(others, 'other')} not ended" if others else "")
 
 
 def _row(line: StudyLine) -> list[Child]:

@@ -189,7 +189,7 @@ def plot(figure: Figure) -> Markup:
         "figure",
         tag("div", figure.plot, class_="plot", tabindex="0", role="group", aria_label=figure.title),
         tag("div", *keys, class_="legend") if keys else None,
-        tag("figcaption", " ".join(filter(None, (figure.about, figure.caption)))),
+        tag("figcaption", figure.words()),
     )
 
 

@@ -66,6 +66,10 @@ class Figure:
     figures: Table | None = None
     wide: bool = False
 
+    def words(self) -> str:
+        """All that is said below it."""
+        return " ".join(filter(None, (self.about, self.caption)))
+
 
 Block = Paragraph | Command | Table | Listing | Figure
 

@@ -73,6 +73,6 @@ def _figure(figure: Figure) -> Markup:
         tag("h3", figure.title),
         tag("div", figure.plot, class_="plot", tabindex="0"),
         tag("div", *keys, class_="legend") if keys else None,
-        tag("figcaption", " ".join(filter(None, (figure.about, figure.caption)))),
+        tag("figcaption", figure.words()),
         class_="wide" if figure.wide else "",
     )
