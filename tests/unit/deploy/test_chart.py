@@ -150,13 +150,16 @@ def test_people_log_in_by_rules_that_the_service_reads(chart: helm_python.Chart,
         "HPO_OIDC_REDIRECT_URL": "https://hpo.example/oidc/callback",
         "HPO_OIDC_RULES": f"{mount['mountPath']}/rules.yaml",
     }
-    ports = {}
-    for values in ({}, EVERYTHING):
-        found = rendered(chart, values)
-        policies = {thing["metadata"]["name"]: thing["spec"] for thing in found if thing["kind"] == "NetworkPolicy"}
-        ports[bool(values)] = [port["port"] for way in policies["search-hpo-api"]["egress"] for port in way["ports"]]
-    assert 443 in ports[True]
-    assert 443 not in ports[False]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "ports"), [("", []), ("https://id.example", [443]), ("https://id.example:8443/a", [8443])]
+)
+def test_the_api_reaches_its_identity_provider_only(chart: helm_python.Chart, issuer: str, ports: list[int]) -> None:
+    things = rendered(chart, {"oidc": EVERYTHING["oidc"] | {"issuer": issuer}})
+    policies = {thing["metadata"]["name"]: thing["spec"] for thing in things if thing["kind"] == "NetworkPolicy"}
+    reached = [port["port"] for way in policies["search-hpo-api"]["egress"] for port in way["ports"]]
+    assert reached == [53, 53, 5432, *ports]
 
 
 @pytest.mark.parametrize("missing", ["clientId", "redirectUrl", "rules"])

@@ -92,6 +92,19 @@ def test_compose_lets_people_log_in(tools: Tools, monkeypatch: pytest.MonkeyPatc
     assert api["environment"]["HPO_EXECUTOR"] == "ray"
 
 
+def test_compose_sends_traces(services: dict[str, Any], tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("docker-compose", "-f", "compose.yaml", "-f", "compose.traces.yaml", "config")
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in tools.run(*command).stderr
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    composed = yaml.safe_load(tools.run(*command).stdout)
+    for name in ("api", "dispatcher"):
+        service = composed["services"][name]
+        assert service["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
+        assert service["environment"]["HPO_EXECUTOR"] == "ray"
+        assert not all(composed["networks"][network].get("internal") for network in service["networks"])
+    assert set(services["dispatcher"]["networks"]) == {"database", "cluster"}
+
+
 def test_containers_are_hardened(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["read_only"], name
