@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import event, func, insert, select, text
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.orm import Session
 
 from hpo_service.audit_chain import NO_ROWS, Head, Link, canonical
@@ -21,7 +21,8 @@ from trainer.logs import mask_secrets, one_line
 
 _DUE = "entry of the audit log"
 _ADDED = "row of the audit log was added"
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('audit', :project))")
+#: when it is held: the time then
+_LOCK = text("SELECT clock_timestamp() FROM pg_advisory_xact_lock(hashtextextended('audit', :project))")
 _HAS_CHANGED = text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
 _LONGEST_OBJECT = 200
 _LONGEST_DETAILS = 4000
@@ -74,15 +75,12 @@ def tell(session: Session, object: str | None = None, **details: object) -> None
 
 def add(session: Session, entry: AuditEntry, outcome: AuditOutcome) -> None:
     """Add a row to the chain of the entry's project. The transaction should end soon: others wait for it."""
-    session.execute(_LOCK, {"project": entry.project_id})
-    head = select(func.clock_timestamp().label("at"), AuditHead.number, AuditHead.hash)
-    one = select(text("1")).subquery("one")
-    row = session.execute(head.select_from(one).outerjoin(AuditHead, AuditHead.project_id == entry.project_id)).one()
-    last = NO_ROWS if row.number is None else Head(row.number, row.hash)
+    at = session.execute(_LOCK, {"project": entry.project_id}).scalar_one()
+    last = head(session, entry.project_id)
     link = Link(
         project_id=entry.project_id,
         number=last.number + 1,
-        at=row.at,
+        at=at,
         who=entry.who,
         key_id=entry.key_id,
         action=entry.action,
@@ -120,7 +118,8 @@ def newest_first(
 
 def head(session: Session, project_id: int) -> Head:
     """Where the database says that the project's chain ends."""
-    row = session.get(AuditHead, project_id)
+    query = select(AuditHead.number, AuditHead.hash).where(AuditHead.project_id == project_id)
+    row = session.execute(query).one_or_none()
     return NO_ROWS if row is None else Head(row.number, row.hash)
 
 
