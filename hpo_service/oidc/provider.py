@@ -3,8 +3,9 @@
 import hmac
 import logging
 import time
-from collections.abc import Mapping
-from threading import Lock
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import BoundedSemaphore, Lock
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -30,6 +31,8 @@ _KEPT_SECONDS = 3600.0
 _ASK_AGAIN_SECONDS = 30.0
 _LEEWAY_SECONDS = 60
 _LONGEST_TOKEN = 65_536
+#: logins that may wait for the provider; the threads that they hold answer everybody
+_MOST_AT_ONCE = 8
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -42,6 +45,7 @@ class Provider:
         self._client_id = client_id
         self._client_secret = client_secret
         self._lock = Lock()
+        self._places = BoundedSemaphore(_MOST_AT_ONCE)
         self._metadata: tuple[float, Mapping[str, Any]] | None = None
         self._keys: tuple[float, KeySet] | None = None
         for name, url in (("HPO_OIDC_ISSUER", issuer), ("HPO_OIDC_REDIRECT_URL", redirect_url)):
@@ -62,7 +66,8 @@ class Provider:
             "code_challenge": create_s256_code_challenge(verifier),
             "code_challenge_method": "S256",
         }
-        return str(add_params_to_uri(self._endpoint("authorization_endpoint"), asked.items()))
+        with self._place():
+            return str(add_params_to_uri(self._endpoint("authorization_endpoint"), asked.items()))
 
     def claims(self, code: str, nonce: str, verifier: str) -> Mapping[str, Any]:
         """The claims of whoever came back with `code`.
@@ -71,6 +76,19 @@ class Provider:
             Unauthenticated: the provider does not take the code, or its ID token does not verify.
             Unavailable: the provider does not answer.
         """
+        with self._place():
+            return self._claims(code, nonce, verifier)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise self._away(f"{_MOST_AT_ONCE} logins wait for it already")
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _claims(self, code: str, nonce: str, verifier: str) -> Mapping[str, Any]:
         token = self._exchange(code, verifier)
         encoded = token.get("id_token")
         if not isinstance(encoded, str) or len(encoded) > _LONGEST_TOKEN:

@@ -1,8 +1,10 @@
 """Logging in with an identity provider: a real one over HTTP, and everything that could be wrong with its answer."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,8 +17,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.access import Scope, create_key
 from hpo_service.api.auth import COOKIE
-from hpo_service.errors import SetupError
+from hpo_service.errors import SetupError, Unavailable
 from hpo_service.oidc import granted, read_rules
+from hpo_service.oidc import provider as oidc_provider
 from hpo_service.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.audited import audited
@@ -269,6 +272,32 @@ def test_a_provider_that_is_away_or_somebody_else(engine: Engine, root: Path, id
         idp.metadata = metadata
         answer = serving.serve(engine, configured(root, issuer)).get("/oidc/login", follow_redirects=False)
         assert (answer.status_code, "does not answer as it should" in answer.text) == (503, True)
+
+
+def test_logins_that_wait_for_the_provider_leave_threads_for_others(
+    idp: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc_provider, "_MOST_AT_ONCE", 1)
+    answer, asked, go_on = idp.answer, threading.Event(), threading.Event()
+
+    def slow(*request: Any) -> Any:
+        asked.set()
+        go_on.wait(30)
+        return answer(*request)
+
+    monkeypatch.setattr(idp, "answer", slow)
+    ours = oidc_provider.Provider(idp.url, CLIENT_ID, CLIENT_SECRET, f"{HOST}/oidc/callback")
+    verifier = "v" * 43
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ours.authorization_url, "state", "nonce", verifier)
+        assert asked.wait(30)
+        with pytest.raises(Unavailable):
+            ours.authorization_url("state", "nonce", verifier)
+        with pytest.raises(Unavailable):
+            ours.claims("code", "nonce", verifier)
+        go_on.set()
+        assert first.result().startswith(f"{idp.url}/authorize?")
+    assert ours.authorization_url("state", "nonce", verifier) == first.result()
 
 
 def test_over_https_cookies_are_bound_to_the_host(engine: Engine, root: Path, idp: Provider) -> None:
