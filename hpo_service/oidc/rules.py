@@ -17,7 +17,6 @@ from hpo_service.spec.study import NAME_PATTERN
 EMAIL_DOMAIN = "email_domain"
 """Not a claim of its own: what stands behind the `@` of an address that the provider has verified."""
 _LONGEST_NAME = 60
-_LARGEST_FILE_BYTES = 1 << 20
 
 
 class Rule(BaseModel):
@@ -53,8 +52,7 @@ _RULES = TypeAdapter(tuple[Rule, ...])
 def read_rules(path: Path) -> tuple[Rule, ...]:
     """The list of rules in a YAML file. Raises SetupError that names what is wrong with it."""
     try:
-        content = path.expanduser().read_bytes()[:_LARGEST_FILE_BYTES]
-        rules = _RULES.validate_python(YAML(typ="safe", pure=True).load(content))
+        rules = _RULES.validate_python(YAML(typ="safe", pure=True).load(path.expanduser().read_bytes()))
     except (OSError, YAMLError) as error:
         raise SetupError(f"HPO_OIDC_RULES: {path} cannot be read: {error}.") from error
     except ValidationError as error:
