@@ -45,6 +45,7 @@ from hpo_service.api.safe_headers import SafeHeaders
 from hpo_service.database import session_factory
 from hpo_service.database.tenancy import ProjectSessions
 from hpo_service.metrics import Metrics
+from hpo_service.oidc import setup as oidc_setup
 from hpo_service.settings import Settings
 from hpo_service.studies.insights import kept_insights
 
@@ -148,10 +149,8 @@ def _add_oidc(app: FastAPI, settings: Settings) -> bool:
     """Let browsers log in with an identity provider, if there is one. Raises SetupError if it is half configured."""
     if settings.oidc_issuer is None:
         return False
-    from hpo_service.oidc.setup import connect  # its library is an extra
-
-    app.state.oidc_provider, app.state.oidc_rules = connect(settings)
-    from hpo_service.api import oidc
+    app.state.oidc_provider, app.state.oidc_rules = oidc_setup.connect(settings)
+    from hpo_service.api import oidc  # its library is an extra, which is there now
 
     app.include_router(oidc.router)
     return True

@@ -14,17 +14,18 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hpo_service.api import auth
+from hpo_service.api.audit_trail import SAFE_METHODS
 from hpo_service.api.problem_pages import wants_page
 from hpo_service.api.problems import problem_response, unavailable
 from hpo_service.errors import Forbidden, HpoError, Unauthenticated
 from hpo_service.markup import page, tag
+from hpo_service.oidc.setup import CALLBACK_PATH
 
 OIDC_LOGIN = "/oidc/login"
-PUBLIC = frozenset({"/healthz", "/readyz", "/login", OIDC_LOGIN, "/oidc/callback"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/login", OIDC_LOGIN, CALLBACK_PATH})
 METRICS = "/metrics"
 CONSOLE_HEADER = "HPO-Console"
 """Sent by the console's script with every request. Another site's page cannot send it here unasked."""
-_SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 class Guard:
@@ -71,7 +72,7 @@ class Guard:
 
     def _may_read_metrics(self, scope: Scope) -> bool:
         """Known without the database, so that a scrape can tell that the database is away."""
-        if scope["path"] != METRICS or scope["method"] not in _SAFE_METHODS or self._metrics_token is None:
+        if scope["path"] != METRICS or scope["method"] not in SAFE_METHODS or self._metrics_token is None:
             return False
         given = auth.bearer(Headers(scope=scope).get("authorization", "")) or ""
         return hmac.compare_digest(given.encode(), self._metrics_token.get_secret_value().encode())
@@ -86,7 +87,7 @@ class Guard:
                 if cookie is not None:
                     caller = auth.authenticate_browser(session, cookie)
                     connection.state.principal = caller  # whose refusal is told, too
-                    if method not in _SAFE_METHODS:
+                    if method not in SAFE_METHODS:
                         _require_console(connection)
                     return caller
         except (OperationalError, PoolTimeoutError) as error:

@@ -19,12 +19,12 @@ from hpo_service.api.audit_trail import client_of
 from hpo_service.api.auth import COOKIE
 from hpo_service.api.problem_pages import readable
 from hpo_service.api.problems import problem_response
+from hpo_service.api.request_log import PROBED
 from hpo_service.errors import TooManyRequests
 
 Clock = Callable[[], float]
 """Seconds from any moment."""
 
-_FREE = frozenset({"/healthz", "/readyz", "/metrics"})
 _LOGINS = ("/login", "/oidc/")
 _BURST_SECONDS = 10.0
 #: so many keys, addresses or credentials are remembered; who was quiet for longest is forgotten first
@@ -70,7 +70,7 @@ class KeyLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or hand on."""
         principal = _principal(scope)
-        if self._buckets is not None and principal is not None and scope["path"] not in _FREE:
+        if self._buckets is not None and principal is not None and scope["path"] not in PROBED:
             wait = self._buckets.wait_seconds(principal.key_id)
             if wait > 0:
                 detail = (
@@ -100,7 +100,7 @@ class AddressLimits:
         """Refuse, or hand on and look at how the answer begins."""
         failures = self._failures
         given = _credentials(scope) if failures is not None and scope["type"] == "http" else None
-        if failures is None or given is None or scope["path"] in _FREE:
+        if failures is None or given is None or scope["path"] in PROBED:
             await self._app(scope, receive, send)
             return
         kind, digest = given

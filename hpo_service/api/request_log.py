@@ -21,7 +21,7 @@ HEADER = "X-Request-ID"
 #: what stands for the route where none matched, so that made-up addresses make no labels
 UNMATCHED = "unmatched"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 _LONGEST_PATH = 200
 #: of the spans of requests: none of probes, and none below a request
 TELEMETRY: TelemetryConfig = {
@@ -29,7 +29,7 @@ TELEMETRY: TelemetryConfig = {
     "metrics": False,
     "logs": False,
     "auto_configure": False,
-    "exclude": lambda scope: scope["path"] in _PROBED,
+    "exclude": lambda scope: scope["path"] in PROBED,
 }
 
 Observe = Callable[[str, str, int, float], None]
@@ -68,7 +68,7 @@ class RequestLog:
         status = 499 if answer.status is None else answer.status  # the caller went away before there was an answer
         route = getattr(scope.get("route"), "path_format", UNMATCHED)
         self._observe(scope["method"], route, status, answer.seconds)
-        if scope["path"] in _PROBED and status < 500:
+        if scope["path"] in PROBED and status < 500:
             return
         path = scope["path"][:_LONGEST_PATH]
         fields = {"method": scope["method"], "path": path, "status": status, "seconds": round(answer.seconds, 4)}
