@@ -79,6 +79,7 @@ class AuditTrail:
             return
         if scope["method"] in SAFE_METHODS and self._was_told(entry):
             return
+        entry.action = entry.action or scope["method"].lower()
         entry.status = status
         try:
             await run_in_threadpool(self._write, entry, _outcome(status))
@@ -163,7 +164,6 @@ def client_of(scope: Scope) -> str | None:
 
 def _is_owed(scope: Scope, entry: AuditEntry, status: int) -> bool:
     if status == 403:
-        entry.action = entry.action or scope["method"].lower()
         return True
     if scope["method"] in SAFE_METHODS or entry.recorded or "route" not in scope:
         return False
