@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from hpo_service.dispatcher import endings
@@ -18,12 +19,16 @@ from hpo_service.repository import dispatch, jobs
 from hpo_service.tables import Intent
 from hpo_service.tables import Job as JobRow
 from trainer.spec import (
+    Artifact,
     CheckData,
     CheckPaths,
+    FinalAdapter,
     Job,
     JobResult,
     MergeAdapter,
     Outcome,
+    PathsReport,
+    QualityReport,
     QuantizeModel,
     SnapshotRef,
     Task,
@@ -37,6 +42,13 @@ _MAX_ATTEMPTS = 3
 _RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
 #: checkpoints of a training that are offered to a worker, newest first: as many as of a trial
 _OFFERED_SNAPSHOTS = 4
+_REPORTS: dict[str, type[BaseModel]] = {
+    "check_data": QualityReport,
+    "check_paths": PathsReport,
+    "train_final": FinalAdapter,
+    "merge": Artifact,
+    "quantize": Artifact,
+}
 
 JobState = Literal["waiting", "done", "failed"]
 
@@ -183,15 +195,17 @@ def settle(
 
     `cause` is why the attempt was lost; whether that counts against the job follows from it. A job that runs beside
     slices is priced as if it had had a worker for itself, any other costs `usd`. What a lost attempt took is estimated.
-    `again`: it is tried again whatever its outcome. None while the job is open.
+    `again`: it is tried again whatever its outcome. Done without a report of its kind is an infra error. None while the
+    job is open.
     """
     job = open_jobs.get(result.job_id)
-    if result.outcome is Outcome.INFRA_ERROR:
-        cause = cause or Cause.INFRA_ERROR
-    failed = cause in COUNTED_CAUSES
     if job is None or not job.running or job.attempt != result.attempt:
         log.warning("stale result of job %d attempt %d is dropped", result.job_id, result.attempt)
         return None
+    result = _checked(job.task, result)
+    if result.outcome is Outcome.INFRA_ERROR:
+        cause = cause or Cause.INFRA_ERROR
+    failed = cause in COUNTED_CAUSES
     if result.outcome is Outcome.LOST and cause is not Cause.NEVER_SENT:
         ranks = job.task.trial.training.ranks if isinstance(job.task, TrainFinal) else 1
         result = result.model_copy(update={"seconds": jobs.held_seconds(session, job.id) * ranks})
@@ -240,8 +254,22 @@ def apply_check(
         dispatch.update_study(session, study.id, message="")
 
 
+def _checked(task: Task, result: JobResult) -> JobResult:
+    """What follows from a report relies on it, so one that is not of the task's kind is no end of the job."""
+    if result.outcome is not Outcome.DONE:
+        return result
+    try:
+        _REPORTS[task.kind].model_validate(result.report)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        message = f"its report is not one of {task.kind}: {where}: {first['msg']}"
+        return result.model_copy(update={"outcome": Outcome.INFRA_ERROR, "report": None, "message": message})
+    return result
+
+
 def _next_state(result: JobResult, failed: bool, failures: int) -> JobState:
-    if result.outcome is Outcome.DONE and result.report is not None:
+    if result.outcome is Outcome.DONE:
         return "done"
     if result.outcome in _RETRIED:
         return "failed" if failed and failures + 1 >= _MAX_ATTEMPTS else "waiting"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.access import Scope, create_key
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import JobEnded, SliceEnded, SliceProgress
-from hpo_service.executors.fake import FakeExecutor
+from hpo_service.executors.fake import FakeExecutor, passed
 from hpo_service.prices import Prices
 from hpo_service.repository import promotions
 from hpo_service.tables import DEFAULT_PROJECT_ID, Event, Job
@@ -30,6 +30,7 @@ from trainer.spec import (
     QuantizeModel,
     SnapshotRef,
 )
+from trainer.spec import Job as Work
 
 Sessions = sessionmaker[Session]
 Json = dict[str, Any]
@@ -212,6 +213,21 @@ def test_a_step_that_fails_says_which_and_why(
     )
     assert [artifact["name"] for artifact in failed["artifacts"]] == ["adapter"]
     assert kinds(sessions) == ["started", "step", "failed"]
+
+
+def test_a_step_whose_report_is_no_artifact_is_tried_again(
+    promoted: TestClient, dispatcher: Dispatcher, fake: Delivering
+) -> None:
+    def nonsense_at_first(job: Work) -> JobResult:
+        return passed(job) if job.attempt == 1 else fake.build(job)
+
+    fake.answer = nonsense_at_first
+    deliver(promoted, quantize="q8_0")
+    turn_until(dispatcher, ended(promoted))
+    made = delivery(promoted)
+    assert (made["state"], len(made["artifacts"])) == ("completed", 3)
+    failures = [(step["attempt"], step["failures_by_cause"]) for step in made["steps"]]
+    assert failures == [(1, {}), (2, {"infra_error": 1}), (2, {"infra_error": 1})]
 
 
 def test_a_lost_training_goes_on_from_its_newest_checkpoint(

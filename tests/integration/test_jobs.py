@@ -170,6 +170,18 @@ def test_data_that_cannot_be_checked_fail_the_study_and_are_checked_again_for_th
     assert (state_of(sessions, again), len(fake.jobs)) == ("completed", 2)
 
 
+@pytest.mark.parametrize("report", [None, {}, {"verdict": "pass"}])
+def test_a_report_that_is_no_data_check_is_a_failed_attempt(sessions: Sessions, report: dict[str, Any] | None) -> None:
+    study_id = post_study(sessions, fingerprint="f")
+    dispatcher, fake = make(sessions)
+    fake.answer = lambda job: passing(job).model_copy(update={"report": report})
+    turn_until(dispatcher, ended(sessions, study_id))
+    row = job(sessions)
+    assert (row.state, row.attempt, row.report) == ("failed", 3, None)
+    assert (row.outcome, row.failures_by_cause) == ("infra_error", {"infra_error": 3})
+    assert "its report is not one of check_data: " in study_row(sessions, study_id).message
+
+
 def test_lost_and_broken_attempts_are_repeated_three_times_at_most(sessions: Sessions) -> None:
     study_id = post_study(sessions, fingerprint="f")
     dispatcher, fake = make(sessions)
