@@ -82,6 +82,7 @@ class Child:
         status = self._process.poll()
         if status is None:
             return
+        self._close()
         lived = time.monotonic() - self._started
         self._quick_deaths = self._quick_deaths + 1 if lived < QUICK_DEATH_SECONDS else 0
         if self._quick_deaths >= MAX_QUICK_DEATHS:
@@ -90,7 +91,6 @@ class Child:
                 f"The end of {self._log}:\n{self.log_tail()}"
             )
         say(f"The {self.name} ended ({describe(status)}); starting it again.")
-        self._close()
         self._start_at = time.monotonic() + _FIRST_DELAY_SECONDS * 2**self._quick_deaths
 
     def ask_to_stop(self) -> None:

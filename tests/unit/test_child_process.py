@@ -5,8 +5,11 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
+from hpo_service import child_process
 from hpo_service.child_process import Child
+from hpo_service.errors import SetupError
 
 
 def started(tmp_path: Path, descriptor: int) -> tuple[Child, psutil.Process]:
@@ -46,4 +49,20 @@ def test_what_a_dead_child_left_ends_before_it_is_started_again(tmp_path: Path) 
     assert "SIGKILL" in said[0]
     assert gone(below)
     child.wait_stopped(1)
+    os.close(descriptor)
+
+
+def test_a_child_that_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "MAX_QUICK_DEATHS", 1)
+    descriptor = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    child, below = started(tmp_path, descriptor)
+    assert child.pid is not None
+    leader = psutil.Process(child.pid)
+    leader.kill()
+    deadline = time.monotonic() + 20
+    while not gone(leader) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with pytest.raises(SetupError, match="right after its start"):
+        child.check(print)
+    assert gone(below)
     os.close(descriptor)
