@@ -67,18 +67,11 @@ class Home:
 
     def url(self) -> str | None:
         """Where the service of this folder says it answers; None if it does not say."""
-        try:
-            return str(json.loads(self.service_file.read_text(encoding="utf-8"))["url"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return self._announced("url")
 
     def mlflow_url(self) -> str | None:
         """Where MLflow's server of this folder's service answers; None if there is none."""
-        try:
-            told = json.loads(self.service_file.read_text(encoding="utf-8"))["mlflow"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return None if told is None else str(told)
+        return self._announced("mlflow")
 
     def announce(self, url: str, port: int, *, mlflow: str | None = None) -> None:
         """Tell other commands where the service answers, and the MLflow server that it brings."""
@@ -113,6 +106,13 @@ class Home:
                 f"The folder {self.root} cannot be written ({error.strerror}). "
                 "Name another with --home or HPO_HOME, or correct its permissions."
             ) from error
+
+    def _announced(self, name: str) -> str | None:
+        try:
+            told = json.loads(self.service_file.read_text(encoding="utf-8"))[name]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if told is None else str(told)
 
     def _wait_for_leftovers(self) -> int:
         deadline = time.monotonic() + _LEFTOVER_SECONDS
