@@ -1,8 +1,9 @@
 """What an outbox tells to whom: the ports of sinks and of trackers, and the values that they are told."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,8 @@ from hpo_service.repository.outbox import OutboxEvent
 
 #: what trackers know by the plain name; what belongs to another project begins with that one's
 DEFAULT_PROJECT = "default"
+#: the alias of a model's version that production uses
+CHAMPION = "champion"
 
 
 class SinkAway(Exception):
@@ -19,6 +22,11 @@ class SinkAway(Exception):
 
 class SinkRefused(Exception):
     """The receiver will never take this: it is left out, and the rest goes on."""
+
+
+def quoted(error: Exception) -> str:
+    """What a client of others said, as one line that is not too long."""
+    return json.dumps(" ".join(str(error).split())[:500], ensure_ascii=False)
 
 
 class Sink(Protocol):
@@ -100,6 +108,11 @@ class Registration:
     tags: Mapping[str, str]
     champion: bool
     write_files: Callable[[Path], None]
+
+    @property
+    def promoted_since(self) -> str:
+        """`promoted_at` as text: what is later sorts behind."""
+        return self.promoted_at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class Tracker(Protocol):

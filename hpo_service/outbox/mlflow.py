@@ -1,13 +1,10 @@
 """MLflow as a tracker: an experiment a project, a run a study, a nested run a trial."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import mlflow.entities as entities
 from mlflow.exceptions import MlflowException
@@ -22,8 +19,10 @@ from hpo_service.outbox.base import (
     RunUpdate,
     SinkAway,
     SinkRefused,
+    quoted,
 )
 from hpo_service.outbox.mlflow_registry import ModelRegistry
+from hpo_service.outbox.run_files import written, written_adapter
 
 _KEY = "hpo.run"
 #: MLflow's pages show an experiment of this kind as runs, not as traces
@@ -104,11 +103,8 @@ class MlflowTracker:
         info = self._client.get_run(run_id).info
         if info.lifecycle_stage != "active":
             raise SinkRefused(f"run {run_id} of the trial is deleted; restore it, then promote again")
-        with TemporaryDirectory(prefix="hpo-outbox-") as folder:
-            registration.write_files(Path(folder))
-            if not any(Path(folder).iterdir()):
-                raise SinkRefused("the adapter that was promoted is not whole any more")
-            self._client.log_artifacts(run_id, folder)
+        with written_adapter(registration) as folder:
+            self._client.log_artifacts(run_id, str(folder))
         return f"{info.artifact_uri}/adapter"
 
     def _tell_facts(self, known: _Known, update: RunUpdate) -> None:
@@ -146,9 +142,8 @@ class MlflowTracker:
     def _tell_files(self, known: _Known, update: RunUpdate) -> None:
         if update.write_files is None:
             return
-        with TemporaryDirectory(prefix="hpo-outbox-") as folder:
-            update.write_files(Path(folder))
-            self._client.log_artifacts(known.run_id, folder)
+        with written(update.write_files) as folder:
+            self._client.log_artifacts(known.run_id, str(folder))
 
     def _known(self, run: Run) -> _Known:
         if run.key not in self._runs:
@@ -206,17 +201,17 @@ class MlflowTracker:
             yield
         except MlflowException as error:
             if error.error_code in _FINAL_CODES:
-                raise SinkRefused(_sentence(error)) from error
+                raise SinkRefused(quoted(error)) from error
             self._know_nothing(run)
-            raise SinkAway(_sentence(error)) from error
+            raise SinkAway(quoted(error)) from error
         except ImportError as error:
             raise SinkRefused(f"files cannot be stored from here: {error}") from error
         except OSError as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             if isinstance(status, int) and 400 <= status < 500 and status not in _PASSING_STATUSES:
-                raise SinkRefused(_sentence(error)) from error
+                raise SinkRefused(quoted(error)) from error
             self._know_nothing(run)
-            raise SinkAway(_sentence(error)) from error
+            raise SinkAway(quoted(error)) from error
 
     def _know_nothing(self, run: Run) -> None:
         self._runs.pop(run.key, None)
@@ -233,10 +228,6 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
         _NOT_IN_NAMES.sub("_", name)[:_MOST_NAME_CHARACTERS]: value[:_MOST_TAG_CHARACTERS]
         for name, value in tags.items()
     }
-
-
-def _sentence(error: Exception) -> str:
-    return json.dumps(" ".join(str(error).split())[:500], ensure_ascii=False)
 
 
 def _milliseconds(at: datetime) -> int:

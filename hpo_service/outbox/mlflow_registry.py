@@ -1,15 +1,13 @@
 """Promotions in MLflow's model registry: a version of a registered model each, and the alias `champion`."""
 
 from collections.abc import Mapping
-from datetime import UTC
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from hpo_service.outbox.base import Registration
+from hpo_service.outbox.base import CHAMPION, Registration
 
-CHAMPION = "champion"
 _KEY = "hpo.key"
 #: on the registered model: when the promotion was made that the alias was last moved for
 _CHAMPION_SINCE = "hpo.champion_since"
@@ -53,7 +51,6 @@ class ModelRegistry:
     def crown(self, registration: Registration, version: ModelVersion) -> None:
         """Move the alias, unless it was moved for a later promotion already; somebody may have moved it since."""
         tags = self._client.get_registered_model(registration.name).tags
-        since = registration.promoted_at.astimezone(UTC).isoformat(timespec="microseconds")
-        if tags.get(_CHAMPION_SINCE, "") < since:
+        if tags.get(_CHAMPION_SINCE, "") < registration.promoted_since:
             self._client.set_registered_model_alias(registration.name, CHAMPION, version.version)
-            self._client.set_registered_model_tag(registration.name, _CHAMPION_SINCE, since)
+            self._client.set_registered_model_tag(registration.name, _CHAMPION_SINCE, registration.promoted_since)

@@ -2,11 +2,13 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hpo_service.errors import NotFound, Unavailable
-from hpo_service.outbox.base import SinkAway
+from hpo_service.outbox.base import Registration, SinkAway, SinkRefused
 from hpo_service.studies.artifacts import open_adapter
 from trainer.spec import SnapshotRef
 from trainer.stores import Store
@@ -14,6 +16,23 @@ from trainer.stores import Store
 log = logging.getLogger(__name__)
 
 Writer = Callable[[Path], None]
+
+
+@contextmanager
+def written(write: Writer) -> Iterator[Path]:
+    """A folder with what it writes, until the end of the block."""
+    with TemporaryDirectory(prefix="hpo-outbox-") as folder:
+        write(Path(folder))
+        yield Path(folder)
+
+
+@contextmanager
+def written_adapter(registration: Registration) -> Iterator[Path]:
+    """The same with what was promoted. Raises SinkRefused where it is not there any more."""
+    with written(registration.write_files) as folder:
+        if not any(folder.iterdir()):
+            raise SinkRefused("the adapter that was promoted is not whole any more")
+        yield folder
 
 
 def text_writer(name: str, text: str) -> Writer:

@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import wandb
@@ -15,6 +13,7 @@ from wandb.sdk.mailbox import MailboxClosedError
 from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
 from hpo_service.outbox.base import (
+    CHAMPION,
     DEFAULT_PROJECT,
     Metric,
     Registration,
@@ -23,7 +22,9 @@ from hpo_service.outbox.base import (
     RunUpdate,
     SinkAway,
     SinkRefused,
+    quoted,
 )
+from hpo_service.outbox.run_files import written, written_adapter
 from hpo_service.outbox.wandb_ledger import Ledger, Told
 
 #: of runs that live at the same time; each costs its client some memory and an open file
@@ -32,7 +33,6 @@ _MOST_TAG_CHARACTERS = 64
 _MOST_NAME_CHARACTERS = 128
 _NOT_IN_NAMES = re.compile(r"[^\w.-]", re.ASCII)
 _DELETED = "previously created and deleted"
-_CHAMPION = "champion"
 
 
 class WandbTracker:
@@ -72,18 +72,15 @@ class WandbTracker:
     def register(self, registration: Registration) -> None:
         """See Tracker. The version is an artifact of type `model` that the trial's run logs."""
         run_id, name = _name(registration.run.key), _name(registration.name)
-        since = registration.promoted_at.astimezone(UTC).isoformat(timespec="microseconds")
+        since = registration.promoted_since
         with self._explained(run_id), self._ledger.model(registration.name) as told:
             crowned = registration.champion and told.champion_since < since
             if registration.key in told.keys and not crowned:
                 return
-            with TemporaryDirectory(prefix="hpo-outbox-") as folder:
-                registration.write_files(Path(folder))
-                if not any(Path(folder).iterdir()):
-                    raise SinkRefused("the adapter that was promoted is not whole any more")
+            with written_adapter(registration) as folder:
                 version = wandb.Artifact(name, type="model", metadata=dict(registration.tags))
-                version.add_dir(folder)
-                self._run(registration.run).log_artifact(version, aliases=[_CHAMPION] if crowned else [])
+                version.add_dir(str(folder))
+                self._run(registration.run).log_artifact(version, aliases=[CHAMPION] if crowned else [])
             self._finish(run_id, RunState.FINISHED)
             told.keys = sorted({*told.keys, registration.key})
             told.champion_since = since if crowned else told.champion_since
@@ -114,13 +111,12 @@ class WandbTracker:
     def _tell_files(self, update: RunUpdate, told: Told) -> None:
         if update.write_files is None:
             return
-        with TemporaryDirectory(prefix="hpo-outbox-") as folder:
-            update.write_files(Path(folder))
-            found = {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+        with written(update.write_files) as folder:
+            found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
             if found <= set(told.files):
                 return
             files = wandb.Artifact(f"{_name(update.run.key)}-files", type="hpo")
-            files.add_dir(folder)
+            files.add_dir(str(folder))
             self._run(update.run).log_artifact(files)
         told.files = sorted(found.union(told.files))
 
@@ -167,8 +163,7 @@ class WandbTracker:
         except (WandbError, ServerResponseError, MailboxClosedError, OSError) as error:
             with suppress(Exception):  # it may be what is broken; the next try begins it anew
                 self._finish(run_id, RunState.FINISHED)
-            sentence = json.dumps(" ".join(str(error).split())[:500], ensure_ascii=False)
-            raise (SinkRefused if _DELETED in str(error) else SinkAway)(sentence) from error
+            raise (SinkRefused if _DELETED in str(error) else SinkAway)(quoted(error)) from error
 
 
 def _by_step(metrics: Sequence[Metric]) -> list[tuple[int, dict[str, float]]]:
@@ -178,7 +173,7 @@ def _by_step(metrics: Sequence[Metric]) -> list[tuple[int, dict[str, float]]]:
     return sorted(found.items())
 
 
-def _values(parameters: Any) -> dict[str, Any]:  # noqa: ANN401
+def _values(parameters: Mapping[str, str]) -> dict[str, object]:
     """As numbers where they are some, so that W&B can plot them."""
     return {name: _value(text) for name, text in parameters.items()}
 
