@@ -3,10 +3,10 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 
@@ -30,29 +30,31 @@ class Versions:
     champion_since: str = ""
 
 
+_Content = TypeVar("_Content", Told, Versions)
+
+
 class Ledger:
     """Files below `folder`, replaced whole."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def run(self, run_id: str) -> Iterator[Told]:
+    def run(self, run_id: str) -> AbstractContextManager[Told]:
         """What a run was told; what the block changes is kept when it ends well."""
-        path = self._folder / f"{run_id}.json"
-        told = Told(**_read(path))
-        before = asdict(told)
-        yield told
-        if asdict(told) != before:
-            _write(path, asdict(told))
+        return _kept(self._folder / f"{run_id}.json", Told)
 
-    @contextmanager
-    def model(self, name: str) -> Iterator[Versions]:
+    def model(self, name: str) -> AbstractContextManager[Versions]:
         """The same of a model's versions."""
-        path = self._folder / f"model-{quote(name, safe='')}.json"  # no two names are one file
-        versions = Versions(**_read(path))
-        yield versions
-        _write(path, asdict(versions))
+        return _kept(self._folder / f"model-{quote(name, safe='')}.json", Versions)  # no two names are one file
+
+
+@contextmanager
+def _kept(path: Path, kind: type[_Content]) -> Iterator[_Content]:
+    content = kind(**_read(path))
+    before = asdict(content)
+    yield content
+    if asdict(content) != before:
+        _write(path, asdict(content))
 
 
 def _read(path: Path) -> dict[str, Any]:
