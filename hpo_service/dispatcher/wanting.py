@@ -19,9 +19,14 @@ def wanted(studies: Sequence[LiveStudy], open_jobs: Jobs, left: Room) -> list[Wa
     What is not `left` of a project's quota is not wanted.
     """
     by_study = [_of(study, left) for study in studies if _works(study) and left.slices(study)]
-    tasks = [job.task for job in open_jobs.values()]
-    trainings = [_of_training(task) for task in tasks if isinstance(task, TrainFinal)]
-    return [*by_study, *trainings, *([Wanted()] if len(trainings) < len(tasks) else [])]
+    trainings = [
+        _of_training(job.task)
+        for job in open_jobs.values()
+        if isinstance(job.task, TrainFinal)
+        and (job.running or left.fits(job.project_id, job.task.trial.training.ranks, 0.0))
+    ]
+    others = any(not isinstance(job.task, TrainFinal) for job in open_jobs.values())
+    return [*by_study, *trainings, *([Wanted()] if others else [])]
 
 
 def _of(study: LiveStudy, left: Room) -> Wanted:

@@ -156,7 +156,8 @@ def _message(state: DeliveryState, steps: Sequence[Step]) -> str:
         return "" if state == "completed" else "waits for the dispatcher"
     if open_step.state == "running":
         return f"{_NAMES[open_step.kind]} runs"
-    return f"{_NAMES[open_step.kind]} waits for a worker"
+    waits = "a worker or its project's quota" if open_step.kind == "train_final" else "a worker"
+    return f"{_NAMES[open_step.kind]} waits for {waits}"
 
 
 def _losses(promoted: Mapping[str, Any], steps: Sequence[Step]) -> FinalLossDocument | None:

@@ -57,6 +57,18 @@ class Counting(FakeExecutor):
         return super().poll(timeout_seconds)
 
 
+class Asked(FakeExecutor):
+    """Keeps what it is asked for."""
+
+    def __init__(self, wanted: list[Wanted], **options: Any) -> None:
+        super().__init__(loss_of, **options)
+        self.wanted = wanted
+
+    def demand(self, wanted: Sequence[Wanted]) -> None:
+        self.wanted.extend(wanted)
+        super().demand(wanted)
+
+
 def limit(sessions: Sessions, project_id: int, **limits: float | None) -> None:
     with sessions.begin() as session:
         tenants.set_limits(session, project_id, limits)
@@ -158,13 +170,8 @@ def test_a_study_that_waits_for_its_quota_can_be_cancelled_and_a_new_dispatcher_
     limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=0)
     study = post_study(sessions, budget__max_trials=2)
     wanted: list[Wanted] = []
-
-    class Asked(FakeExecutor):
-        def demand(self, asked: Sequence[Wanted]) -> None:
-            wanted.extend(asked)
-
     for _ in range(2):
-        dispatcher, fake = make(sessions, Asked(loss_of))
+        dispatcher, fake = make(sessions, Asked(wanted))
         with sessions.begin() as session:
             session.execute(text("UPDATE hpo.leases SET expires_at = now() - interval '1 second'"))
         turn_until(dispatcher, lambda: "may use 0 at once" in message_of(sessions, study))
@@ -174,7 +181,8 @@ def test_a_study_that_waits_for_its_quota_can_be_cancelled_and_a_new_dispatcher_
 
 
 def test_the_training_of_a_delivery_waits_as_well(client: TestClient, sessions: Sessions, root: Path) -> None:
-    dispatcher, fake = serving.make_dispatcher(sessions)
+    wanted: list[Wanted] = []
+    dispatcher, fake = make(sessions, Asked(wanted, total_examples=serving.ROWS))
     client.post("/v1/studies", json=serving.spec("first", budget={"max_trials": 1})).raise_for_status()
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
     serving.keep_snapshot(root, sessions, 0)
@@ -183,9 +191,11 @@ def test_the_training_of_a_delivery_waits_as_well(client: TestClient, sessions: 
     limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=0)
     before = len(fake.submitted)
     turn_until(dispatcher, lambda: bool(dispatcher.context.jobs))
+    wanted.clear()
     for _ in range(5):
         dispatcher.turn()
-    assert len(fake.submitted) == before
+    assert (len(fake.submitted), wanted) == (before, [])
+    assert client.get("/v1/deliveries/1").json()["message"] == "the training waits for a worker or its project's quota"
     limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=1)
     fake.hold = True
     turn_until(dispatcher, lambda: standing(sessions).devices == 1)
