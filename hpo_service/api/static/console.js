@@ -74,7 +74,7 @@ function tick() {
 function sessionEnded() {
   ended = true;
   close();
-  say("lost", "the session has ended; open a new login link (hpo login)");
+  say("lost", "the session has ended; load this page to log in again");
 }
 
 document.addEventListener("visibilitychange", () => {

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, Route
 from sqlalchemy import text
 
 from tests import serving
-from tests.browsing import WIDTHS, Console, needs_chromium, open_page, overflow_pixels, shoot
+from tests.browsing import SCREENSHOTS, WIDTHS, Console, needs_chromium, open_page, overflow_pixels, shoot
 from tests.reported import HOSTILE
 from tests.scene import LONG, fill, places
 
@@ -30,7 +30,7 @@ def test_every_page_fits_and_is_kept_as_a_picture(console: Console, browser: Bro
         for dialog in ("extend", "enqueue"):
             page.click(f"#open-{dialog}")
             assert overflow_pixels(page) == 0
-            page.screenshot(path=f".artifacts/screenshots/{dialog}-390.png")
+            page.screenshot(path=SCREENSHOTS / f"{dialog}-390.png")
             page.keyboard.press("Escape")
 
 
