@@ -147,7 +147,7 @@ def open_seconds(sessions: sessionmaker[Session]) -> float:
     """What a dispatcher that takes over reads before its first decision."""
     begun = time.monotonic()
     with sessions.begin() as session:
-        studies = load_studies(session)
+        studies = load_studies(session, None)
     for study in studies.values():
         study.view()
     return time.monotonic() - begun

@@ -59,8 +59,8 @@ def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) ->
         endings.end_confirmed(session, study, StudyState.COMPLETED, ended)
         return
     resolved = study.resolved.confirming(plan).model_dump(mode="json")
-    child = load_study(session, dispatch.add_confirmation(session, study.id, CONFIRMATION_SUFFIX, resolved))
-    child.mlflow_url = study.mlflow_url
+    row = dispatch.add_confirmation(session, study.id, CONFIRMATION_SUFFIX, resolved)
+    child = load_study(session, row, study.mlflow_url)
     open_study(session, child)
     studies[child.id] = child
     study.child_id = child.id

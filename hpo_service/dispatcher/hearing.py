@@ -62,8 +62,8 @@ def fulfil_intents(session: Session, context: Context, studies: Studies) -> Aske
             continue
         study = studies.get(intent.study_id)
         if study is None:
-            study = studies[intent.study_id] = load_study(session, dispatch.study(session, intent.study_id))
-            study.mlflow_url = context.mlflow_url
+            row = dispatch.study(session, intent.study_id)
+            study = studies[intent.study_id] = load_study(session, row, context.mlflow_url)
         if fulfil(session, study, intent) and intent.kind == IntentKind.DELETE:
             asked.deleted |= {study.id} | _forget_confirmation(session, studies, study)
     return asked
@@ -96,7 +96,8 @@ def _forget_confirmation(session: Session, studies: Studies, study: LiveStudy) -
     """It goes with the study that it confirms, and has ended like it. Its id, if there is one."""
     if study.child_id is None:
         return set()
-    child = studies[study.child_id] = load_study(session, dispatch.study(session, study.child_id))
+    row = dispatch.study(session, study.child_id)
+    child = studies[study.child_id] = load_study(session, row, study.mlflow_url)
     forget(session, child)
     return {child.id}
 

@@ -248,8 +248,8 @@ def open_slice(row: Slice) -> LiveSlice:
     )
 
 
-def load_study(session: Session, row: Study) -> LiveStudy:
-    """Read one study with its trials and open slices."""
+def load_study(session: Session, row: Study, mlflow_url: str | None) -> LiveStudy:
+    """Read one study with its trials and open slices. Its notes link to `mlflow_url`."""
     project = session.scalars(select(Project.name).where(Project.id == row.project_id)).one()
     connection: Connection = session.connection()
     study_ids = [] if row.optuna_study_id is None else [row.optuna_study_id]
@@ -265,6 +265,7 @@ def load_study(session: Session, row: Study) -> LiveStudy:
         spent=dispatch.spent(session, row.id),
         storage=StudyStorage.load(connection, study_ids),
         optuna_study_id=row.optuna_study_id,
+        mlflow_url=mlflow_url,
         started_at=row.started_at,
         child_id=dispatch.confirmation_of(session, row.id),
         memory=dict(row.memory),
@@ -285,6 +286,6 @@ def _is_checked(session: Session, project_id: int, job_id: int) -> bool:
     return job is not None and job.state == "done"
 
 
-def load_studies(session: Session) -> dict[int, LiveStudy]:
+def load_studies(session: Session, mlflow_url: str | None) -> dict[int, LiveStudy]:
     """All live studies, oldest first."""
-    return {row.id: load_study(session, row) for row in dispatch.live_studies(session)}
+    return {row.id: load_study(session, row, mlflow_url) for row in dispatch.live_studies(session)}

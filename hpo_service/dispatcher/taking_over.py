@@ -39,13 +39,11 @@ def load(context: Context) -> dict[int, LiveStudy]:
             payload = {"epoch": epoch, "holder": context.leadership.holder}
             payload |= {"attempts_kept": len(kept.attempts), "attempts_lost": lost}
             dispatch.add_event(session, DEFAULT_PROJECT_ID, None, EventKind.DISPATCHER_TOOK_OVER, payload)
-        studies = load_studies(session)
+        studies = load_studies(session, context.mlflow_url)
         context.jobs = jobs.load_jobs(session)
         before_commit(Commit.TAKE_OVER)
     after_commit(Commit.TAKE_OVER)
     context.taken_over = True
-    for study in studies.values():
-        study.mlflow_url = context.mlflow_url
     context.studies = studies
     _adopt(context, held, kept)
     _catch_up(context, studies)
