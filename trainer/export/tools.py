@@ -102,7 +102,7 @@ class Tools:
         except OSError as error:
             raise ToolError(
                 f"the tools folder {self.folder} cannot be used: {error.strerror or error}; name another one with "
-                "--tools-dir"
+                "--tools-dir, or another cache with XDG_CACHE_HOME"
             ) from error
         return folder
 
