@@ -161,13 +161,15 @@ class Settings(BaseSettings):
             )
         return self.database_url.get_secret_value()
 
+    def mlflow_uri(self) -> str | None:
+        """MLflow's server in the clear; None where there is none."""
+        secret = self.mlflow_tracking_uri
+        return (secret.get_secret_value() or None) if secret is not None else None
+
     def mlflow_pages(self) -> str | None:
         """Where a browser finds what MLflow is told, without what may be a secret; None where there is no server."""
-        uri = None if self.mlflow_tracking_uri is None else self.mlflow_tracking_uri.get_secret_value()
-        if not uri or not uri.startswith(("http://", "https://")):
-            return None
-        parts = urlsplit(uri)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        uri = self.mlflow_uri()
+        return None if uri is None else without_secrets(uri)
 
     def snapshot_store(self) -> Store:
         """The snapshot store. Raises SetupError if its URL is wrong or its library is not installed."""
@@ -182,6 +184,18 @@ class Settings(BaseSettings):
             return parse_location(self.snapshots or self.home / "snapshots")
         except UserError as error:
             raise SetupError(f"HPO_SNAPSHOTS: {error}.") from error
+
+
+def without_secrets(uri: str) -> str | None:
+    """A server's address for people to read or open; None for what is none."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    try:
+        parts = urlsplit(uri)
+        parts.port  # noqa: B018 (raises, too)
+    except ValueError:
+        return None
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def secret_names() -> frozenset[str]:

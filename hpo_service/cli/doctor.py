@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo_service.cli.connection import service_url
 from hpo_service.cli.database_checks import check_database
 from hpo_service.cli.findings import Finding, finding
-from hpo_service.cli.machine_checks import check_devices, check_mlflow, check_ray, check_shared_memory
+from hpo_service.cli.machine_checks import check_devices, check_ray, check_shared_memory, check_sinks
 from hpo_service.cli.node_checks import check_nodes
 from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 from hpo_service.cli.services import load_settings
@@ -41,7 +41,7 @@ def doctor(output: OutputOption = Format.TABLE) -> None:
         *check_devices(),
         *check_shared_memory(settings),
         *check_ray(settings),
-        *check_mlflow(settings),
+        *check_sinks(settings),
         *_nodes(),
     ]
     if output is Format.JSON:

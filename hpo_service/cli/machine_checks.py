@@ -1,10 +1,10 @@
-"""What `hpo doctor` looks at where workers run: GPUs, driver, libraries; Ray and MLflow where they are used."""
+"""What `hpo doctor` looks at where workers run: GPUs, driver, libraries; Ray and sinks where they are used."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from hpo_service.cli.findings import Finding, finding
 from hpo_service.errors import HpoError, SetupError
 from hpo_service.home import Home
-from hpo_service.outbox.switches import mlflow_uri, require_usable
-from hpo_service.settings import Settings
+from hpo_service.outbox.switches import require_mlflow, require_wandb, require_webhook
+from hpo_service.settings import Settings, without_secrets
 from trainer.spec.installation import Installation
 
 _LOOK_SECONDS = 120.0
@@ -113,21 +113,38 @@ def _ray_head(address: str) -> Finding:
     return finding("ray head", answers, f"{address} {'answers' if answers else 'does not answer'}", remedy)
 
 
+def check_sinks(settings: Settings) -> list[Finding]:
+    """Those that studies are told to and that cannot be told; of MLflow's server also whether it answers."""
+    others = (("webhook", require_webhook), ("wandb", require_wandb))
+    found = [_usable(name, require, settings) for name, require in others]
+    return [*(one for one in found if one is not None), *check_mlflow(settings)]
+
+
 def check_mlflow(settings: Settings) -> list[Finding]:
     """The server that studies are told to: one that is named, or that of `hpo up --mlflow`. Nothing without one."""
-    url = mlflow_uri(settings) or Home(settings.home_path()).mlflow_url()
+    url = settings.mlflow_uri() or Home(settings.home_path()).mlflow_url()
     if url is None:
         return []
+    if (problem := _usable("mlflow", require_mlflow, settings)) is not None:
+        return [problem]
+    return [_mlflow_server(url)]
+
+
+def _usable(name: str, require: Callable[[Settings], None], settings: Settings) -> Finding | None:
+    """What is wrong, if anything is."""
     try:
-        require_usable(settings)
+        require(settings)
     except SetupError as error:
         sentence, _, remedy = error.detail.partition("; ")
-        return [finding("mlflow", False, sentence, remedy)]
-    shown = httpx.URL(url).copy_with(userinfo=b"", query=None)
+        return finding(name, False, sentence, remedy)
+    return None
+
+
+def _mlflow_server(url: str) -> Finding:
     try:
         answer = httpx.get(f"{url.rstrip('/')}/health", timeout=_MLFLOW_SECONDS, trust_env=False)
         problem = "" if answer.is_success else f"says {answer.status_code}"
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         problem = f"does not answer ({type(error).__name__})"
     remedy = "Start MLflow's server, correct MLFLOW_TRACKING_URI, or add this host to its --allowed-hosts."
-    return [finding("mlflow", not problem, f"{shown} {problem or 'answers'}", remedy)]
+    return finding("mlflow", not problem, f"{without_secrets(url)} {problem or 'answers'}", remedy)

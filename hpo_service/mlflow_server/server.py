@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpo_service.errors import SetupError
 from hpo_service.home import require_free_port
-from hpo_service.outbox.switches import mlflow_uri, require_mlflow_client
+from hpo_service.outbox.switches import require_mlflow_client
 from hpo_service.settings import Settings
 from trainer.export.tools import ToolError, Tools
 
@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 def require_startable(settings: Settings) -> None:
     """Raise SetupError where `hpo up` cannot run MLflow's server."""
-    if mlflow_uri(settings) is not None:
+    if settings.mlflow_uri() is not None:
         raise SetupError("MLFLOW_TRACKING_URI names an MLflow server already; unset it, or leave --mlflow out.")
     if settings.database_url is not None:
         raise SetupError(

@@ -14,7 +14,7 @@ from hpo_service.outbox.base import Sink, Tracker
 from hpo_service.outbox.delivery import Delivery
 from hpo_service.outbox.notifying import NotificationSink, slack, webhook
 from hpo_service.outbox.posting import Poster
-from hpo_service.outbox.switches import has_sinks, mlflow_uri, require_usable, tells_wandb
+from hpo_service.outbox.switches import has_sinks, require_usable, tells_wandb
 from hpo_service.outbox.tracking import TrackingSink
 from hpo_service.settings import Settings
 from trainer.logs import configure_logs
@@ -48,7 +48,7 @@ def make_sinks(settings: Settings, engine: Engine) -> list[Sink]:
 
 def _trackers(settings: Settings) -> Iterator[Tracker]:
     """What is not told is not loaded."""
-    uri = mlflow_uri(settings)
+    uri = settings.mlflow_uri()
     if uri is not None:
         _set_defaults(MLFLOW_ENVIRONMENT)
         from hpo_service.outbox.mlflow import MlflowTracker

@@ -8,19 +8,37 @@ from hpo_service.settings import Settings
 
 def require_usable(settings: Settings) -> None:
     """Raise SetupError if a sink is switched on that cannot be told: a wrong URL, a missing library or secret."""
+    require_webhook(settings)
+    require_mlflow(settings)
+    require_wandb(settings)
+
+
+def require_webhook(settings: Settings) -> None:
+    """Raise SetupError where webhooks are posted and cannot be signed."""
     if settings.webhook_url is not None and settings.webhook_secret is None:
         raise SetupError(
             "HPO_WEBHOOK_URL is set, but HPO_WEBHOOK_SECRET is not; "
             "set it to 24 or more characters that the receiver knows, too."
         )
-    uri = mlflow_uri(settings)
-    if uri is not None and not uri.startswith(("http://", "https://")):
+
+
+def require_mlflow(settings: Settings) -> None:
+    """Raise SetupError where an MLflow server is named that cannot be told."""
+    uri = settings.mlflow_uri()
+    if uri is None:
+        return
+    if not uri.startswith(("http://", "https://")):
         raise SetupError(
             f"MLFLOW_TRACKING_URI begins with {uri.partition(':')[0]!r}, but studies are told to servers only; "
             "set it to an http:// or https:// URL, or unset it."
         )
-    if uri is not None:
-        require_mlflow_client("MLFLOW_TRACKING_URI is set")
+    if settings.mlflow_pages() is None:
+        raise SetupError("MLFLOW_TRACKING_URI is no URL; look at its host and port, or unset it.")
+    require_mlflow_client("MLFLOW_TRACKING_URI is set")
+
+
+def require_wandb(settings: Settings) -> None:
+    """Raise SetupError where Weights & Biases is to be told without its client."""
     if tells_wandb(settings) and find_spec("wandb") is None:
         raise SetupError(
             f"WANDB_MODE is {settings.wandb_mode}, but Weights & Biases' client is not installed; "
@@ -38,16 +56,10 @@ def require_mlflow_client(why: str) -> None:
 
 def has_sinks(settings: Settings) -> bool:
     """Whether there is anybody to tell."""
-    urls = (mlflow_uri(settings), settings.webhook_url, settings.slack_url)
+    urls = (settings.mlflow_uri(), settings.webhook_url, settings.slack_url)
     return tells_wandb(settings) or any(url is not None for url in urls)
 
 
 def tells_wandb(settings: Settings) -> bool:
     """Whether Weights & Biases is told, over the network or into a folder."""
     return settings.wandb_mode in ("online", "offline")
-
-
-def mlflow_uri(settings: Settings) -> str | None:
-    """MLflow's server; None where there is none."""
-    secret = settings.mlflow_tracking_uri
-    return (secret.get_secret_value() or None) if secret is not None else None

@@ -26,6 +26,8 @@ def test_links_to_mlflow_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None
     for uri, shown in (
         ("http://u:secret@mlflow:5000/base?token=secret#x", "http://mlflow:5000/base"),
         ("file:///tmp/runs", None),
+        ("http://[::1", None),
+        ("http://mlflow:port", None),
         ("", None),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

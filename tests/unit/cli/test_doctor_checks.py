@@ -6,12 +6,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from hpo_service.cli.database_checks import judge_database
 from hpo_service.cli.findings import Finding
-from hpo_service.cli.machine_checks import check_mlflow, check_ray, check_shared_memory, judge_devices
+from hpo_service.cli.machine_checks import check_mlflow, check_ray, check_shared_memory, check_sinks, judge_devices
 from hpo_service.database.facts import DatabaseFacts
 from hpo_service.home import Home
+from hpo_service.outbox import switches
 from hpo_service.settings import Settings
 from trainer.spec.installation import Gpu, Installation, Part
 
@@ -136,6 +138,8 @@ def test_mlflow_is_asked_where_it_is_named(mlflow: str, tmp_path: Path) -> None:
     (found,) = check(str(tmp_path))
     assert not found.ok
     assert "told to servers only" in found.detail
+    (found,) = check("http://[::1")
+    assert "is no URL" in found.detail
     (found,) = check(f"{mlflow}/mlflow")
     assert found.ok
     assert "secret" not in found.detail
@@ -146,3 +150,18 @@ def test_mlflow_is_asked_where_it_is_named(mlflow: str, tmp_path: Path) -> None:
     Home(tmp_path).announce("http://127.0.0.1:8080", 8080, mlflow=f"{mlflow}/mlflow")
     (found,) = check(None)
     assert found.ok
+
+
+def test_other_sinks_have_findings_of_their_own(mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switches, "find_spec", lambda name: None if name == "wandb" else True)
+    settings = Settings(
+        home=tmp_path,
+        MLFLOW_TRACKING_URI=f"{mlflow}/mlflow",
+        WANDB_MODE="offline",
+        webhook_url=SecretStr("https://hooks.example/canary"),
+    )
+    found = check_sinks(settings)
+    assert [(one.check, one.ok) for one in found] == [("webhook", False), ("wandb", False), ("mlflow", True)]
+    assert "hpo-service[wandb]" in found[1].remedy
+    assert "canary" not in str(found)
+    assert check_sinks(Settings(home=tmp_path)) == []
