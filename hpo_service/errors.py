@@ -24,6 +24,8 @@ class HpoError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
+    retry_after_seconds: int | None = None
+    """When the same may be asked again, if that is known."""
 
     def __init__(self, detail: str, *, problems: Sequence[Problem] = ()) -> None:
         super().__init__(detail)
@@ -130,6 +132,7 @@ class Unavailable(HpoError):
 
     code = "unavailable"
     status = 503
+    retry_after_seconds = 2
 
 
 class SetupError(HpoError):

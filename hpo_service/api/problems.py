@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _Handler = Callable[[Request, Exception], JSONResponse]
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 2
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -104,9 +103,7 @@ def _possible(operation: dict[str, Any], method: str) -> Iterator[type[HpoError]
 
 def problem_response(error: HpoError) -> JSONResponse:
     """The document of an error of ours."""
-    extra = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else {}
-    if isinstance(error, TooManyRequests):
-        extra["Retry-After"] = str(error.retry_after_seconds)
+    extra = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     if error.status == 401:
         extra["WWW-Authenticate"] = "Bearer"
     return _response(error.status, error.code, error.detail, [problem.as_json() for problem in error.problems], extra)
