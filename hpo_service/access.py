@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.errors import Forbidden, Unauthenticated
 from hpo_service.repository import keys
+from hpo_service.tables import DEFAULT_PROJECT_ID
 
 LOGIN_SECONDS = 600
 SESSION_SECONDS = 12 * 3600
@@ -37,8 +38,12 @@ class Principal:
 
     project_id: int
     key_id: int
-    in_default_project: bool
     scopes: frozenset[str]
+
+    @property
+    def in_default_project(self) -> bool:
+        """Whether the caller belongs to the first project."""
+        return self.project_id == DEFAULT_PROJECT_ID
 
     def require(self, scope: Scope) -> None:
         """Raises Forbidden if the key does not have the scope."""
@@ -146,9 +151,7 @@ def _opened(session: Session, key: keys.StoredKey) -> BrowserSession:
 def _used(session: Session, key: keys.StoredKey) -> Principal:
     if key.unnoted:
         keys.note_use(session, key)
-    return Principal(
-        project_id=key.project_id, key_id=key.id, in_default_project=key.in_default_project, scopes=key.scopes
-    )
+    return Principal(project_id=key.project_id, key_id=key.id, scopes=key.scopes)
 
 
 def _stored_key(session: Session, key: str) -> keys.StoredKey:

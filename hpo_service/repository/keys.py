@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from hpo_service.errors import NotFound
-from hpo_service.tables import DEFAULT_PROJECT_ID, ApiKey, BrowserToken
+from hpo_service.tables import ApiKey, BrowserToken
 
 NO_SECRET = ""
 """In the place of a secret's SHA-256, which it never equals."""
@@ -32,11 +32,6 @@ class StoredKey:
     secret_sha256: str
     scopes: frozenset[str]
     unnoted: bool  #: nobody wrote within the last minute that it is used
-
-    @property
-    def in_default_project(self) -> bool:
-        """Whether the key belongs to the first project."""
-        return self.project_id == DEFAULT_PROJECT_ID
 
 
 def add_key(

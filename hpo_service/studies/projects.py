@@ -9,12 +9,12 @@ from hpo_service.studies.documents import Page
 from hpo_service.studies.key_documents import ProjectDocument
 from hpo_service.studies.names import require_name
 from hpo_service.studies.reading import read_token
-from hpo_service.tables import DEFAULT_PROJECT_ID, Project
+from hpo_service.tables import Project
 
 
 def require_first(caller: Principal) -> None:
     """Raises Forbidden for callers of other projects than `default`."""
-    if caller.project_id != DEFAULT_PROJECT_ID:
+    if not caller.in_default_project:
         raise Forbidden("projects are administered with a key of project default; this key belongs to another one.")
 
 

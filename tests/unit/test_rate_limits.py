@@ -38,7 +38,7 @@ class Backend:
 
 
 def caller(key_id: int) -> Principal:
-    return Principal(project_id=1, key_id=key_id, in_default_project=True, scopes=frozenset())
+    return Principal(project_id=1, key_id=key_id, scopes=frozenset())
 
 
 def ask(
