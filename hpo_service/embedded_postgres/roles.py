@@ -13,6 +13,7 @@ from hpo_service.errors import SetupError
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
+    from psycopg2.extensions import cursor as Cursor
 
 SUPERUSER = "postgres"
 OWNER = "hpo"
@@ -65,21 +66,19 @@ def ensure_own_database(connection: "Connection", name: str) -> str:
     password = secrets.token_urlsafe(32)
     parts = {"name": sql.Identifier(name), "password": sql.Literal(password)}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", (name,))
-        verb = "ALTER" if cursor.fetchone() == (1,) else "CREATE"
+        present = _present(cursor)
+        verb = "ALTER" if name in present else "CREATE"
         cursor.execute(sql.SQL(verb + " ROLE {name} LOGIN PASSWORD {password}").format(**parts))
-        cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", (name,))
-        if cursor.fetchone() == (0,):
+        if f"database {name}" not in present:
             cursor.execute(sql.SQL("CREATE DATABASE {name} OWNER {name}").format(**parts))
-            cursor.execute(sql.SQL("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC").format(**parts))
+        cursor.execute(sql.SQL("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC").format(**parts))
     return password
 
 
 def ensure_roles(connection: "Connection", passwords: dict[str, str]) -> None:
     """Create what is missing of our roles and our database. Repeating it changes nothing."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT rolname FROM pg_roles UNION ALL SELECT 'database ' || datname FROM pg_database")
-        present = {name for (name,) in cursor.fetchall()}
+        present = _present(cursor)
         for role in (OWNER, DASHBOARD):
             if role not in present:
                 # The default search path begins with "$user": the role hpo would take schema hpo for its default.
@@ -89,3 +88,9 @@ def ensure_roles(connection: "Connection", passwords: dict[str, str]) -> None:
         if f"database {DATABASE}" not in present:
             names = {"database": sql.Identifier(DATABASE), "owner": sql.Identifier(OWNER)}
             cursor.execute(sql.SQL("CREATE DATABASE {database} OWNER {owner}").format(**names))
+
+
+def _present(cursor: "Cursor") -> set[str]:
+    """Names of roles; of databases behind the word `database`."""
+    cursor.execute("SELECT rolname FROM pg_roles UNION ALL SELECT 'database ' || datname FROM pg_database")
+    return {name for (name,) in cursor.fetchall()}
