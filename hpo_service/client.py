@@ -133,12 +133,16 @@ class Client:
     @contextmanager
     def download(self, path: str) -> Iterator[Iterator[bytes]]:
         """What is at `path`, piece by piece."""
-        stream = self._http.stream("GET", path, timeout=_VERIFIED_SECONDS)
-        with _transport_errors(self.url), stream as answer:
-            if answer.is_error:
+        for attempt in range(self._attempts):
+            stream = self._http.stream("GET", path, timeout=_VERIFIED_SECONDS)
+            with _transport_errors(self.url), stream as answer:
+                if not answer.is_error:
+                    yield answer.iter_bytes()
+                    return
                 answer.read()
+            if self._is_final(answer, attempt):
                 raise _problem(answer)
-            yield answer.iter_bytes()
+            _wait(answer)
 
     def _repeated(self, path: str, query: Mapping[str, str | int]) -> httpx.Response:
         return self._repeat(lambda: self._send("GET", path, query=query))
@@ -163,12 +167,15 @@ class Client:
         for attempt in range(self._attempts):
             with _transport_errors(self.url):
                 answer = self._http.request(method, path, json=body, params=query, headers=headers)
-            if answer.status_code != _TOO_MANY or attempt == self._attempts - 1:
+            if self._is_final(answer, attempt):
                 break
             _wait(answer)  # nothing was done
         if answer.is_error:
             raise _problem(answer)
         return answer
+
+    def _is_final(self, answer: httpx.Response, attempt: int) -> bool:
+        return answer.status_code != _TOO_MANY or attempt == self._attempts - 1
 
 
 def study_path(name: str) -> str:
