@@ -108,14 +108,19 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+def harmless(text: str) -> str:
+    """`text` with nothing that could steer a terminal; its lines stay lines."""
+    return text.translate(_CONTROL)
+
+
 def one_line(text: str) -> str:
     """`text` without secrets, and with nothing that could pass for another line or steer a terminal."""
-    return mask_secrets(text).translate(_CONTROL).replace("\n", "\\n")
+    return harmless(mask_secrets(text)).replace("\n", "\\n")
 
 
 def _safe(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """No secret, and no text of a user that could pass for another line or steer a terminal."""
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = mask_secrets(value).translate(_CONTROL) if name == "exception" else one_line(value)
+            event[name] = harmless(mask_secrets(value)) if name == "exception" else one_line(value)
     return event

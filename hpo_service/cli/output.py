@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from trainer.logs import harmless
+
 _PIPE_WIDTH = 200
 
 
@@ -54,14 +56,14 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
 
 
 def text(value: object) -> str:
-    """A cell: nothing for None, at most five digits for numbers that are not whole."""
+    """A cell: nothing for None, at most five digits for numbers that are not whole; it cannot steer a terminal."""
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.5g}"
     if isinstance(value, dict):
-        return " ".join(f"{key}={text(item)}" for key, item in value.items())
-    return str(value)
+        return " ".join(f"{text(key)}={text(item)}" for key, item in value.items())
+    return harmless(str(value))
 
 
 def show_record(record: dict[str, Any]) -> None:

@@ -26,6 +26,14 @@ def test_numbers_are_short_and_nothing_is_a_dash() -> None:
     ]  # fmt: skip
 
 
+def test_what_users_write_cannot_steer_a_terminal() -> None:
+    """The audit log shows what was asked for, refused requests too."""
+    assert text({"na\x1bme": {"label": "a\x1b[2J\x9b\r"}, "list": ["\x1b"]}) == (
+        "na\\x1bme=label=a\\x1b[2J\\x9b\\x0d list=['\\x1b']"
+    )
+    assert text("two\nlines") == "two\nlines"
+
+
 def test_the_gain_is_said_in_words() -> None:
     assert gain_sentence(best()).startswith("25.0% better than the baseline (3.0000 against 4.0000 after 500")
     assert "5.0% worse" in gain_sentence(best(improvement=improvement(relative=-0.05)))
