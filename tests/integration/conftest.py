@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.cli import main
+from hpo_service.settings import Settings
 from tests import serving
 from tests.serving import Hpo
 
@@ -21,9 +22,15 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def anonymous(engine: Engine, root: Path) -> TestClient:
+def settings(root: Path) -> Settings:
+    """Of the API; a module with other inputs has its own."""
+    return serving.settings(root)
+
+
+@pytest.fixture
+def anonymous(engine: Engine, settings: Settings) -> TestClient:
     """A client without credentials."""
-    return serving.serve(engine, serving.settings(root))
+    return serving.serve(engine, settings)
 
 
 @pytest.fixture

@@ -14,14 +14,12 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from safetensors import safe_open
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.settings import Settings
-from tests import serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_SECONDS = 240.0
@@ -47,13 +45,6 @@ def settings(tmp_path: Path) -> Settings:
         lines = (EXAMPLES / "wordnet-instruct" / f"{name}.jsonl").read_text().splitlines(keepends=True)
         (tmp_path / "roots" / f"{name}.jsonl").write_text("".join(lines[:rows]))
     return Settings(home=tmp_path / "home", roots=(tmp_path / "roots",))
-
-
-@pytest.fixture
-def client(engine: Engine, sessions: sessionmaker[Session], settings: Settings) -> TestClient:
-    client = serving.serve(engine, settings)
-    client.headers.update(serving.bearer(serving.make_key(sessions)))
-    return client
 
 
 @pytest.fixture

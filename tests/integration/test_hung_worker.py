@@ -10,7 +10,6 @@ from typing import Any
 import psutil
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher import local_workers, patience
@@ -18,7 +17,6 @@ from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import ExecutorEvent, SliceProgress
 from hpo_service.executors.local import LocalExecutor
 from hpo_service.settings import Settings
-from tests import serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDY: dict[str, Any] = {
@@ -50,13 +48,6 @@ def settings(tmp_path: Path) -> Settings:
         silence_floor_seconds=FLOOR_SECONDS,
         silence_step_multiple=10.0,
     )
-
-
-@pytest.fixture
-def client(engine: Engine, sessions: sessionmaker[Session], settings: Settings) -> TestClient:
-    client = serving.serve(engine, settings)
-    client.headers.update(serving.bearer(serving.make_key(sessions)))
-    return client
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.cli import node_checks
@@ -55,13 +54,6 @@ def root(tmp_path: Path) -> Path:
     serving.make_inputs(tmp_path)
     leave_marker(FolderStore(tmp_path / "home" / "snapshots"), 0)
     return tmp_path
-
-
-@pytest.fixture
-def client(engine: Engine, sessions: Sessions, root: Path) -> TestClient:
-    client = serving.serve(engine, serving.settings(root))
-    client.headers.update(serving.bearer(serving.make_key(sessions)))
-    return client
 
 
 def start(sessions: Sessions, root: Path, workers: int, *, refused: bool = False) -> tuple[Dispatcher, Nodes]:

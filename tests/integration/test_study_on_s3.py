@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.settings import Settings
 from hpo_service.tables import Attempt, Event, Slice
-from tests import serving
 from tests.object_store import ObjectStorage, served_s3
 from trainer.stores.marker import read_marker
 
@@ -50,13 +49,6 @@ def storage() -> Iterator[ObjectStorage]:
 @pytest.fixture
 def settings(tmp_path: Path, storage: ObjectStorage) -> Settings:
     return Settings(home=tmp_path / "home", roots=(EXAMPLES.resolve(),), snapshots=storage.url)
-
-
-@pytest.fixture
-def client(engine: Engine, sessions: sessionmaker[Session], settings: Settings) -> TestClient:
-    client = serving.serve(engine, settings)
-    client.headers.update(serving.bearer(serving.make_key(sessions)))
-    return client
 
 
 @pytest.fixture
