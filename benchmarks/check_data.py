@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.environment import PROCESS_ENVIRONMENT
+from trainer.common.environment import PROCESS_ENVIRONMENT
 from trainer.quality.gate import check_data
 from trainer.spec import DataSpec, QualityReport, QualityThresholds
 

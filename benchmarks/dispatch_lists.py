@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from hpo_service.api.app import create_app
-from hpo_service.api.auth import create_key
-from hpo_service.database import session_factory
-from hpo_service.settings import Settings
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.api.http.auth import create_key
+from hpo_service.storage.database import session_factory
+from hpo_service.core.settings import Settings
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 
 REQUESTS = 50
 _LISTS = ("trials", "slices", "decisions")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from trainer.environment import PROCESS_ENVIRONMENT
+from trainer.common.environment import PROCESS_ENVIRONMENT
 from trainer.spec import SnapshotRef, TrialSpec
 
 GROUP_SECONDS = 300.0
@@ -46,12 +46,12 @@ def losses_path(told: Side) -> Path:
 
 def ours(told: Side) -> dict[int, float]:
     """Our engine's evaluation: resident on one rank, ZeRO-3 on several."""
-    from trainer.devices import prepare_device
-    from trainer.ranks import Ranks, start_ranks
-    from trainer.residents import Residents
-    from trainer.snapshot import SnapshotStore
-    from trainer.stores.folder import FolderStore
-    from trainer.token_cache import TokenCache
+    from trainer.accounting.devices import prepare_device
+    from trainer.distributed.ranks import Ranks, start_ranks
+    from trainer.worker.resident_trials import Residents
+    from trainer.snapshots.snapshot import SnapshotStore
+    from trainer.snapshots.stores.folder import FolderStore
+    from trainer.data.token_cache import TokenCache
 
     device = prepare_device(told.threads)
     ranks = start_ranks(GROUP_SECONDS) if told.ranks > 1 else Ranks()

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from trainer.environment import PROCESS_ENVIRONMENT
+from trainer.common.environment import PROCESS_ENVIRONMENT
 from trainer.spec import Parameters
 
 IGNORED = -100
@@ -43,8 +43,8 @@ class RecipeTrial(BaseModel):
 
 def examples(path: str, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:  # noqa: ANN401
     """Rows as input ids and labels; prompt tokens are not learned, the end-of-sequence token is."""
-    from trainer.encoding import Encoder, EncoderSettings
-    from trainer.rows import scan_rows
+    from trainer.data.row_encoding import Encoder, EncoderSettings
+    from trainer.data.rows import scan_rows
 
     encoder = Encoder(tokenizer, EncoderSettings("response", max_length))
     found = []

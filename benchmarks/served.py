@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 from sqlalchemy import Engine, func, select
 
-from hpo_service.client import Client, study_path
-from hpo_service.database import make_engine
-from hpo_service.home import Home
-from hpo_service.settings import Settings
-from hpo_service.supervisor import database_url
-from hpo_service.tables import Worker
+from hpo_service.client.http import Client, study_path
+from hpo_service.storage.database import make_engine
+from hpo_service.local.home import Home
+from hpo_service.core.settings import Settings
+from hpo_service.local.supervisor import database_url
+from hpo_service.storage.tables import Worker
 
 START_SECONDS = 300.0
 _POLL_SECONDS = 0.25

@@ -30,16 +30,21 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine
 
-from hpo_service.database import make_engine, optuna_url, prepare, session_factory
-from hpo_service.dispatcher.memory import RUNNING, LiveSlice, LiveStudy
-from hpo_service.dispatcher.placing import accept, note_decision_number
-from hpo_service.dispatcher.proposing import propose
-from hpo_service.domain import Spent, StudyState
-from hpo_service.embedded_postgres import EmbeddedPostgres
-from hpo_service.optuna_storage import StudyStorage
-from hpo_service.repository import placements
+from hpo_service.storage.database import (
+    make_engine,
+    optuna_url,
+    prepare,
+    session_factory,
+)
+from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
+from hpo_service.dispatcher.scheduling.placement import accept, note_decision_number
+from hpo_service.dispatcher.scheduling.propose import propose
+from hpo_service.core.study_rules import Spent, StudyState
+from hpo_service.local.postgres import EmbeddedPostgres
+from hpo_service.storage.optuna import StudyStorage
+from hpo_service.storage.queries import placements
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
-from hpo_service.tables import DEFAULT_PROJECT_ID, Study
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study
 
 FINISHED = 200
 VALUES = 20

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.trainer_work import SEED, Measured, Work
-from trainer.environment import PROCESS_ENVIRONMENT
+from trainer.common.environment import PROCESS_ENVIRONMENT
 
 IGNORED = -100
 
@@ -24,8 +24,8 @@ def ours(work: Work) -> Measured:
     """Our resident engine."""
     import torch
 
-    from trainer.engines.resident import ResidentEngine
-    from trainer.model import BaseModel
+    from trainer.training.engines.resident import ResidentEngine
+    from trainer.model.base_model import BaseModel
 
     spec = work.trial()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -107,7 +107,7 @@ def _rows(work: Work) -> tuple[Any, list[dict[str, list[int]]]]:
     import torch
     from transformers import AutoTokenizer
 
-    from trainer.data import DataCache, DataOrder
+    from trainer.data.dataset import DataCache, DataOrder
 
     tokenizer = AutoTokenizer.from_pretrained(work.model, local_files_only=True)
     spec = work.trial()
@@ -126,7 +126,7 @@ def _lora_model(work: Work) -> Any:  # noqa: ANN401
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from trainer.target_modules import target_modules
+    from trainer.model.target_modules import target_modules
 
     torch.manual_seed(SEED)
     parameters = work.trial().parameters
@@ -171,7 +171,7 @@ def _arguments(work: Work) -> Any:  # noqa: ANN401
 
 
 def _token_cache() -> Any:  # noqa: ANN401
-    from trainer.token_cache import TokenCache
+    from trainer.data.token_cache import TokenCache
 
     return TokenCache(Path(os.environ["BENCHMARK_TOKENS"]), 1)
 
@@ -183,7 +183,7 @@ def _timed_tokens(work: Work, rows: list[dict[str, list[int]]]) -> int:
 def _measured(tokens: int, seconds: float, losses: list[float]) -> Measured:
     import torch
 
-    from trainer.peak_memory import peak_memory_of
+    from trainer.accounting.peak_memory import peak_memory_of
 
     peak = peak_memory_of(torch.device("cuda" if torch.cuda.is_available() else "cpu")).read_bytes()
     return Measured(tokens=tokens, seconds=seconds, final_loss=fmean(losses[-5:]), peak_memory_bytes=peak)

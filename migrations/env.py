@@ -3,9 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection
 
-import hpo_service.audit_tables
-import hpo_service.promotion_tables  # noqa: F401 (its tables belong to the metadata)
-from hpo_service.tables import SCHEMA, Base
+import hpo_service.storage.audit_tables
+import hpo_service.storage.promotion_tables
+from hpo_service.storage.tables import SCHEMA, Base
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:

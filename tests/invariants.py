@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hpo_service.domain import COUNTED_CAUSES, TERMINAL, Cause
+from hpo_service.core.study_rules import COUNTED_CAUSES, TERMINAL, Cause
 from hpo_service.spec import ResolvedStudy
 from trainer.spec import Outcome, Parameters, SnapshotRef
 

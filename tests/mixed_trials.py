@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from trainer.engines.resident import ResidentEngine, ResidentTrial
-from trainer.errors import Diverged
-from trainer.snapshot import SnapshotStore
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.common.errors import Diverged
+from trainer.snapshots.snapshot import SnapshotStore
 from trainer.spec import SnapshotRef, TrialSpec, Usage
-from trainer.stores.folder import FolderStore
+from trainer.snapshots.stores.folder import FolderStore
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"lora_dropout": 0.2},

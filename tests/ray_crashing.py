@@ -9,14 +9,20 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.domain import TERMINAL, Cause
-from hpo_service.intents import IntentKind
-from hpo_service.tables import DEFAULT_PROJECT_ID, Attempt, Intent, Slice, Worker
+from hpo_service.core.study_rules import TERMINAL, Cause
+from hpo_service.core.messages import IntentKind
+from hpo_service.storage.tables import (
+    DEFAULT_PROJECT_ID,
+    Attempt,
+    Intent,
+    Slice,
+    Worker,
+)
 from tests.dispatching import ask, expire_lease, state_of
 from tests.integration.test_crash_matrix import post, require_whole
 from tests.ray_cluster import RayCluster
 from tests.ray_dispatching import DispatcherProcess, RayDispatcher
-from trainer.failpoints import RayFailpoint
+from trainer.common.failpoints import RayFailpoint
 
 _SECONDS = 120.0
 #: long enough for a test to do something while a slice runs

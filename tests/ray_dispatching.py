@@ -14,14 +14,14 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from hpo_service.database import make_engine, session_factory
+from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.ray.cluster import Cluster
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.executor import RayExecutor
 from hpo_service.executors.ray.starting import connected_executor
 from tests.ray_cluster import RESOURCE, ROOT
-from trainer.failpoints import VARIABLE
+from trainer.common.failpoints import VARIABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def workers(folder: Path, step_seconds: float, orphan_seconds: int = 60) -> RayW
         threads=1,
         resource=RESOURCE,
         orphan_seconds=orphan_seconds,
-        command=without_model if step_seconds else ("-m", "trainer.worker"),
+        command=without_model if step_seconds else ("-m", "trainer.worker.__main__"),
     )
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hpo_service.samplers import propose_assignment
-from hpo_service.search_space import Assignment, SearchSpace
+from hpo_service.search.samplers import propose_assignment
+from hpo_service.spec.space import Assignment, SearchSpace
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
-from hpo_service.strategies import build
-from hpo_service.strategies.base import (
+from hpo_service.search.strategies import build
+from hpo_service.search.strategies.base import (
     Advance,
     Finished,
     Start,

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import pytest
 import torch
 
-import trainer.stores.folder
-from trainer.snapshot import TrialState
+import trainer.snapshots.stores.folder
+from trainer.snapshots.snapshot import TrialState
 from trainer.spec import DataFingerprints
-from trainer.stores import Store, open_store
-from trainer.stores.base import ADAPTER
-from trainer.stores.objects import ObjectStore
+from trainer.snapshots.stores import Store, open_store
+from trainer.snapshots.stores.base import ADAPTER
+from trainer.snapshots.stores.objects import ObjectStore
 
 Change = Callable[[bytes], bytes | None]
 

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
 
-from hpo_service.outbox.delivery import Delivery
+from hpo_service.integrations.delivery import Delivery
 from tests.dispatching import optuna_trials
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}

@@ -12,15 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from trainer.check_paths import add_check_paths_options, check_paths
-from trainer.environment import PROCESS_ENVIRONMENT
-from trainer.errors import TrainerError
+from trainer.commands.check_paths import add_check_paths_options, check_paths
+from trainer.common.environment import PROCESS_ENVIRONMENT
+from trainer.common.errors import TrainerError
 from trainer.export.arguments import DELIVERY
-from trainer.jobs import REFUSED, REFUSED_TASK
-from trainer.option_types import positive
+from trainer.worker.jobs import REFUSED, REFUSED_TASK
+from trainer.common.cli_types import positive
 from trainer.quality.options import add_check_data_options
 from trainer.spec import Outcome
-from trainer.token_options import add_token_options
+from trainer.data.token_options import add_token_options
 
 #: exit statuses of what runs as a job where a second try would not help, by verb
 _REFUSALS = {
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _summary(options: argparse.Namespace) -> dict[str, Any]:
     if options.verb == "check-paths":
         return check_paths(options)
-    module = import_module(DELIVERY[options.verb].module if options.verb in DELIVERY else "trainer.run")
+    module = import_module(DELIVERY[options.verb].module if options.verb in DELIVERY else "trainer.commands.run")
     summary: dict[str, Any] = getattr(module, options.verb)(options)
     return summary
 

@@ -7,11 +7,17 @@ import numpy as np
 
 from benchmarks.search.simulation import Resume, Start, Trial
 from benchmarks.search.tables import Array, Table
-from hpo_service import domain
-from hpo_service.samplers import SamplerName, propose_assignment
-from hpo_service.search_space import Assignment, FloatRange, SearchSpace
-from hpo_service.strategies.base import Advance, Step, Strategy, StudyView, TrialView
-from hpo_service.strategies.base import Start as StartTrial
+from hpo_service.core import study_rules as domain
+from hpo_service.search.samplers import SamplerName, propose_assignment
+from hpo_service.spec.space import Assignment, FloatRange, SearchSpace
+from hpo_service.search.strategies.base import (
+    Advance,
+    Step,
+    Strategy,
+    StudyView,
+    TrialView,
+)
+from hpo_service.search.strategies.base import Start as StartTrial
 
 FIRST_RUNG = 0.06
 UNLIMITED = 10**6

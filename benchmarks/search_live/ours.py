@@ -24,8 +24,8 @@ from benchmarks.search_live.work import (
     first_at_most,
 )
 from benchmarks.served import has_ended, served, wait_until
-from hpo_service.client import Client, study_path
-from hpo_service.tables import Attempt, Event, Slice
+from hpo_service.client.http import Client, study_path
+from hpo_service.storage.tables import Attempt, Event, Slice
 
 _NAME = "live"
 _STUDY_SECONDS = 4 * 3600.0

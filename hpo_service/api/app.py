@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from hpo_service.api import (
+from hpo_service.api.routes import (
     audit,
     confirmation,
     console,
@@ -24,7 +24,6 @@ from hpo_service.api import (
     login,
     metrics,
     path_checks,
-    problems,
     projects,
     promotions,
     quotas,
@@ -36,18 +35,19 @@ from hpo_service.api import (
     trials,
     workers,
 )
-from hpo_service.api.audit_trail import AuditTrail
-from hpo_service.api.guard import Guard
-from hpo_service.api.limits import AddressLimits, KeyLimits
-from hpo_service.api.open_streams import OpenStreams
-from hpo_service.api.request_log import TELEMETRY, RequestLog
-from hpo_service.api.safe_headers import SafeHeaders
-from hpo_service.database import session_factory
-from hpo_service.database.tenancy import ProjectSessions
-from hpo_service.metrics import Metrics
-from hpo_service.oidc import setup as oidc_setup
-from hpo_service.settings import Settings
-from hpo_service.studies.insights import kept_insights
+from hpo_service.api.http import problems
+from hpo_service.api.http.audit_trail import AuditTrail
+from hpo_service.api.middleware.guard import Guard
+from hpo_service.api.middleware.rate_limits import AddressLimits, KeyLimits
+from hpo_service.api.middleware.stream_limits import OpenStreams
+from hpo_service.api.middleware.request_log import TELEMETRY, RequestLog
+from hpo_service.api.middleware.safe_headers import SafeHeaders
+from hpo_service.storage.database import session_factory
+from hpo_service.storage.database.tenancy import ProjectSessions
+from hpo_service.observability.metrics import Metrics
+from hpo_service.auth.oidc import setup as oidc_setup
+from hpo_service.core.settings import Settings
+from hpo_service.services.insights.cache import kept_insights
 
 _DESCRIPTION = (
     "Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers, and ends "
@@ -150,7 +150,7 @@ def _add_oidc(app: FastAPI, settings: Settings) -> bool:
     if settings.oidc_issuer is None:
         return False
     app.state.oidc_provider, app.state.oidc_rules = oidc_setup.connect(settings)
-    from hpo_service.api import oidc  # its library is an extra, which is there now
+    from hpo_service.api.routes import oidc
 
     app.include_router(oidc.router)
     return True

@@ -27,8 +27,8 @@ from hpo_service.cli import (
     worker,
 )
 from hpo_service.cli.output import say
-from hpo_service.client import ApiProblem, ServiceUnreachable
-from hpo_service.errors import HpoError, InvalidSpec
+from hpo_service.client.http import ApiProblem, ServiceUnreachable
+from hpo_service.core.errors import HpoError, InvalidSpec
 
 EXIT_ERROR = 1
 EXIT_INVALID_SPEC = 4

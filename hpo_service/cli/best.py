@@ -17,7 +17,7 @@ from hpo_service.cli.exporting import (
     fetch,
 )
 from hpo_service.cli.output import say
-from hpo_service.client import study_path
+from hpo_service.client.http import study_path
 
 
 def best(

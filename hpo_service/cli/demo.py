@@ -22,12 +22,12 @@ from hpo_service.cli.output import say, show_table, stdout
 from hpo_service.cli.services import load_settings
 from hpo_service.cli.views import gain_sentence, saved, spent
 from hpo_service.cli.watch import EXIT_STUDY_FAILED, follow_to_end
-from hpo_service.client import Client, study_path
-from hpo_service.domain import TERMINAL, StudyState
-from hpo_service.errors import SetupError
-from hpo_service.home import Home, free_port
-from hpo_service.settings import Settings
-from hpo_service.supervisor import Supervisor
+from hpo_service.client.http import Client, study_path
+from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.core.errors import SetupError
+from hpo_service.local.home import Home, free_port
+from hpo_service.core.settings import Settings
+from hpo_service.local.supervisor import Supervisor
 
 _CLONE = Path(hpo_service.__file__).resolve().parent.parent
 _CHECK_SECONDS = 0.2

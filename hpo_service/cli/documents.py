@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from hpo_service.errors import InvalidRequest, InvalidSpec
+from hpo_service.core.errors import InvalidRequest, InvalidSpec
 
 _MAX_BYTES = 1_048_576
 _MAX_VALUES = 200_000

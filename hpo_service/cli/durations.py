@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 
-from hpo_service.errors import InvalidRequest
+from hpo_service.core.errors import InvalidRequest
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes"}
 _WRITTEN = re.compile(r"([1-9][0-9]{0,5})([wdhm])")

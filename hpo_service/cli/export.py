@@ -15,7 +15,7 @@ from hpo_service.cli.exporting import (
     StrictOption,
     fetch,
 )
-from hpo_service.client import promotion_path
+from hpo_service.client.http import promotion_path
 
 
 def export(

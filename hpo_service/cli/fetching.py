@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from hpo_service.errors import InvalidRequest, SetupError
+from hpo_service.core.errors import InvalidRequest, SetupError
 
 _CHUNK_BYTES = 1 << 20
 

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from hpo_service.errors import InvalidRequest, SetupError
+from hpo_service.core.errors import InvalidRequest, SetupError
 
 _FILE_MODE = "100644"
 

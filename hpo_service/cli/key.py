@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo_service.access import Scope
+from hpo_service.auth.principals import Scope
 from hpo_service.cli.durations import seconds_of
-from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
+from hpo_service.cli.output import (
+    Format,
+    OutputOption,
+    say,
+    show_json,
+    show_table,
+)
 
 if TYPE_CHECKING:
-    from hpo_service.credentials import Credentials
-    from hpo_service.studies.key_documents import KeyDocument
+    from hpo_service.local.local_admin import Credentials
+    from hpo_service.services.access.key_schemas import KeyDocument
 
 app = typer.Typer(
     name="key", help="API keys. They need the service's database, so run them on its machine.", no_args_is_help=True
@@ -65,7 +71,7 @@ def rotate_key(
 ) -> None:
     """Make a second key of a label and print it, once; the first one ends after the overlap."""
     from hpo_service.cli.services import load_settings
-    from hpo_service.home import Home
+    from hpo_service.local.home import Home
 
     home = Home(load_settings().home_path())
     with credentials() as made_here:
@@ -90,8 +96,8 @@ def revoke_key(
 def credentials() -> Iterator["Credentials"]:
     """The database of this machine's service."""
     from hpo_service.cli.services import load_settings
-    from hpo_service.credentials import Credentials
-    from hpo_service.supervisor import database_url
+    from hpo_service.local.local_admin import Credentials
+    from hpo_service.local.supervisor import database_url
 
     with Credentials(database_url(load_settings())) as found:
         yield found

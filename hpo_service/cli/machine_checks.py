@@ -12,10 +12,10 @@ import httpx
 from pydantic import ValidationError
 
 from hpo_service.cli.findings import Finding, finding
-from hpo_service.errors import HpoError, SetupError
-from hpo_service.home import Home
-from hpo_service.outbox.switches import require_mlflow, require_wandb, require_webhook
-from hpo_service.settings import Settings, without_secrets
+from hpo_service.core.errors import HpoError, SetupError
+from hpo_service.local.home import Home
+from hpo_service.integrations.switches import require_mlflow, require_wandb, require_webhook
+from hpo_service.core.settings import Settings, without_secrets
 from trainer.spec.installation import Installation
 
 _LOOK_SECONDS = 120.0
@@ -28,7 +28,7 @@ def check_devices() -> list[Finding]:
     """In a process of its own: this one loads no torch. Nothing where torch is not installed."""
     if find_spec("torch") is None:
         return []
-    command = [sys.executable, "-m", "trainer.installation"]
+    command = [sys.executable, "-m", "trainer.commands.installation"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LOOK_SECONDS).stdout
         return judge_devices(Installation.model_validate_json(said.splitlines()[-1]))

@@ -10,7 +10,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.util import load_yaml_guess_indent
 
-from hpo_service.errors import InvalidRequest
+from hpo_service.core.errors import InvalidRequest
 
 _MARK = "# hpo: "
 _MARKED = re.compile(r"^[ ]*# hpo: ")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_service.cli.connection import connect
-from hpo_service.client import ApiProblem, Client, ServiceUnreachable
-from hpo_service.errors import SetupError
+from hpo_service.client.http import ApiProblem, Client, ServiceUnreachable
+from hpo_service.core.errors import SetupError
 
 _ANSWER_SECONDS = 60.0
 _POLL_SECONDS = 0.5

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from trainer.logs import harmless
+from trainer.common.logs import harmless
 
 _PIPE_WIDTH = 200
 

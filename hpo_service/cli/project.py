@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpo_service.cli.key import credentials
-from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
+from hpo_service.cli.output import (
+    Format,
+    OutputOption,
+    say,
+    show_json,
+    show_table,
+)
 from hpo_service.cli.sizes import limit_of
 
 if TYPE_CHECKING:
-    from hpo_service.studies.quota_documents import QuotaDocument
+    from hpo_service.services.access.quota_schemas import QuotaDocument
 
 app = typer.Typer(
     name="project", help="Projects. They need the service's database, so run it on its machine.", no_args_is_help=True

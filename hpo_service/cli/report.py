@@ -8,8 +8,8 @@ import typer
 from hpo_service.cli.connection import connect
 from hpo_service.cli.exporting import write
 from hpo_service.cli.output import say
-from hpo_service.client import study_path
-from hpo_service.errors import InvalidRequest
+from hpo_service.client.http import study_path
+from hpo_service.core.errors import InvalidRequest
 
 _FORMATS = {".html": "html", ".htm": "html", ".md": "markdown", ".markdown": "markdown"}
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
-from hpo_service.errors import SetupError
-from hpo_service.settings import Settings, secret_names
+from hpo_service.core.errors import SetupError
+from hpo_service.core.settings import Settings, secret_names
 
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 
@@ -21,7 +21,7 @@ def up(
     mlflow: Annotated[bool, typer.Option("--mlflow", help="MLflow's server as well, told of every study.")] = False,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, API, dashboard, dispatcher, workers."""
-    from hpo_service.supervisor import Supervisor, stop_on_signals
+    from hpo_service.local.supervisor import Supervisor, stop_on_signals
 
     settings = load_settings(port=port, home=home)
     stop = stop_on_signals()
@@ -40,7 +40,7 @@ def up(
 
 def serve(supervised: Supervised = False) -> None:
     """Run the API alone (production: beside `hpo dispatch`, on HPO_DATABASE_URL)."""
-    from hpo_service.serve import run_api
+    from hpo_service.api.process import run_api
 
     if supervised:
         _end_with_parent()
@@ -58,8 +58,8 @@ def dispatch(supervised: Supervised = False) -> None:
 
 def outbox(supervised: Supervised = False) -> None:
     """Tell MLflow, webhooks and Slack what studies do (production: beside `hpo dispatch`)."""
-    from hpo_service.outbox.process import run_outbox
-    from hpo_service.supervisor import stop_on_signals
+    from hpo_service.integrations.process import run_outbox
+    from hpo_service.local.supervisor import stop_on_signals
 
     if supervised:
         _end_with_parent()
@@ -68,8 +68,8 @@ def outbox(supervised: Supervised = False) -> None:
 
 def migrate() -> None:
     """Bring the database of HPO_DATABASE_URL (or of HPO_HOME) to this version's schema."""
-    from hpo_service.database import describe, prepare
-    from hpo_service.supervisor import database_url
+    from hpo_service.storage.database import describe, prepare
+    from hpo_service.local.supervisor import database_url
 
     url = database_url(load_settings())
     prepare(url)
@@ -95,6 +95,6 @@ def load_settings(*, port: int | None = None, home: Path | None = None) -> Setti
 
 
 def _end_with_parent() -> None:
-    from hpo_service.child_process import end_with_parent
+    from hpo_service.core.child_process import end_with_parent
 
     end_with_parent()

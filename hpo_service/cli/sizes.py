@@ -2,7 +2,7 @@
 
 import re
 
-from hpo_service.errors import InvalidRequest
+from hpo_service.core.errors import InvalidRequest
 
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _WRITTEN = re.compile(rf"([0-9]{{1,15}})(\.[0-9]{{1,6}})?({'|'.join(_UNITS)})?")

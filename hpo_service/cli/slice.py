@@ -5,9 +5,14 @@ from typing import Annotated, Any
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.output import Format, OutputOption, show_json, show_table
+from hpo_service.cli.output import (
+    Format,
+    OutputOption,
+    show_json,
+    show_table,
+)
 from hpo_service.cli.views import bill
-from hpo_service.client import study_path
+from hpo_service.client.http import study_path
 
 app = typer.Typer(name="slice", help="What was dispatched for a study.", no_args_is_help=True)
 

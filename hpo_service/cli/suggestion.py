@@ -7,7 +7,7 @@ import typer
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
-from hpo_service.errors import InvalidRequest
+from hpo_service.core.errors import InvalidRequest
 
 
 def suggest_spec(

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from hpo_service.domain import Cause
-from trainer.spec import Job, JobResult, Progress, Ready, Slice, SliceResult
+from hpo_service.core.study_rules import Cause
+from trainer.spec import (
+    Job,
+    JobResult,
+    Progress,
+    Ready,
+    Slice,
+    SliceResult,
+)
 
 Token = tuple[int, int]
 Work = Slice | Job

@@ -7,7 +7,7 @@ from hashlib import sha256
 from queue import Empty, SimpleQueue
 from types import MappingProxyType
 
-from hpo_service.domain import Cause
+from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -20,7 +20,17 @@ from hpo_service.executors.base import (
     WorkerReady,
 )
 from hpo_service.executors.layout import group_sizes
-from trainer.spec import Job, JobResult, Outcome, QualityReport, Ready, Slice, SliceResult, SnapshotRef, Usage
+from trainer.spec import (
+    Job,
+    JobResult,
+    Outcome,
+    QualityReport,
+    Ready,
+    Slice,
+    SliceResult,
+    SnapshotRef,
+    Usage,
+)
 
 LossFunction = Callable[[Slice], float]
 JobFunction = Callable[[Job], JobResult]

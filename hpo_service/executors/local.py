@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from hpo_service.domain import Cause
-from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Wanted, Work, WorkerGone, WorkerReady
+from hpo_service.core.study_rules import Cause
+from hpo_service.executors.base import (
+    ExecutorEvent,
+    SliceEnded,
+    Token,
+    Wanted,
+    Work,
+    WorkerGone,
+    WorkerReady,
+)
 from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess, never_started
 from trainer.spec import Job, Slice
-from trainer.stores.location import credential_prefixes
+from trainer.snapshots.stores.location import credential_prefixes
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +55,7 @@ class LocalWorkers:
     slots: int = 1
     resident: int = 8
     rank_timeout_seconds: float = 600.0
-    command: tuple[str, ...] = (sys.executable, "-m", "trainer.worker")
+    command: tuple[str, ...] = (sys.executable, "-m", "trainer.worker.__main__")
 
     def command_line(self, ranks: int) -> list[str]:
         """The argv of a worker of so many ranks."""

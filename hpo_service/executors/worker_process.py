@@ -14,7 +14,7 @@ from typing import IO
 
 from pydantic import BaseModel, ValidationError
 
-from hpo_service.domain import Cause
+from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -24,8 +24,8 @@ from hpo_service.executors.base import (
     WorkerGone,
     WorkerReady,
 )
-from trainer.failpoints import VARIABLE, Failpoint, reach
-from trainer.logs import FORMAT_VARIABLE
+from trainer.common.failpoints import VARIABLE, Failpoint, reach
+from trainer.common.logs import FORMAT_VARIABLE
 from trainer.spec import (
     Job,
     JobResult,

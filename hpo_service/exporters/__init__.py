@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from hpo_service.errors import InvalidRequest, NotExpressible
+from hpo_service.core.errors import InvalidRequest, NotExpressible
 from hpo_service.exporters.axolotl import render_axolotl
 from hpo_service.exporters.base import Render, Rendered
 from hpo_service.exporters.canonical import render_json, render_yaml

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from hpo_service.best import Best
+from hpo_service.search.best import Best
 from hpo_service.spec import ResolvedStudy
 from trainer.spec import Parameters, TrialFile
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from trainer.rows import total_examples
+from trainer.data.rows import total_examples
 from trainer.spec import TrialFile
 
 #: names of the document that `training_arguments` says

@@ -3,7 +3,7 @@
 from hpo_service.reports.contents import contents
 from hpo_service.reports.html import html
 from hpo_service.reports.markdown import markdown
-from hpo_service.studies.report_facts import StudyReport
+from hpo_service.services.reports.facts import StudyReport
 
 __all__ = ["render_html", "render_markdown"]
 

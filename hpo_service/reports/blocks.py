@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hpo_service.markup import Markup
+from hpo_service.formatting.html import Markup
 
 Tone = Literal["plain", "lead", "soft", "warning"]
 Cell = str | int | float | None

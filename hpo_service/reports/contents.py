@@ -6,7 +6,7 @@ from hpo_service.reports.sections.origin import data_quality, environment, speci
 from hpo_service.reports.sections.recommendation import recommendation
 from hpo_service.reports.sections.search import search
 from hpo_service.reports.sections.winner import parameters, winner
-from hpo_service.studies.report_facts import StudyReport
+from hpo_service.services.reports.facts import StudyReport
 
 
 def contents(report: StudyReport) -> list[Section]:

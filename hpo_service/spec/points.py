@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpo_service.errors import InvalidSpec
-from hpo_service.presets import Preset
-from hpo_service.search_space import SearchSpace
+from hpo_service.core.errors import InvalidSpec
+from hpo_service.spec.presets import Preset
+from hpo_service.spec.space import SearchSpace
 from trainer.spec import Parameters
 
 

@@ -7,8 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from hpo_service.errors import Problem
-from hpo_service.spelling import did_you_mean, unknown_key
+from hpo_service.core.errors import Problem
+from hpo_service.core.spelling import did_you_mean, unknown_key
 
 _SHOWN = 80
 #: a document can be wrong in more places than anybody reads

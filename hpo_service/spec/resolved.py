@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from hpo_service import domain
-from hpo_service.errors import InvalidSpec, Problem
-from hpo_service.presets import PRESETS, load_preset
-from hpo_service.search_space import Infeasible, SearchSpace
+from hpo_service.core import study_rules as domain
+from hpo_service.core.errors import InvalidSpec, Problem
+from hpo_service.spec.presets import PRESETS, load_preset
+from hpo_service.spec.space import Infeasible, SearchSpace
 from hpo_service.spec import points
 from hpo_service.spec.confirmation import ConfirmationPlan
 from hpo_service.spec.objectives import LOSS
@@ -23,8 +23,16 @@ from hpo_service.spec.study import (
     parse_spec,
     require_consistent,
 )
-from trainer.rows import total_examples
-from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
+from trainer.data.rows import total_examples
+from trainer.spec import (
+    DataSpec,
+    Frozen,
+    ModelSpec,
+    Parameters,
+    QualityThresholds,
+    TrainingSettings,
+    TrialSpec,
+)
 
 _UNLIMITED_PARALLEL = 1024
 _FREEZE_THAW_RUNG_FACTOR = 1.7

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from hpo_service.errors import InvalidSpec, Problem
-from hpo_service.search_space import Categories, SearchSpace
+from hpo_service.core.errors import InvalidSpec, Problem
+from hpo_service.spec.space import Categories, SearchSpace
 from hpo_service.spec.study import SamplerName, SearchSettings
 
 #: a Gaussian process is told of no more trials

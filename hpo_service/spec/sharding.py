@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from hpo_service.errors import InvalidSpec, Problem
-from hpo_service.search_space import SearchSpace
+from hpo_service.core.errors import InvalidSpec, Problem
+from hpo_service.spec.space import SearchSpace
 from hpo_service.spec.study import StudySpec
 from trainer.spec import TrainingSettings
 

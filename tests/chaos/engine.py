@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from tests.chaos.losses import LARGEST_LEARNING_RATE, loss_of, marked
-from trainer.accounting import ModelShape
-from trainer.admission import MemoryPlan
-from trainer.data import Judged
-from trainer.divergence import DivergenceWatch
-from trainer.engines.base import Step
-from trainer.errors import Diverged
-from trainer.evaluate import BatchWork, Evaluation
-from trainer.memory import MemoryPrediction
-from trainer.rows import total_examples
-from trainer.snapshot import Snapshot, TrialState
+from trainer.accounting.meter import ModelShape
+from trainer.memory.micro_batch import MemoryPlan
+from trainer.data.dataset import Judged
+from trainer.training.divergence import DivergenceWatch
+from trainer.training.engines.base import Step
+from trainer.common.errors import Diverged
+from trainer.training.evaluate import BatchWork, Evaluation
+from trainer.memory.peak_estimate import MemoryPrediction
+from trainer.data.rows import total_examples
+from trainer.snapshots.snapshot import Snapshot, TrialState
 from trainer.spec import DataFingerprints, TrialSpec
 
 _EVALUATION_EXAMPLES = 8

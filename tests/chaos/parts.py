@@ -18,13 +18,13 @@ from typing import Any
 import uvicorn
 
 from hpo_service.api.app import create_app
-from hpo_service.database import make_engine, session_factory
+from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.settings import Settings
+from hpo_service.core.settings import Settings
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from tests.chaos.losses import expected_loss, reached
-from trainer.failpoints import VARIABLE
+from trainer.common.failpoints import VARIABLE
 from trainer.spec import Parameters
 
 ROWS = 60
@@ -109,7 +109,7 @@ class ChaosDispatcher:
 
     def _command(self) -> tuple[str, ...]:
         skew = ("env", *(f"{name}={value}" for name, value in _skew(self.skew_seconds).items()))
-        program = ("-m", "trainer.worker")
+        program = ("-m", "trainer.worker.__main__")
         if self.step_seconds is not None:
             program = ("-m", "tests.chaos.worker", str(self.step_seconds), str(self.repeats))  # type: ignore[assignment]
         return (*(skew if self.skew_seconds else ()), sys.executable, *program)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trainer import failpoints
+from trainer.common import failpoints
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.01

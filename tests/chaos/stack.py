@@ -17,13 +17,13 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from hpo_service.api.auth import create_key
-from hpo_service.database import make_engine, session_factory
-from hpo_service.embedded_postgres import EmbeddedPostgres
-from hpo_service.embedded_postgres.place import find_place
-from hpo_service.embedded_postgres.server import postmaster_pid
-from hpo_service.settings import Settings
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.api.http.auth import create_key
+from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.local.postgres import EmbeddedPostgres
+from hpo_service.local.postgres.place import find_place
+from hpo_service.local.postgres.server import postmaster_pid
+from hpo_service.core.settings import Settings
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests.chaos.client import OVER, client
 from tests.chaos.faults import Kind
 from tests.chaos.parts import FAKETIME, ChaosDispatcher, serve

@@ -8,7 +8,7 @@ import pytest
 
 from tests.object_store import served_s3
 from tests.store_rigs import FolderRig, ObjectRig, Rig
-from trainer.snapshot import SnapshotStore
+from trainer.snapshots.snapshot import SnapshotStore
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.dispatcher.tidying import Tidying
+from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
 from tests.store_rigs import FolderRig, Rig, a_state, flip
-from trainer.errors import SnapshotError
-from trainer.snapshot import SnapshotStore
+from trainer.common.errors import SnapshotError
+from trainer.snapshots.snapshot import SnapshotStore
 from trainer.spec import FileDigest, Usage
-from trainer.stores import Store
+from trainer.snapshots.stores import Store
 
 ARTIFACT = "deliveries/1/merged/2/model"
 CONTENTS = {"config.json": b"{}", "sub/weights.bin": b"w" * 5000}

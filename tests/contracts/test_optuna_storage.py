@@ -20,8 +20,8 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from sqlalchemy import Engine, select
 
-from hpo_service.optuna_storage import SequenceIds, StaleStorage, StudyStorage
-from hpo_service.optuna_tables import studies
+from hpo_service.storage.optuna import SequenceIds, StaleStorage, StudyStorage
+from hpo_service.storage.optuna.tables import studies
 
 WRITES = (
     "create_new_study",

@@ -7,20 +7,26 @@ import pytest
 import s3fs
 import torch
 
-from hpo_service.dispatcher.retention import StudyNeeds
-from hpo_service.dispatcher.tidying import Tidying
+from hpo_service.dispatcher.snapshots.retention import StudyNeeds
+from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
 from tests.store_rigs import Change, Rig, a_state, cut, flip, gone, paths
-from trainer import failpoints
-from trainer.errors import SnapshotError
-from trainer.ranks import Ranks
-from trainer.snapshot import SnapshotStore
-from trainer.snapshot_together import find_marker_together
+from trainer.common import failpoints
+from trainer.common.errors import SnapshotError
+from trainer.distributed.ranks import Ranks
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.snapshot_together import find_marker_together
 from trainer.spec import SnapshotRef, Usage
-from trainer.stores import open_store
-from trainer.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
-from trainer.stores.folder import FolderStore
-from trainer.stores.marker import leave_marker, read_marker
-from trainer.stores.verifying import open_files, verified_manifest
+from trainer.snapshots.stores import open_store
+from trainer.snapshots.stores.base import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    MANIFEST,
+    OPTIMIZER,
+    StoredSnapshot,
+)
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.snapshots.stores.marker import leave_marker, read_marker
+from trainer.snapshots.stores.verifying import open_files, verified_manifest
 
 
 def test_what_was_written_is_read_bit_for_bit(snapshots: SnapshotStore) -> None:
@@ -156,7 +162,7 @@ def test_what_killed_writers_left_goes_after_an_hour(
     rig.leave_half("1/2/60/1/rung-60")
     assert (list(rig.store.look().snapshots), list(rig.store.look().leftovers)) == ([], [])
     now = time.time()
-    monkeypatch.setattr("trainer.stores.housekeeping.time.time", lambda: now + 4000)
+    monkeypatch.setattr("trainer.snapshots.stores.housekeeping.time.time", lambda: now + 4000)
     (leftover,) = rig.store.look().leftovers
     rig.store.remove(leftover)
     assert list(rig.store.look().leftovers) == []

@@ -13,8 +13,8 @@ import pytest
 
 from hpo_service.spec import PastStudy, ResolvedStudy, SamplerName
 from hpo_service.spec.study import StrategyName
-from hpo_service.strategies import build
-from hpo_service.strategies.base import TrialView
+from hpo_service.search.strategies import build
+from hpo_service.search.strategies.base import TrialView
 from tests.searching import RATE, Simulation, resolved
 from trainer.spec import Outcome
 

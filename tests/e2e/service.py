@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from hpo_service.client import ApiProblem, Client, ServiceUnreachable
+from hpo_service.client.http import ApiProblem, Client, ServiceUnreachable
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpo_service.settings import Settings
+from hpo_service.core.settings import Settings
 from tests.e2e.service import ROOT, Service
 
 README = (ROOT / "README.md").read_text()

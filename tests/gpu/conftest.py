@@ -11,11 +11,11 @@ from tests.unit.trainer.conftest import base_folder as base_folder
 from tests.unit.trainer.conftest import make_spec as make_spec
 from tests.unit.trainer.conftest import row_files as row_files
 from tests.unit.trainer.conftest import token_cache as token_cache
-from trainer.devices import prepare_device
-from trainer.engines.resident import ResidentEngine
-from trainer.model import BaseModel
+from trainer.accounting.devices import prepare_device
+from trainer.training.engines.resident import ResidentEngine
+from trainer.model.base_model import BaseModel
 from trainer.spec import ModelSpec
-from trainer.token_cache import TokenCache
+from trainer.data.token_cache import TokenCache
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.residents import Residents
-from trainer.slices import SliceRun
-from trainer.snapshot import SnapshotStore
-from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
-from trainer.stores.folder import FolderStore
-from trainer.token_cache import TokenCache
+from trainer.worker.resident_trials import Residents
+from trainer.worker.slice_run import SliceRun
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.spec import (
+    Outcome,
+    Slice,
+    SliceResult,
+    TrialSpec,
+)
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.data.token_cache import TokenCache
 
 pytestmark = pytest.mark.gpu
 

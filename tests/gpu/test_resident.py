@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.mixed_trials import KINDS, differing, weights_of
-from trainer.engines.resident import ResidentEngine
-from trainer.keyed_bits import TokenKeys, keyed_bits
-from trainer.neftune import neftune_noise
-from trainer.snapshot import SnapshotStore
+from trainer.training.engines.resident import ResidentEngine
+from trainer.model.keyed_random import TokenKeys, keyed_bits
+from trainer.model.neftune import neftune_noise
+from trainer.snapshots.snapshot import SnapshotStore
 from trainer.spec import TrialSpec, Usage
-from trainer.stores.folder import FolderStore
+from trainer.snapshots.stores.folder import FolderStore
 
 pytestmark = pytest.mark.gpu
 bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra `quantized`")
@@ -70,7 +70,7 @@ def test_the_paged_optimizer_resumes_and_leaves_no_memory(
     make_engine: MakeEngine, make_spec: MakeSpec, tmp_path: Path
 ) -> None:
     """At rank 1024 the larger matrices have more than the 100,000 elements from which bitsandbytes pages."""
-    from trainer.paged_optimizer import _free
+    from trainer.training.paged_optimizer import _free
 
     engine = make_engine()
     spec = make_spec(optimizer="paged_adamw_8bit", lora_r=1024, learning_rate=1e-4, epochs=4.0)

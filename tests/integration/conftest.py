@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.cli import main
-from hpo_service.settings import Settings
+from hpo_service.core.settings import Settings
 from tests import serving
 from tests.serving import Hpo
 

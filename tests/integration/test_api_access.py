@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.api.auth import COOKIE, create_login_link
-from hpo_service.api.guard import CONSOLE_HEADER, PUBLIC
-from hpo_service.intents import IntentKind
+from hpo_service.api.http.auth import COOKIE, create_login_link
+from hpo_service.api.middleware.guard import CONSOLE_HEADER, PUBLIC
+from hpo_service.core.messages import IntentKind
 from tests import serving
 from tests.safe_answers import require_safe
 from tests.serving import spec

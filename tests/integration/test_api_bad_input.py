@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.tables import Intent, Study
+from hpo_service.storage.tables import Intent, Study
 from tests import serving
 from tests.serving import spec
 

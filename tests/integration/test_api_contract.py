@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from hpo_service.api.guard import PUBLIC
+from hpo_service.api.middleware.guard import PUBLIC
 from tests.fuzzing import fuzz, served
 
 

@@ -12,13 +12,13 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.intents import IntentKind
-from hpo_service.tables import Intent, Study
+from hpo_service.core.messages import IntentKind
+from hpo_service.storage.tables import Intent, Study
 from tests import serving
 from tests.chaos.parts import serve
 from tests.chaos.processes import Forked, fork
 from tests.invariants import broken
-from trainer.failpoints import VARIABLE
+from trainer.common.failpoints import VARIABLE
 
 Sessions = sessionmaker[Session]
 _SECONDS = 30.0

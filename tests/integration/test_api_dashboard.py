@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dashboard_process import DashboardProcess
-from hpo_service.dashboard_server import open_storage
-from hpo_service.database import optuna_url
+from hpo_service.dashboard.process import DashboardProcess
+from hpo_service.dashboard.server import open_storage
+from hpo_service.storage.database import optuna_url
 from tests import serving
 from tests.dispatching import expire_lease, turn_until
 from tests.safe_answers import require_safe

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.executors.fake import FakeExecutor, passed
-from hpo_service.tables import Intent, Job
+from hpo_service.storage.tables import Intent, Job
 from tests import serving
 from tests.dispatching import turn_until
 from tests.serving import spec

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.client import Client
-from hpo_service.serve import listen
+from hpo_service.client.http import Client
+from hpo_service.api.process import listen
 from tests import serving
 from tests.dispatching import turn_until
 from tests.serving import spec
@@ -104,7 +104,7 @@ def test_a_key_holds_so_many_streams_open(
     live: tuple[Client, FastAPI, str], sessions: Sessions, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     client, app, url = live
-    monkeypatch.setattr("hpo_service.api.open_streams.MOST", 2)
+    monkeypatch.setattr("hpo_service.api.middleware.stream_limits.MOST", 2)
     client.create_study(spec())
     key, other = (serving.bearer(serving.make_key(sessions)) for _ in range(2))
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.client import ApiProblem, Client
+from hpo_service.client.http import ApiProblem, Client
 from tests import serving
 
 CODE = "from hpo_service.serve import run_api; from hpo_service.settings import Settings; run_api(Settings())"
@@ -101,7 +101,7 @@ def test_its_log_is_json_and_holds_no_secret(root: Path, database_url: str, sess
         process.wait(timeout=30)
     log = (root / "log").read_text()
     lines = [json.loads(line) for line in log.splitlines()]
-    assert {"uvicorn.error", "hpo_service.api.request_log"} <= {line["logger"] for line in lines}
+    assert {"uvicorn.error", "hpo_service.api.middleware.request_log"} <= {line["logger"] for line in lines}
     assert [line["path"] for line in lines if "path" in line] == ["/v1/studies", "/login"]
     assert key.split("_", 3)[3] not in log
     assert token not in log

@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.database import make_engine
-from hpo_service.tables import Intent, Study
+from hpo_service.storage.database import make_engine
+from hpo_service.storage.tables import Intent, Study
 from tests import serving
 
 

@@ -9,10 +9,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope, create_key
-from hpo_service.api.guard import PUBLIC
-from hpo_service.database.preparation import downgrade, upgrade
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.auth.principals import Scope, create_key
+from hpo_service.api.middleware.guard import PUBLIC
+from hpo_service.storage.database.preparation import downgrade, upgrade
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 
 Sessions = sessionmaker[Session]

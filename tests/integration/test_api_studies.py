@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.tables import Intent, Study
+from hpo_service.storage.tables import Intent, Study
 from tests import serving
 from tests.dispatching import turn_until
 from tests.serving import spec

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.tables import Slice
+from hpo_service.storage.tables import Slice
 from tests import serving
 from tests.dispatching import turn_until
 from tests.serving import spec

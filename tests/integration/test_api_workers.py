@@ -7,11 +7,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.faults import Faults
+from hpo_service.dispatcher.workers.fault_detection import Faults
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import WorkerReady
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.tables import Event
+from hpo_service.storage.tables import Event
 from tests import serving
 from tests.dispatching import turn_until
 from tests.integration.test_liveness import broken_result

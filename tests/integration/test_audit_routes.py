@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope, create_key, create_login_link
-from hpo_service.api.audit_trail import LOOKS_ONLY, SAFE_METHODS
-from hpo_service.repository import audit, promotions
-from hpo_service.tables import DEFAULT_PROJECT_ID, Worker
+from hpo_service.auth.principals import Scope, create_key, create_login_link
+from hpo_service.api.http.audit_trail import LOOKS_ONLY, SAFE_METHODS
+from hpo_service.storage.queries import audit, promotions
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Worker
 from tests import serving
 from tests.audited import audited, contents
 from tests.integration.test_api_scopes import routes, wanted

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
 from hpo_service.cli import main
-from hpo_service.client import best_config
+from hpo_service.client.http import best_config
 from tests import serving
 from trainer.spec import TrialFile
 

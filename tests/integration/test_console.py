@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope, create_key
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.auth.principals import Scope, create_key
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.browsing import Console, browsing, needs_chromium, open_page, overflow_pixels, serving_console, shoot
 from tests.dispatching import turn_until
@@ -76,7 +76,7 @@ def test_pages_of_a_study_that_has_ended(searched: TestClient) -> None:
 
 
 def test_trials_come_in_pages_and_two_orders(searched: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo_service.studies.study_page.TRIALS_A_PAGE", 2)
+    monkeypatch.setattr("hpo_service.services.views.study_page.TRIALS_A_PAGE", 2)
     best = searched.get("/v1/studies/first").json()["best"]["trial_number"]
     pages = [searched.get("/studies/first", params={"order": "best", "page": page}).text for page in (1, 2, 3, 99)]
     numbers = [

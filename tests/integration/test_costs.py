@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.prices import Prices
-from hpo_service.tables import Attempt
+from hpo_service.core.pricing import Prices
+from hpo_service.storage.tables import Attempt
 from tests.dispatching import loss_of, post_study, state_of, turn_until
-from trainer.prices import PriceRow, PriceTable
+from trainer.accounting.prices import PriceRow, PriceTable
 
 
 def test_the_device_that_did_the_work_sets_the_price(sessions: sessionmaker[Session]) -> None:

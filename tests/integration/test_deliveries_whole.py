@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.settings import Settings
+from hpo_service.core.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_SECONDS = 240.0

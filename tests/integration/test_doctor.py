@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from hpo_service.cli import main
 from hpo_service.cli.machine_checks import check_devices
-from hpo_service.database.facts import read_facts
-from hpo_service.database.preparation import downgrade, head, upgrade
+from hpo_service.storage.database.facts import read_facts
+from hpo_service.storage.database.preparation import downgrade, head, upgrade
 
 
 def test_facts_of_a_prepared_database(database_url: str, engine: Engine) -> None:

@@ -21,7 +21,7 @@ from tests import hostile, serving
 from tests.dispatching import turn_until
 from tests.reported import Page
 from tests.serving import spec
-from trainer.logs import make_formatter
+from trainer.common.logs import make_formatter
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -271,7 +271,7 @@ def test_a_request_writes_one_line_of_log(client: TestClient, form: Any) -> None
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(make_formatter(form))
-    logger = logging.getLogger("hpo_service.api.request_log")
+    logger = logging.getLogger("hpo_service.api.middleware.request_log")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

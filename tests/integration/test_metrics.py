@@ -11,10 +11,10 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
-from hpo_service.metrics import Metrics
-from hpo_service.repository import outbox, tenants
-from hpo_service.repository.metrics import MOST_STUDIES
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.observability.metrics import Metrics
+from hpo_service.storage.queries import outbox, tenants
+from hpo_service.storage.queries.metrics import MOST_STUDIES
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import dispatching, serving
 
 Sessions = sessionmaker[Session]

@@ -5,10 +5,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-import hpo_service.audit_tables
-import hpo_service.promotion_tables  # noqa: F401 (its tables belong to the metadata)
-from hpo_service.database.preparation import alembic_config, downgrade, head, upgrade
-from hpo_service.tables import DEFAULT_PROJECT_ID, SCHEMA, Base
+import hpo_service.storage.audit_tables
+import hpo_service.storage.promotion_tables
+from hpo_service.storage.database.preparation import (
+    alembic_config,
+    downgrade,
+    head,
+    upgrade,
+)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, SCHEMA, Base
 
 
 def _only_ours(name: str | None, kind: str, _parents: object) -> bool:

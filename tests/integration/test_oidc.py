@@ -15,12 +15,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope, create_key
-from hpo_service.api.auth import COOKIE
-from hpo_service.errors import SetupError, Unavailable
-from hpo_service.oidc import granted, read_rules
-from hpo_service.oidc import provider as oidc_provider
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.auth.principals import Scope, create_key
+from hpo_service.api.http.auth import COOKIE
+from hpo_service.core.errors import SetupError, Unavailable
+from hpo_service.auth.oidc import granted, read_rules
+from hpo_service.auth.oidc import provider as oidc_provider
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.audited import audited
 from tests.oidc_provider import (
@@ -256,7 +256,7 @@ def test_keys_of_the_provider_change(browser: TestClient, idp: Provider, monkeyp
     idp.key = new_key("second")
     browser.cookies.clear()
     refused(log_in(browser), 401)  # it was asked for its keys just now
-    monkeypatch.setattr("hpo_service.oidc.provider._ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("hpo_service.auth.oidc.provider._ASK_AGAIN_SECONDS", 0.0)
     assert log_in(browser).status_code == 200
     assert [path for path, _ in idp.asked].count("/jwks") == 2
     assert [path for path, _ in idp.asked].count("/.well-known/openid-configuration") == 1

@@ -9,8 +9,8 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 
-from hpo_service.optuna_storage import SequenceIds, StudyStorage
-from hpo_service.repository.optuna_reads import count_by_state, read_trials
+from hpo_service.storage.optuna import SequenceIds, StudyStorage
+from hpo_service.storage.queries.optuna_reads import count_by_state, read_trials
 
 
 @pytest.fixture

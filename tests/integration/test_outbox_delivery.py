@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.intents import EventKind
-from hpo_service.outbox.base import SinkAway
-from hpo_service.outbox.delivery import Delivery
-from hpo_service.repository import dispatch, outbox
-from hpo_service.repository.outbox import OutboxEvent
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.core.messages import EventKind
+from hpo_service.integrations.base import SinkAway
+from hpo_service.integrations.delivery import Delivery
+from hpo_service.storage.queries import dispatch, outbox
+from hpo_service.storage.queries.outbox import OutboxEvent
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 
 
 class Listener:

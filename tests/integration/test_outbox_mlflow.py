@@ -11,19 +11,19 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.outbox import delivery as delivery_module
-from hpo_service.outbox.delivery import Delivery
-from hpo_service.outbox.mlflow import MlflowTracker
-from hpo_service.outbox.process import MLFLOW_ENVIRONMENT
-from hpo_service.outbox.tracking import TrackingSink
-from hpo_service.repository.outbox import open_cursor
-from hpo_service.tables import Slice
+from hpo_service.integrations import delivery as delivery_module
+from hpo_service.integrations.delivery import Delivery
+from hpo_service.integrations.mlflow import MlflowTracker
+from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
+from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.storage.queries.outbox import open_cursor
+from hpo_service.storage.tables import Slice
 from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until
 from tests.mlflow_registry_stub import Refusal
 from tests.mlflow_stub import StubStore, served, tags_of
 from tests.tracked import drain, require_told, runs_of
-from trainer.stores import open_store
+from trainer.snapshots.stores import open_store
 
 Deliver = Callable[[str], Delivery]
 

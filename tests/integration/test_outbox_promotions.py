@@ -10,19 +10,19 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope, create_key
-from hpo_service.outbox.delivery import Delivery
-from hpo_service.outbox.mlflow import MlflowTracker
-from hpo_service.outbox.process import MLFLOW_ENVIRONMENT
-from hpo_service.outbox.tracking import TrackingSink
-from hpo_service.repository import promotions
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.auth.principals import Scope, create_key
+from hpo_service.integrations.delivery import Delivery
+from hpo_service.integrations.mlflow import MlflowTracker
+from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
+from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.storage.queries import promotions
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.mlflow_registry_stub import Refusal
 from tests.mlflow_stub import StubStore, served
 from tests.promoted import end_study, promote
 from tests.tracked import drain, rewind
-from trainer.stores import open_store
+from trainer.snapshots.stores import open_store
 
 Json = dict[str, Any]
 

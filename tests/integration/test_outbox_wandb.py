@@ -9,11 +9,11 @@ from optuna.trial import TrialState
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.outbox import delivery as delivery_module
-from hpo_service.outbox.delivery import Delivery
-from hpo_service.outbox.process import make_sinks
-from hpo_service.settings import Settings
-from hpo_service.tables import Slice
+from hpo_service.integrations import delivery as delivery_module
+from hpo_service.integrations.delivery import Delivery
+from hpo_service.integrations.process import make_sinks
+from hpo_service.core.settings import Settings
+from hpo_service.storage.tables import Slice
 from tests import serving
 from tests.dispatching import make, optuna_trials, post_study, state_of, turn_until
 from tests.promoted import end_study, promote

@@ -9,16 +9,21 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.cli import node_checks
 from hpo_service.cli.node_checks import NodeCheck
-from hpo_service.client import Client
+from hpo_service.client.http import Client
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import Work
 from hpo_service.executors.fake import FakeExecutor
 from tests import serving
 from tests.dispatching import loss_of, turn_until
-from trainer.check_paths import look
-from trainer.spec import CheckPaths, Job, JobResult, Outcome
-from trainer.stores.folder import FolderStore
-from trainer.stores.marker import leave_marker
+from trainer.commands.check_paths import look
+from trainer.spec import (
+    CheckPaths,
+    Job,
+    JobResult,
+    Outcome,
+)
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.snapshots.stores.marker import leave_marker
 
 Sessions = sessionmaker[Session]
 

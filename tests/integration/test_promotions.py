@@ -11,17 +11,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.access import Scope, create_key
-from hpo_service.dispatcher.retention import read_needs, superfluous
+from hpo_service.auth.principals import Scope, create_key
+from hpo_service.dispatcher.snapshots.retention import read_needs, superfluous
 from hpo_service.exporters import FORMATS
-from hpo_service.repository import promotions
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.storage.queries import promotions
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.dispatching import turn_until
 from tests.promoted import end_study, promote
 from tests.serving import spec
 from trainer.spec import TrialFile
-from trainer.stores.base import StoredSnapshot
+from trainer.snapshots.stores.base import StoredSnapshot
 
 Sessions = sessionmaker[Session]
 Key = Callable[..., dict[str, str]]

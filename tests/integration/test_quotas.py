@@ -10,13 +10,14 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher import Dispatcher, quotas
+from hpo_service.dispatcher import Dispatcher
+from hpo_service.dispatcher.scheduling import quotas
 from hpo_service.executors.base import ExecutorEvent, SliceEnded, Wanted
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.intents import IntentKind
-from hpo_service.repository import tenants
-from hpo_service.repository.tenants import Standing
-from hpo_service.tables import DEFAULT_PROJECT_ID, Study
+from hpo_service.core.messages import IntentKind
+from hpo_service.storage.queries import tenants
+from hpo_service.storage.queries.tenants import Standing
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study
 from tests import serving
 from tests.dispatching import ask, events_of, loss_of, make, post_study, state_of, turn_until
 

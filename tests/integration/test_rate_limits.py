@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.client import Client
+from hpo_service.client.http import Client
 from tests import serving
 
 Sessions = sessionmaker[Session]

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from tests.ray_cluster import RayCluster
 from tests.ray_crashing import Scene, crash
-from trainer.failpoints import RayFailpoint
+from trainer.common.failpoints import RayFailpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.api.auth import COOKIE, create_login_link
-from hpo_service.credentials import Credentials
+from hpo_service.api.http.auth import COOKIE, create_login_link
+from hpo_service.local.local_admin import Credentials
 from tests import dispatching, serving
-from trainer.logs import make_formatter
+from trainer.common.logs import make_formatter
 
 Sessions = sessionmaker[Session]
 HEADER = "X-Request-ID"
@@ -52,7 +52,7 @@ def log() -> Iterator[Log]:
 def test_a_line_for_every_request(client: TestClient, log: Log) -> None:
     answer = client.get("/v1/studies/nothing?x=1", headers={HEADER: "from-the-proxy.1"})
     assert answer.headers[HEADER] == "from-the-proxy.1"
-    (line,) = log.of("hpo_service.api.request_log")
+    (line,) = log.of("hpo_service.api.middleware.request_log")
     assert (
         line.items()
         >= {
@@ -77,14 +77,14 @@ def test_ids_that_could_forge_lines_are_not_taken(client: TestClient) -> None:
 def test_probes_are_not_logged(client: TestClient, log: Log) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         client.get(path)
-    assert log.of("hpo_service.api.request_log") == []
+    assert log.of("hpo_service.api.middleware.request_log") == []
 
 
 def test_an_unexpected_error_is_found_by_its_id(client: TestClient, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("password=hunter2 is in no log")
 
-    monkeypatch.setattr("hpo_service.studies.reading.list_studies", broken)
+    monkeypatch.setattr("hpo_service.services.studies.read.list_studies", broken)
     answer = client.get("/v1/studies")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     (line,) = [line for line in log.lines if line["level"] == "error"]
@@ -112,7 +112,7 @@ def test_no_credential_is_logged(client: TestClient, sessions: Sessions, databas
     client.get(other)
     said = log.written.getvalue()
     secrets = (key.split("_", 3)[3], link.partition("token=")[2], other.partition("token=")[2], cookie)
-    assert len(log.of("hpo_service.api.request_log")) >= 7
+    assert len(log.of("hpo_service.api.middleware.request_log")) >= 7
     assert not any(secret in said for secret in secrets)
 
 
@@ -120,7 +120,7 @@ def test_the_dispatcher_tells_of_slices_with_their_ids(sessions: Sessions, log: 
     dispatcher, _ = dispatching.make(sessions)
     study = dispatching.post_study(sessions)
     dispatching.turn_until(dispatcher, lambda: dispatching.state_of(sessions, study) == "completed")
-    lines = log.of("hpo_service.dispatcher.event_log")
+    lines = log.of("hpo_service.dispatcher.telemetry.event_log")
     started = [line for line in lines if line["message"] == "slice.started"]
     with sessions() as session:
         attempts = {tuple(row) for row in session.execute(text("SELECT slice_id, attempt FROM hpo.attempts"))}

@@ -6,12 +6,17 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.retention import Retention, StudyNeeds, read_needs, superfluous
-from hpo_service.dispatcher.tidying import Tidying
-from hpo_service.tables import Slice
+from hpo_service.dispatcher.snapshots.retention import (
+    Retention,
+    StudyNeeds,
+    read_needs,
+    superfluous,
+)
+from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
+from hpo_service.storage.tables import Slice
 from tests.dispatching import make, optuna_trials, post_study, state_of, turn_until
-from trainer.stores.base import StoredSnapshot
-from trainer.stores.folder import FolderStore
+from trainer.snapshots.stores.base import StoredSnapshot
+from trainer.snapshots.stores.folder import FolderStore
 
 Sessions = sessionmaker[Session]
 

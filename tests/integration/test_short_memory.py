@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.tables import Attempt, Slice
+from hpo_service.storage.tables import Attempt, Slice
 from tests.dispatching import events_of, expire_lease, loss_of, make, optuna_trials, post_study, state_of, turn_until
 from tests.invariants import broken
 from trainer.spec import Outcome, SliceResult

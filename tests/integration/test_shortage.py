@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.executors.base import Wanted
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.tables import Study
+from hpo_service.storage.tables import Study
 from tests.dispatching import events_of, loss_of, make, post_study, state_of, turn_until
 
 Sessions = sessionmaker[Session]

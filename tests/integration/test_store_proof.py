@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.tables import Event, Worker
+from hpo_service.storage.tables import Event, Worker
 from tests.dispatching import loss_of, post_study, state_of, turn_until
-from trainer.stores.folder import FolderStore
-from trainer.stores.marker import leave_marker, read_marker
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.snapshots.stores.marker import leave_marker, read_marker
 
 
 def refusals(sessions: sessionmaker[Session]) -> list[Event]:

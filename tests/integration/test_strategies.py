@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.spec.study import SamplerName, StrategyName
-from hpo_service.tables import Study
+from hpo_service.storage.tables import Study
 from tests.dispatching import events_of, expire_lease, make, optuna_trials, post_study, state_of, turn_until
 
 Sessions = sessionmaker[Session]

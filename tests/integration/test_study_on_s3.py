@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.settings import Settings
-from hpo_service.tables import Attempt, Event, Slice
+from hpo_service.core.settings import Settings
+from hpo_service.storage.tables import Attempt, Event, Slice
 from tests.object_store import ObjectStorage, served_s3
-from trainer.stores.marker import read_marker
+from trainer.snapshots.stores.marker import read_marker
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDY: dict[str, Any] = {

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.domain import Cause
+from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import Token, WorkerReady
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.tables import Attempt, Worker
+from hpo_service.storage.tables import Attempt, Worker
 from tests.dispatching import expire_lease, loss_of, make, post_study, state_of, turn_until
 from trainer.spec import Ready
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.embedded_postgres import EmbeddedPostgres
+from hpo_service.local.postgres import EmbeddedPostgres
 from tests.tenants import (
     SHARED,
     Service,

@@ -9,11 +9,19 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-import hpo_service.audit_tables
-import hpo_service.promotion_tables  # noqa: F401 (its tables belong to the metadata)
-from hpo_service.database.tenancy import NO_PROJECT, ProjectSessions
-from hpo_service.repository import studies
-from hpo_service.tables import DEFAULT_PROJECT_ID, Base, Event, Intent, Project, Study, Worker
+import hpo_service.storage.audit_tables
+import hpo_service.storage.promotion_tables
+from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
+from hpo_service.storage.queries import studies
+from hpo_service.storage.tables import (
+    DEFAULT_PROJECT_ID,
+    Base,
+    Event,
+    Intent,
+    Project,
+    Study,
+    Worker,
+)
 from tests import serving
 
 Sessions = sessionmaker[Session]

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.tables import Study
+from hpo_service.storage.tables import Study
 from tests import serving
 from tests.dispatching import events_of, turn_until
 from tests.serving import Json, spec

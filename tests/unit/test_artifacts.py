@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.errors import NotFound
-from hpo_service.studies.artifacts import open_adapter, read_tail
+from hpo_service.core.errors import NotFound
+from hpo_service.services.trials.artifacts import open_adapter, read_tail
 from tests.serving import write_snapshot
 from trainer.spec import SnapshotRef
-from trainer.stores.folder import FolderStore
+from trainer.snapshots.stores.folder import FolderStore
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.best import best_trial, savings
+from hpo_service.search.best import best_trial, savings
 
 
 @dataclass(frozen=True)

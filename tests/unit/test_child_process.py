@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo_service import child_process
-from hpo_service.child_process import Child
-from hpo_service.errors import SetupError
+from hpo_service.core import child_process
+from hpo_service.core.child_process import Child
+from hpo_service.core.errors import SetupError
 
 
 def started(tmp_path: Path, descriptor: int) -> tuple[Child, psutil.Process]:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from hpo_service.client import ApiProblem, Client
+from hpo_service.client.http import ApiProblem, Client
 
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """For how many seconds the client waited."""
     found: list[float] = []
-    monkeypatch.setattr("hpo_service.client.time.sleep", found.append)
+    monkeypatch.setattr("hpo_service.client.http.time.sleep", found.append)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna_dashboard._app import create_app
 
-from hpo_service.api.dashboard_paths import read_path
+from hpo_service.api.http.dashboard_paths import read_path
 
 #: what the installed version answers to GET, with whether it is reachable and names a study
 GETS = {

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hpo_service.domain import (
+from hpo_service.core.study_rules import (
     TERMINAL,
     Limits,
     Need,
@@ -18,7 +18,7 @@ from hpo_service.domain import (
     trial_ladder,
     unaffordable,
 )
-from hpo_service.errors import Conflict
+from hpo_service.core.errors import Conflict
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hpo_service.event_words import describe
-from hpo_service.intents import EventKind
+from hpo_service.formatting.events import describe
+from hpo_service.core.messages import EventKind
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
-from hpo_service.importances import Edge, edges, importances, ranked
-from hpo_service.search_space import SearchSpace
-from hpo_service.strategies.base import TrialView
+from hpo_service.search.importances import (
+    Edge,
+    edges,
+    importances,
+    ranked,
+)
+from hpo_service.spec.space import SearchSpace
+from hpo_service.search.strategies.base import TrialView
 from tests.searching import space_of
 
 LADDER = (60, 180, 1000)

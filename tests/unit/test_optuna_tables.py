@@ -4,7 +4,7 @@ import pytest
 from optuna.storages._rdb.models import BaseModel
 from sqlalchemy import Column, Enum, Table, UniqueConstraint
 
-from hpo_service import optuna_tables
+from hpo_service.storage.optuna import tables as optuna_tables
 
 NOT_OURS = {"version_info"}  # Optuna's bookkeeping of its own schema
 

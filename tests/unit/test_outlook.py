@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from hpo_service.domain import Spent
-from hpo_service.outlook import outlook
+from hpo_service.core.study_rules import Spent
+from hpo_service.search.marginal_gain import outlook
 
 NUMBERS = {"expected_improvement": 0.02, "cost_in_full_trials": 0.5, "best_loss": 2.0}
 SPENT = Spent(examples=10_000, seconds=20 * 3600.0, usd=40.0)

@@ -4,8 +4,13 @@ import random
 
 import pytest
 
-from hpo_service.presets import PRESETS, load_preset
-from hpo_service.spec import Traits, estimate, parse_spec, resolve
+from hpo_service.spec.presets import PRESETS, load_preset
+from hpo_service.spec import (
+    Traits,
+    estimate,
+    parse_spec,
+    resolve,
+)
 from hpo_service.spec.points import completed
 from tests.searching import document, resolved
 from trainer.spec import Parameters

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.errors import SetupError
-from hpo_service.prices import Prices, load_prices
-from hpo_service.settings import Settings
+from hpo_service.core.errors import SetupError
+from hpo_service.core.pricing import Prices, load_prices
+from hpo_service.core.settings import Settings
 
 
 def test_the_table_comes_before_the_flat_price(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from hpo_service.cli.services import load_settings
-from hpo_service.errors import SetupError
-from hpo_service.settings import Settings
+from hpo_service.core.errors import SetupError
+from hpo_service.core.settings import Settings
 
 
 def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service import child_process
-from hpo_service.child_process import Child
-from hpo_service.settings import Settings
-from hpo_service.supervisor import Supervisor
+from hpo_service.core import child_process
+from hpo_service.core.child_process import Child
+from hpo_service.core.settings import Settings
+from hpo_service.local.supervisor import Supervisor
 
 
 def test_an_outbox_that_keeps_dying_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

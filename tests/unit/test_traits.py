@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hpo_service.traits import read_traits
+from hpo_service.services.data.profile import read_traits
 from tests import serving
 
 ROOT = Path(__file__).resolve().parents[2]

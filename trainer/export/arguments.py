@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from trainer.option_types import positive
+from trainer.common.cli_types import positive
 from trainer.spec import DataFormat
 
 TYPES = ("f16", "q8_0", "q4_k_m", "q5_k_m", "gptq-w4a16", "awq-w4a16")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UserError
-from trainer.model_files import TOKENIZER_FILES, check_model_files, read_json
+from trainer.common.errors import UserError
+from trainer.common.model_files import TOKENIZER_FILES, check_model_files, read_json
 
 SINGLE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

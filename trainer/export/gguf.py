@@ -14,9 +14,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UserError
-from trainer.export.judging import NEW_TOKENS, SAMPLE_TEXTS, EvalRows, Judgement
-from trainer.export.tools import CONVERTER_REQUIREMENTS, ToolError, Tools, run_logged
+from trainer.common.errors import UserError
+from trainer.export.judging import (
+    NEW_TOKENS,
+    SAMPLE_TEXTS,
+    EvalRows,
+    Judgement,
+)
+from trainer.export.tools import (
+    CONVERTER_REQUIREMENTS,
+    ToolError,
+    Tools,
+    run_logged,
+)
 from trainer.export.variant import Variant
 
 #: llama.cpp's names of the file types that it quantizes to

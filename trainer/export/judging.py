@@ -15,11 +15,11 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.encoding import Encoded, Encoder, EncoderSettings
-from trainer.errors import DataError, UserError
-from trainer.evaluate import perplexity
+from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
+from trainer.common.errors import DataError, UserError
+from trainer.training.evaluate import perplexity
 from trainer.export.folders import file_digest, files_digest
-from trainer.rows import data_files, read_rows
+from trainer.data.rows import data_files, read_rows
 from trainer.spec import DataFormat
 
 NEW_TOKENS = 16

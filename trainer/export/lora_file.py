@@ -12,9 +12,9 @@ from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainer.errors import UserError
+from trainer.common.errors import UserError
 from trainer.export.folders import files_digest
-from trainer.model_files import read_json
+from trainer.common.model_files import read_json
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"

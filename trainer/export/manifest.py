@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from trainer.errors import UserError
+from trainer.common.errors import UserError
 from trainer.export.judging import EvalRows, Judgement, rows_digest
-from trainer.model_files import read_json
+from trainer.common.model_files import read_json
 from trainer.spec.base import Frozen, Sha256
 
 MANIFEST = "manifest.json"

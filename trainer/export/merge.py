@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from trainer.errors import UserError
+from trainer.common.errors import UserError
 from trainer.export.folders import (
     check_model_folder,
     check_output,
@@ -45,7 +45,7 @@ from trainer.export.manifest import (
     write_manifest,
 )
 from trainer.export.merged_weights import dtype_names, merge_weights, refuse_float64
-from trainer.tokenizer import load_tokenizer
+from trainer.data.tokenizer import load_tokenizer
 
 #: largest logit difference, relative to max(1, largest logit), by the coarser of stored and computing type
 TOLERANCES = {"float32": 5e-5, "float16": 5e-3, "bfloat16": 4e-2}

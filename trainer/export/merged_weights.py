@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from trainer.errors import UserError
+from trainer.common.errors import UserError
 from trainer.export.folders import INDEX, SINGLE_FILE, weight_files
 from trainer.export.lora_file import LoraFile, LoraPair
 

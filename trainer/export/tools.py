@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from platformdirs import user_cache_path
 
-from trainer.errors import TrainerError
+from trainer.common.errors import TrainerError
 
 CONVERTER_REQUIREMENTS = Path(__file__).with_name("requirements-converter.txt")
 LLMCOMPRESSOR_REQUIREMENTS = Path(__file__).with_name("requirements-llmcompressor.txt")

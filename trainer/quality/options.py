@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import get_args
 
-from trainer.option_types import positive
+from trainer.common.cli_types import positive
 from trainer.spec import DataFormat
-from trainer.token_options import default_cache_dir
+from trainer.data.token_options import default_cache_dir
 
 _MOST_PROCESSES = 8
 

@@ -11,7 +11,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, Self, TypeVar
 
-from trainer.errors import TrainerError
+from trainer.common.errors import TrainerError
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")

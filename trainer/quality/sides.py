@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trainer.quality.ngrams import Hashes, Integers, Texts
 from trainer.quality.table import RowTable
 from trainer.spec import DataSpec
-from trainer.split import split_rows
+from trainer.data.split import split_rows
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from trainer.quality.patterns import masked
 from trainer.quality.processes import Processes
 from trainer.quality.rowfacts import ChunkFacts, ChunkTask, chunk_facts
 from trainer.quality.shared_text import SharedText
-from trainer.rows import Row, RowError, scan_rows
+from trainer.data.rows import Row, RowError, scan_rows
 from trainer.spec import DataSpec
 
 #: lines that a finding names at most

@@ -15,7 +15,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hpo_service.executors.ray.host import WorkerHost
-from trainer.failpoints import RayFailpoint, reach
+from trainer.common.failpoints import RayFailpoint, reach
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.executors.ray.protocol import Launch
-from trainer.stores.location import credential_prefixes
+from trainer.snapshots.stores.location import credential_prefixes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class RayWorkers:
     idle_seconds: float = 300.0
     orphan_seconds: int = 900
     rank_timeout_seconds: float = 600.0
-    command: tuple[str, ...] = ("-m", "trainer.worker")
+    command: tuple[str, ...] = ("-m", "trainer.worker.__main__")
 
     def launches(self, ranks: int, leader: str) -> dict[int, Launch]:
         """What the host of each rank starts; rank 0 of several waits for the others at `leader`."""

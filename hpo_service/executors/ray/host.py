@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ray
 
-from hpo_service.domain import Cause
+from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -28,9 +28,15 @@ from hpo_service.executors.base import (
 from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.message_log import MessageLog
 from hpo_service.executors.ray.orphans import next_step
-from hpo_service.executors.ray.protocol import Ended, HostState, Launch, Place, said_list
+from hpo_service.executors.ray.protocol import (
+    Ended,
+    HostState,
+    Launch,
+    Place,
+    said_list,
+)
 from hpo_service.executors.worker_process import WorkerProcess, never_started
-from trainer.failpoints import RayFailpoint, reach
+from trainer.common.failpoints import RayFailpoint, reach
 from trainer.spec import Job, Slice
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from hpo_service.domain import Cause
+from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import Token
 from trainer.spec.base import Frozen
 

@@ -9,7 +9,7 @@ from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Answer, Cluster, Found
 from hpo_service.executors.ray.protocol import HostState
 from hpo_service.executors.ray.remote_worker import Owner, RemoteWorker
-from trainer.failpoints import RayFailpoint, reach
+from trainer.common.failpoints import RayFailpoint, reach
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 
-from hpo_service.errors import SetupError
+from hpo_service.core.errors import SetupError
 from hpo_service.executors.ray.cluster import Cluster
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.executor import RayExecutor

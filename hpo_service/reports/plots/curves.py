@@ -1,11 +1,18 @@
 """Learning curves: the loss of trials at their rungs."""
 
-from hpo_service.markup import Markup
+from hpo_service.formatting.html import Markup
 from hpo_service.reports.blocks import Figure, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.scales import Scale, scale_over
-from hpo_service.reports.plots.svg import LEFT, RIGHT, Axis, dot, framed, polyline
-from hpo_service.studies.report_facts import Drawn, ReportedTrial
+from hpo_service.reports.plots.svg import (
+    LEFT,
+    RIGHT,
+    Axis,
+    dot,
+    framed,
+    polyline,
+)
+from hpo_service.services.reports.facts import Drawn, ReportedTrial
 
 _MOST_LISTED = 10
 _ORDER = {"bad": 0, "run": 1, "stop": 2, "done": 3, "base": 4, "best": 5}

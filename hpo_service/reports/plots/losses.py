@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hpo_service.reports.blocks import Key
 from hpo_service.reports.plots.scales import Scale, scale_over
 from hpo_service.reports.plots.svg import BOTTOM, TOP
-from hpo_service.studies.report_facts import Drawn, ReportedTrial
+from hpo_service.services.reports.facts import Drawn, ReportedTrial
 
 BEST = Key(mark="best", text="best trial")
 BASELINE = Key(mark="base", text="baseline")

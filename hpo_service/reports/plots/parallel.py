@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo_service.markup import Markup
+from hpo_service.formatting.html import Markup
 from hpo_service.reports.blocks import Figure, Key
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.parameters import (
@@ -15,8 +15,14 @@ from hpo_service.reports.plots.parameters import (
     searched,
 )
 from hpo_service.reports.plots.scales import Scale, short
-from hpo_service.reports.plots.svg import clipped, label, line, picture, polyline
-from hpo_service.studies.report_facts import ReportedTrial, StudyReport
+from hpo_service.reports.plots.svg import (
+    clipped,
+    label,
+    line,
+    picture,
+    polyline,
+)
+from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 
 _HEIGHT, _TOP, _BOTTOM, _SIDE = 320, 40, 308, 70
 _LEAST_GAP, _WIDTH = 124, 900

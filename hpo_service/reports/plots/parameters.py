@@ -6,8 +6,8 @@ from typing import Any
 
 from hpo_service.reports.plots.scales import Scale, scale_over, short
 from hpo_service.reports.plots.svg import clipped
-from hpo_service.reports.words import value_text
-from hpo_service.studies.report_facts import StudyReport
+from hpo_service.formatting.values import value_text
+from hpo_service.services.reports.facts import StudyReport
 
 MOST_PARAMETERS = 8
 _FEW = 6

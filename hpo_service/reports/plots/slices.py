@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from statistics import median
 
-from hpo_service.markup import Markup
+from hpo_service.formatting.html import Markup
 from hpo_service.reports.blocks import Figure, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.parameters import (
@@ -15,9 +15,20 @@ from hpo_service.reports.plots.parameters import (
     searched,
 )
 from hpo_service.reports.plots.scales import Scale
-from hpo_service.reports.plots.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, dot, label, line, picture, vertical
-from hpo_service.reports.words import value_text
-from hpo_service.studies.report_facts import ReportedTrial, StudyReport
+from hpo_service.reports.plots.svg import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Axis,
+    dot,
+    label,
+    line,
+    picture,
+    vertical,
+)
+from hpo_service.formatting.values import value_text
+from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 
 _LAST = ("base", "best")
 _HEIGHT = BOTTOM + 24

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo_service.markup import Child, Markup, tag
+from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.reports.plots.scales import Scale, short
 
 WIDTH, HEIGHT = 460, 290

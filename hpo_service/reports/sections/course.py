@@ -1,10 +1,22 @@
 """What was computed, what it cost, what was saved, and what went wrong."""
 
-from hpo_service.reports.blocks import Block, Cell, Paragraph, Section, Table
+from hpo_service.reports.blocks import (
+    Block,
+    Cell,
+    Paragraph,
+    Section,
+    Table,
+)
 from hpo_service.reports.plots.timeline import timeline
-from hpo_service.reports.words import duration, energy, gpu_hours, plural, share
-from hpo_service.studies.documents import UsageDocument
-from hpo_service.studies.report_facts import StudyReport
+from hpo_service.formatting.values import (
+    duration,
+    energy,
+    gpu_hours,
+    plural,
+    share,
+)
+from hpo_service.services.studies.schemas import UsageDocument
+from hpo_service.services.reports.facts import StudyReport
 
 _PHASES = ("train", "evaluate", "data", "load", "snapshot", "lost")
 _MOST_FAILURES = 30

@@ -1,12 +1,18 @@
 """How the search went: plots of trials and parameters."""
 
-from hpo_service.reports.blocks import Block, Command, Figure, Paragraph, Section
+from hpo_service.reports.blocks import (
+    Block,
+    Command,
+    Figure,
+    Paragraph,
+    Section,
+)
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
 from hpo_service.reports.plots.history import history
 from hpo_service.reports.plots.parallel import parallel_coordinates
 from hpo_service.reports.plots.slices import parameter_slices
-from hpo_service.studies.report_facts import StudyReport
+from hpo_service.services.reports.facts import StudyReport
 
 
 def search(report: StudyReport) -> Section:

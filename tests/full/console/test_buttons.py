@@ -2,9 +2,9 @@
 
 from playwright.sync_api import Browser, Page
 
-from hpo_service.access import Scope
-from hpo_service.repository import promotions
-from hpo_service.tables import DEFAULT_PROJECT_ID
+from hpo_service.auth.principals import Scope
+from hpo_service.storage.queries import promotions
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.browsing import Console, needs_chromium, open_page
 

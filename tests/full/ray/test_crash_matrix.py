@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from tests.integration.test_crash_matrix import require_whole
 from tests.ray_cluster import RayCluster
 from tests.ray_crashing import Scene, crash
-from trainer.failpoints import RayFailpoint
+from trainer.common.failpoints import RayFailpoint
 
 _ORPHAN_SECONDS = 15
 

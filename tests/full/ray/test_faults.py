@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.domain import Cause
-from hpo_service.tables import Attempt, Slice, Worker
+from hpo_service.core.study_rules import Cause
+from hpo_service.storage.tables import Attempt, Slice, Worker
 from tests.dispatching import expire_lease, state_of
 from tests.integration.test_crash_matrix import post, require_whole
 from tests.ray_cluster import RayCluster, RayNode

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from mlflow.tracking import MlflowClient
 
-from hpo_service.outbox.process import MLFLOW_ENVIRONMENT
+from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
 from tests.e2e.service import STUDY, Service
 from tests.full.tracking.test_mlflow_server import free_port
 from tests.tracked import runs_of

@@ -7,7 +7,7 @@ import pytest
 
 from tests.mixed_trials import KINDS, differing
 from tests.plain_peft import OPTIONS, largest_difference
-from trainer.engines.resident import ResidentEngine
+from trainer.training.engines.resident import ResidentEngine
 from trainer.spec import TrialSpec
 
 MakeEngine = Callable[..., ResidentEngine]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from trainer import token_cache
-from trainer.rows import RowError
+from trainer.data import token_cache
+from trainer.data.rows import RowError
 from trainer.spec import DataSpec
-from trainer.token_cache import TokenCache
+from trainer.data.token_cache import TokenCache
 
 ROWS = 150_000
 MODEL = Path(__file__).parents[3] / "examples/tiny-llama"

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from trainer.devices import prepare_device
-from trainer.engines.zero.engine import ZeroEngine, ZeroTrial
-from trainer.errors import TrainerError
-from trainer.evaluate import Evaluation
-from trainer.ranks import start_ranks
-from trainer.snapshot import SnapshotStore
+from trainer.accounting.devices import prepare_device
+from trainer.training.engines.zero.engine import ZeroEngine, ZeroTrial
+from trainer.common.errors import TrainerError
+from trainer.training.evaluate import Evaluation
+from trainer.distributed.ranks import start_ranks
+from trainer.snapshots.snapshot import SnapshotStore
 from trainer.spec import SnapshotRef, TrialSpec, Usage
-from trainer.stores.folder import FolderStore
-from trainer.token_cache import TokenCache
-from trainer.tokens import Batch
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.data.token_cache import TokenCache
+from trainer.data.batches import Batch
 
 
 class Session:

@@ -7,9 +7,10 @@ import sys
 
 import torch
 
-from trainer import group, worker
-from trainer.engines.zero.base import PartitionedBase
-from trainer.tokens import Batch
+from trainer.distributed import worker_group as group
+from trainer.worker import __main__ as worker
+from trainer.training.engines.zero.base import PartitionedBase
+from trainer.data.batches import Batch
 
 
 def main(most: int, rank: str, arguments: list[str]) -> None:

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.settings import Settings
-from hpo_service.tables import Attempt, Slice
+from hpo_service.core.settings import Settings
+from hpo_service.storage.tables import Attempt, Slice
 from tests import serving
 from tests.dispatching import events_of
 from tests.integration.test_hung_worker import STUDY, turn_until

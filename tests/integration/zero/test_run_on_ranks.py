@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from trainer.__main__ import main
-from trainer.group import RANK_LOST
+from trainer.distributed.worker_group import RANK_LOST
 from trainer.spec import TrialSpec
 
 MakeSpec = Callable[..., TrialSpec]

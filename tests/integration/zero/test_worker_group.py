@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainer.group import RANK_LOST
-from trainer.snapshot import SnapshotStore
+from trainer.distributed.worker_group import RANK_LOST
+from trainer.snapshots.snapshot import SnapshotStore
 from trainer.spec import (
     Outcome,
     Progress,
@@ -25,7 +25,7 @@ from trainer.spec import (
     WorkerMessage,
     worker_message,
 )
-from trainer.stores.folder import FolderStore
+from trainer.snapshots.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 ROOM = {"max_lora_r": 8, "target_modules": "all-linear"}
@@ -39,7 +39,7 @@ class Group:
         self.log = folder / "worker.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.worker", "--snapshots", folder / "snapshots", "--ranks", "2"],
+                [sys.executable, "-m", "trainer.worker.__main__", "--snapshots", folder / "snapshots", "--ranks", "2"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.cli.documents import apply_settings, parse_yaml, read_document
-from hpo_service.errors import InvalidRequest, InvalidSpec
+from hpo_service.core.errors import InvalidRequest, InvalidSpec
 
 
 def written(folder: Path, text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.cli.fetching import require_new, unpack
-from hpo_service.errors import InvalidRequest, SetupError
+from hpo_service.core.errors import InvalidRequest, SetupError
 
 CONTENTS = {"config.json": b"{}", "part/model.safetensors": b"weights" * 300_000}
 DIGESTS = {name: sha256(content).hexdigest() for name, content in CONTENTS.items()}

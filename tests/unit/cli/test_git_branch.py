@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service.cli.exporting import Destination, ExportFormat
 from hpo_service.cli.git_branch import commit_file, read_base
-from hpo_service.errors import InvalidRequest
+from hpo_service.core.errors import InvalidRequest
 from hpo_service.exporters import FORMATS
 
 

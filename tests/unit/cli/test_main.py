@@ -17,7 +17,7 @@ def run(*arguments: str) -> int:
 @pytest.fixture(autouse=True)
 def _no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HPO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("hpo_service.client._FIRST_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("hpo_service.client.http._FIRST_DELAY_SECONDS", 0.0)
 
 
 def test_help_is_fine(capsys: pytest.CaptureFixture[str]) -> None:

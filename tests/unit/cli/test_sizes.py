@@ -3,7 +3,7 @@
 import pytest
 
 from hpo_service.cli.sizes import limit_of
-from hpo_service.errors import InvalidRequest
+from hpo_service.core.errors import InvalidRequest
 
 
 @pytest.mark.parametrize(

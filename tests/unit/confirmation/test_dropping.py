@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpo_service.confirmation.statistics import LEVEL, PRIOR_SPREAD
+from hpo_service.search.confirmation.statistics import LEVEL, PRIOR_SPREAD
 from tests.unit.confirmation.test_race import plan, run
 
 RACES = 400

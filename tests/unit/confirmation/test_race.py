@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from hpo_service.confirmation.race import Course, Exit, Results, course, most_runs
-from hpo_service.confirmation.statistics import RunResult
+from hpo_service.search.confirmation.race import (
+    Course,
+    Exit,
+    Results,
+    course,
+    most_runs,
+)
+from hpo_service.search.confirmation.statistics import RunResult
 from hpo_service.spec import Candidate, ConfirmationPlan
 from trainer.spec import Parameters
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from hpo_service.best import Searched, best_trial
-from hpo_service.confirmation.report import report
-from hpo_service.confirmation.runs import RunFacts, run_facts
-from hpo_service.confirmation.sentence import sentence
+from hpo_service.search.best import Searched, best_trial
+from hpo_service.search.confirmation.report import report
+from hpo_service.search.confirmation.runs import RunFacts, run_facts
+from hpo_service.search.confirmation.sentence import sentence
 from tests.unit.confirmation.test_race import plan
 from tests.unit.test_best import complete
 

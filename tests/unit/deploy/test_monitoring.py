@@ -13,9 +13,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine
 
-from hpo_service.metrics import Metrics
-from hpo_service.metrics.database import read_database
-from hpo_service.repository.metrics import Figures
+from hpo_service.observability.metrics import Metrics
+from hpo_service.observability.metrics.database import read_database
+from hpo_service.storage.queries.metrics import Figures
 from tests.unit.deploy.conftest import Tools
 
 FILES = Path(__file__).parents[3] / "deploy" / "helm" / "hpo" / "files"

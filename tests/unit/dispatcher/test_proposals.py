@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from hpo_service.dispatcher.proposals import Proposals
-from hpo_service.dispatcher.proposing import Proposal
-from hpo_service.search_space import SearchSpace
-from hpo_service.strategies.base import Advance, Judgement, Step, StudyView, Wait
+from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
+from hpo_service.dispatcher.scheduling.propose import Proposal
+from hpo_service.spec.space import SearchSpace
+from hpo_service.search.strategies.base import (
+    Advance,
+    Judgement,
+    Step,
+    StudyView,
+    Wait,
+)
 from tests.searching import resolved, view
 
 

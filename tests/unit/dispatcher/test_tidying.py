@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hpo_service.dispatcher.retention import StudyNeeds
-from hpo_service.dispatcher.tidying import Tidying
-from trainer.stores.folder import FolderStore
+from hpo_service.dispatcher.snapshots.retention import StudyNeeds
+from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
+from trainer.snapshots.stores.folder import FolderStore
 
 
 def make(root: Path, *paths: str) -> None:
@@ -120,7 +120,7 @@ def test_what_is_left_is_told_once_by_study(tmp_path: Path) -> None:
 def test_a_sweep_follows_a_deletion_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "1/2/60/1/rung-60")
     now = 1000.0
-    monkeypatch.setattr("hpo_service.dispatcher.tidying.time.monotonic", lambda: now)
+    monkeypatch.setattr("hpo_service.dispatcher.snapshots.garbage_collection.time.monotonic", lambda: now)
     tidying = Tidying(FolderStore(tmp_path))
 
     def swept() -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.errors import SetupError
+from hpo_service.core.errors import SetupError
 from hpo_service.executors.ray.starting import require_address, require_token
 
 

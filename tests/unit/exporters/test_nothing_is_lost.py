@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hpo_service.errors import NotExpressible
+from hpo_service.core.errors import NotExpressible
 from hpo_service.exporters import FORMATS, render
 from tests.exported import OTHER, document
 from trainer.spec import Parameters

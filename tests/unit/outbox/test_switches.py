@@ -2,10 +2,10 @@
 
 import pytest
 
-from hpo_service.errors import SetupError
-from hpo_service.outbox import switches
-from hpo_service.outbox.switches import has_sinks, require_usable
-from hpo_service.settings import Settings
+from hpo_service.core.errors import SetupError
+from hpo_service.integrations import switches
+from hpo_service.integrations.switches import has_sinks, require_usable
+from hpo_service.core.settings import Settings
 
 
 @pytest.mark.parametrize(("uri", "expected"), [(None, False), ("", False), ("http://mlflow:5000", True)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.outbox.wandb_ledger import Ledger
+from hpo_service.integrations.wandb_ledger import Ledger
 
 
 def test_models_of_two_projects_are_two(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from hpo_service.pages.amounts import amounts, spending
-from hpo_service.studies.forecasts import ForecastDocument, RangeDocument
+from hpo_service.console.amounts import amounts, spending
+from hpo_service.services.studies.forecasts import ForecastDocument, RangeDocument
 from tests.reported import START, Page, spent, study
 
 BUDGET = {"max_trials": 12, "max_gpu_hours": 10.0, "max_examples": None, "max_cost_usd": None, "deadline": None}

@@ -2,8 +2,8 @@
 
 from xml.etree import ElementTree
 
-from hpo_service.pages.sparkline import sparkline
-from hpo_service.repository.overview import Lowest
+from hpo_service.console.sparkline import sparkline
+from hpo_service.storage.queries.overview import Lowest
 
 
 def path(lowest: Lowest) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hpo_service.samplers.expectations import expected_ends
-from hpo_service.strategies.base import TrialView
+from hpo_service.search.samplers.expectations import expected_ends
+from hpo_service.search.strategies.base import TrialView
 from tests.searching import trial, view
 from trainer.spec import Outcome
 

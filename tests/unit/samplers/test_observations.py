@@ -6,9 +6,9 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from hpo_service.samplers.expectations import expected_ends
-from hpo_service.samplers.observations import study_by_ends, study_by_rungs
-from hpo_service.strategies.base import TrialView
+from hpo_service.search.samplers.expectations import expected_ends
+from hpo_service.search.samplers.observations import study_by_ends, study_by_rungs
+from hpo_service.search.strategies.base import TrialView
 from tests.searching import space_of, trial, view
 from trainer.spec import Outcome
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from hpo_service.errors import InvalidSpec, Problem
-from hpo_service.search_space import SearchSpace
+from hpo_service.core.errors import InvalidSpec, Problem
+from hpo_service.spec.space import SearchSpace
 from tests.searching import RATE, space_of
 
 

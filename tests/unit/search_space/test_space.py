@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.errors import InvalidSpec
-from hpo_service.search_space import Infeasible, SearchSpace, advice
+from hpo_service.core.errors import InvalidSpec
+from hpo_service.spec.space import Infeasible, SearchSpace, advice
 from tests.searching import RATE, space_of
 
 LARGE: dict[str, Any] = {

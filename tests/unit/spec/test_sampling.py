@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.errors import InvalidSpec
+from hpo_service.core.errors import InvalidSpec
 from hpo_service.spec import estimate
 from tests.searching import RATE, resolved
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.errors import InvalidSpec, Problem
+from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.spec import StudySpec, parse_spec
 from tests.searching import document
 

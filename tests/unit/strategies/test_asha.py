@@ -2,8 +2,14 @@
 
 import pytest
 
-from hpo_service.strategies import Asha
-from hpo_service.strategies.base import Advance, Finished, Start, TrialView, Wait
+from hpo_service.search.strategies import Asha
+from hpo_service.search.strategies.base import (
+    Advance,
+    Finished,
+    Start,
+    TrialView,
+    Wait,
+)
 from tests.searching import Simulation, resolved, trial, view
 
 ASHA = Asha(3)

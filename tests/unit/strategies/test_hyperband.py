@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from hpo_service import domain
-from hpo_service.strategies import Hyperband
-from hpo_service.strategies.base import Advance, Start, TrialView
+from hpo_service.core import study_rules as domain
+from hpo_service.search.strategies import Hyperband
+from hpo_service.search.strategies.base import Advance, Start, TrialView
 from tests.searching import Simulation, resolved, trial, view
 
 HYPERBAND = Hyperband(3)

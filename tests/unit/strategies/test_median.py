@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from hpo_service.strategies import Median, NoPruning
-from hpo_service.strategies.base import Advance, Finished, Start
+from hpo_service.search.strategies import Median, NoPruning
+from hpo_service.search.strategies.base import Advance, Finished, Start
 from tests.searching import Simulation, resolved, trial, view
 
 MEDIAN = Median(3)

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from hpo_service.spec.objectives import LOSS, Objective
-from hpo_service.strategies import Asha
-from hpo_service.strategies.base import Advance, Start, StudyView, Wait
-from hpo_service.strategies.scalarization import Scalarization
+from hpo_service.search.strategies import Asha
+from hpo_service.search.strategies.base import (
+    Advance,
+    Start,
+    StudyView,
+    Wait,
+)
+from hpo_service.search.strategies.scalarization import Scalarization
 from tests.searching import trial, view
 
 SIZE = Objective(name="adapter_parameters", goal="minimize")

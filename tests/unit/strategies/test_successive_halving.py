@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from hpo_service.strategies import SuccessiveHalving
-from hpo_service.strategies.base import Advance, Finished, Start, StudyView, TrialView, Wait
+from hpo_service.search.strategies import SuccessiveHalving
+from hpo_service.search.strategies.base import (
+    Advance,
+    Finished,
+    Start,
+    StudyView,
+    TrialView,
+    Wait,
+)
 from tests.searching import Simulation, resolved, trial, view
 
 HALVING = SuccessiveHalving(3)

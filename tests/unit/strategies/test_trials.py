@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from hpo_service.strategies import ranking
-from hpo_service.strategies.base import StudyView
-from hpo_service.strategies.trials import Roster, TrialStanding, TrialView
+from hpo_service.search.strategies import ranking
+from hpo_service.search.strategies.base import StudyView
+from hpo_service.search.strategies.trials import Roster, TrialStanding, TrialView
 
 LADDER = (10, 30, 90)
 FACTOR = 3

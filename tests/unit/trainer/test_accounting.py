@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.accounting import DeviceUse, Meter, ModelShape
-from trainer.engines.base import Step
-from trainer.engines.resident import ResidentEngine
-from trainer.nvml import Gpus
-from trainer.peak_memory import HostPeak
-from trainer.peaks import Dtype, peak_flops_per_second
+from trainer.accounting.meter import DeviceUse, Meter, ModelShape
+from trainer.training.engines.base import Step
+from trainer.training.engines.resident import ResidentEngine
+from trainer.accounting.nvml import Gpus
+from trainer.accounting.peak_memory import HostPeak
+from trainer.accounting.peaks import Dtype, peak_flops_per_second
 from trainer.spec import TrialSpec
 
 MakeSpec = Callable[..., TrialSpec]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.plain_peft import largest_difference
-from trainer.engines.resident import ResidentEngine
+from trainer.training.engines.resident import ResidentEngine
 from trainer.spec import TrialSpec
 
 

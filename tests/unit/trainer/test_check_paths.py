@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from trainer.check_paths import look
-from trainer.jobs import REFUSED, JobRuns
-from trainer.spec import CheckPaths, Job, JobResult, Outcome, PathsReport
-from trainer.stores.folder import FolderStore
-from trainer.stores.marker import leave_marker
+from trainer.commands.check_paths import look
+from trainer.worker.jobs import REFUSED, JobRuns
+from trainer.spec import (
+    CheckPaths,
+    Job,
+    JobResult,
+    Outcome,
+    PathsReport,
+)
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.snapshots.stores.marker import leave_marker
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

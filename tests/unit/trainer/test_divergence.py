@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from trainer.divergence import DivergenceWatch, divergence_notice
-from trainer.errors import Diverged
-from trainer.schedule import learning_rate
+from trainer.training.divergence import DivergenceWatch, divergence_notice
+from trainer.common.errors import Diverged
+from trainer.training.lr_schedule import learning_rate
 from trainer.spec import Notice, Parameters
 
 

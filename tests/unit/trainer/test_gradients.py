@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from trainer.adapter_layers import TrialVariant
-from trainer.engines.resident import ResidentEngine, ResidentTrial
-from trainer.keyed_bits import token_keys
+from trainer.model.adapter_layers import TrialVariant
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.model.keyed_random import token_keys
 from trainer.spec import TrialSpec
-from trainer.tokens import Batch
+from trainer.data.batches import Batch
 
 STEP = 1e-6
 

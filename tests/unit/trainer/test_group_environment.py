@@ -1,6 +1,6 @@
 """How the ranks of a group find each other."""
 
-from trainer.group import joined_environment
+from trainer.distributed.worker_group import joined_environment
 
 
 def test_ranks_that_others_start_meet_at_the_leader_on_whatever_network_leads_there() -> None:

@@ -10,14 +10,22 @@ import pytest
 import torch
 from pydantic import BaseModel as Message
 
-import trainer.leaks
-from trainer import turns
-from trainer.leaks import LeakWatch
-from trainer.residents import Residents
-from trainer.snapshot import SnapshotStore
-from trainer.spec import Notice, Outcome, Slice, SliceResult, StartSlice, TrialSpec, WorkerCommand
-from trainer.stores.folder import FolderStore
-from trainer.token_cache import TokenCache
+import trainer.worker.memory_leaks
+from trainer.worker import loop as turns
+from trainer.worker.memory_leaks import LeakWatch
+from trainer.worker.resident_trials import Residents
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.spec import (
+    Notice,
+    Outcome,
+    Slice,
+    SliceResult,
+    StartSlice,
+    TrialSpec,
+    WorkerCommand,
+)
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.data.token_cache import TokenCache
 
 MakeSpec = Callable[..., TrialSpec]
 MEBIBYTE = 2**20
@@ -86,7 +94,7 @@ def test_a_worker_that_leaks_hands_back_its_slices_and_ends(
         raise Recycled
 
     monkeypatch.setattr("os._exit", leave)
-    caplog.set_level(logging.INFO, "trainer.worker")
+    caplog.set_level(logging.INFO, "trainer.worker.__main__")
     results: list[SliceResult] = []
     commands: SimpleQueue[WorkerCommand] = SimpleQueue()
 

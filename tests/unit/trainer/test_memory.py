@@ -9,13 +9,26 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from trainer.adapter import activate_adapter, add_adapter
-from trainer.admission import architecture_of
-from trainer.keyed_bits import token_keys
-from trainer.memory import Architecture, BatchSize, MemoryPrediction, base_bytes, predict_memory
-from trainer.model import BaseModel
-from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec, ZeroSettings
-from trainer.tokens import Batch
+from trainer.model.adapter import activate_adapter, add_adapter
+from trainer.memory.micro_batch import architecture_of
+from trainer.model.keyed_random import token_keys
+from trainer.memory.peak_estimate import (
+    Architecture,
+    BatchSize,
+    MemoryPrediction,
+    base_bytes,
+    predict_memory,
+)
+from trainer.model.base_model import BaseModel
+from trainer.spec import (
+    DataSpec,
+    ModelSpec,
+    Parameters,
+    TrainingSettings,
+    TrialSpec,
+    ZeroSettings,
+)
+from trainer.data.batches import Batch
 
 _CONFIG: dict[str, Any] = {
     "vocab_size": 2048,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.accounting import ModelShape
-from trainer.errors import UserError
-from trainer.model import BaseModel, choose_attention
+from trainer.accounting.meter import ModelShape
+from trainer.common.errors import UserError
+from trainer.model.base_model import BaseModel, choose_attention
 from trainer.spec import ModelSpec
 
 CPU = torch.device("cpu")

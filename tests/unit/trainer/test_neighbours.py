@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.mixed_trials import differing
-from trainer.engines.resident import ResidentEngine
+from trainer.training.engines.resident import ResidentEngine
 from trainer.spec import TrialSpec
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trainer.nvml import Gpus, HealthWatch
+from trainer.accounting.nvml import Gpus, HealthWatch
 from trainer.spec import DeviceHealth, TrialSpec, worsened
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")

@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.errors import SnapshotError
-from trainer.optimizer import make_optimizer, optimizer_state, restore_optimizer, set_learning_rate
+from trainer.common.errors import SnapshotError
+from trainer.training.optimizer import (
+    make_optimizer,
+    optimizer_state,
+    restore_optimizer,
+    set_learning_rate,
+)
 from trainer.spec import Parameters
 
 NAMES = ("m.lora_A.weight", "m.lora_B.weight", "m.lora_magnitude_vector")

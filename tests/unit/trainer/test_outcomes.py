@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer.errors import DataError, TrainerError
-from trainer.outcomes import outcome_of
+from trainer.common.errors import DataError, TrainerError
+from trainer.common.outcomes import outcome_of
 from trainer.spec import Outcome
 
 

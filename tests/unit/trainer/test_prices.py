@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.prices import PriceError, PriceTable, read_prices
+from trainer.accounting.prices import PriceError, PriceTable, read_prices
 
 NOVEMBER = datetime(2026, 11, 24, tzinfo=UTC)
 CATALOG = """InstanceType,AcceleratorName,AcceleratorCount,vCPUs,Price,SpotPrice,Region

@@ -14,8 +14,13 @@ import pytest
 
 from tests.quality_data import clean_rows, write_rows
 from trainer.__main__ import main
-from trainer.rows import files as rows_of_files
-from trainer.spec import CheckData, DataSpec, QualityReport, QualityThresholds
+from trainer.data.rows import files as rows_of_files
+from trainer.spec import (
+    CheckData,
+    DataSpec,
+    QualityReport,
+    QualityThresholds,
+)
 
 
 @pytest.fixture

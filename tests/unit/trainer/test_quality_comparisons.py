@@ -9,9 +9,20 @@ import pytest
 
 from tests.quality_data import Row, clean_rows, finding, lines_of, report_on, sentence, write_rows
 from trainer.quality.ngrams import Texts, runs, sorted_unique
-from trainer.quality.pairs import SIMILARITY, Sketch, SketchTask, near_pairs, sketch
+from trainer.quality.pairs import (
+    SIMILARITY,
+    Sketch,
+    SketchTask,
+    near_pairs,
+    sketch,
+)
 from trainer.quality.processes import Processes
-from trainer.quality.shared_text import SHINGLE_BYTES, SharedText, own_shingles, slots_of
+from trainer.quality.shared_text import (
+    SHINGLE_BYTES,
+    SharedText,
+    own_shingles,
+    slots_of,
+)
 
 
 def edited(row: Row, word: str = "otherwise") -> Row:
@@ -107,7 +118,7 @@ def test_leakage_is_found_through_the_split_that_training_makes(tmp_path: Path) 
 
 
 def _training_keys(seed: int, size: int) -> np.ndarray:
-    from trainer.keys import stream_key
+    from trainer.common.random_keys import stream_key
 
     return np.random.PCG64(stream_key("split", seed, size)).random_raw(size)
 

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.quality_data import PRIVATE, TOKENS, Row, clean_rows, finding, report_on, write_rows
-from trainer.errors import UserError
+from trainer.common.errors import UserError
 from trainer.quality import table
 from trainer.quality.render import markdown, terminal
-from trainer.rows import RowError
+from trainer.data.rows import RowError
 from trainer.spec import DataSpec, QualityReport, QualityThresholds
 from trainer.spec.quality import CHECKS
-from trainer.split import split_rows
+from trainer.data.split import split_rows
 
 
 def _with_defects(path: Path) -> str:
@@ -136,9 +136,9 @@ def test_the_split_is_that_of_training(row_files: tuple[Path, Path], make_data) 
 
 @pytest.fixture
 def make_data(base_folder: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
-    from trainer.data import DataCache
-    from trainer.token_cache import TokenCache
-    from trainer.tokenizer import load_tokenizer
+    from trainer.data.dataset import DataCache
+    from trainer.data.token_cache import TokenCache
+    from trainer.data.tokenizer import load_tokenizer
 
     cache = DataCache(load_tokenizer(str(base_folder)), TokenCache(tmp_path / "tokens", 1))
     return lambda spec: cache.load(spec, 512)

@@ -18,7 +18,13 @@ from tests.quality_data import (
     sentence,
     write_rows,
 )
-from trainer.quality.patterns import PERSONAL_DATA, SECRETS, is_refusal, kinds_of, masked
+from trainer.quality.patterns import (
+    PERSONAL_DATA,
+    SECRETS,
+    is_refusal,
+    kinds_of,
+    masked,
+)
 from trainer.quality.rowfacts import ROW_CHECKS
 
 DEFECTS: dict[str, Row] = {
@@ -104,9 +110,9 @@ def test_rows_are_cut_at_the_models_own_limit_too(tmp_path: Path, base_folder: P
 
 
 def test_truncation_agrees_with_training(tmp_path: Path, base_folder: Path) -> None:
-    from trainer.encoding import Encoder, EncoderSettings
-    from trainer.rows import read_rows
-    from trainer.tokenizer import load_tokenizer
+    from trainer.data.row_encoding import Encoder, EncoderSettings
+    from trainer.data.rows import read_rows
+    from trainer.data.tokenizer import load_tokenizer
 
     path = write_rows(tmp_path / "a.jsonl", clean_rows(50, words=30))
     tokenizer = load_tokenizer(str(base_folder))

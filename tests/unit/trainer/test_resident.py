@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.engines.resident import ResidentEngine, ResidentTrial
-from trainer.errors import Diverged, SnapshotError, UserError
-from trainer.snapshot import Snapshot, SnapshotStore
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.common.errors import Diverged, SnapshotError, UserError
+from trainer.snapshots.snapshot import Snapshot, SnapshotStore
 from trainer.spec import TrialSpec, Usage
-from trainer.stores.folder import FolderStore
+from trainer.snapshots.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 Train = Callable[..., list[float]]

@@ -8,15 +8,22 @@ import torch
 from pydantic import BaseModel as Message
 from structlog.contextvars import get_contextvars
 
-from trainer import admission
-from trainer.engines.resident import ResidentEngine, ResidentTrial
-from trainer.memory import MemoryPrediction
-from trainer.residents import Residents
-from trainer.snapshot import SnapshotStore
-from trainer.spec import Progress, Slice, SliceResult, SnapshotRef, StartSlice, TrialSpec
-from trainer.stores.folder import FolderStore
-from trainer.token_cache import TokenCache
-from trainer.turns import Turns
+from trainer.memory import micro_batch as admission
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.memory.peak_estimate import MemoryPrediction
+from trainer.worker.resident_trials import Residents
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.spec import (
+    Progress,
+    Slice,
+    SliceResult,
+    SnapshotRef,
+    StartSlice,
+    TrialSpec,
+)
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.data.token_cache import TokenCache
+from trainer.worker.loop import Turns
 
 MakeSpec = Callable[..., TrialSpec]
 
@@ -90,7 +97,7 @@ def test_a_resident_trial_that_waits_is_not_forgotten(
         "predict_memory",
         lambda _architecture, spec, **_: MemoryPrediction(0, *needs[spec.training.seed], evaluation=0),
     )
-    monkeypatch.setattr("trainer.engines.resident.usable_memory_bytes", lambda _: 95)
+    monkeypatch.setattr("trainer.training.engines.resident.usable_memory_bytes", lambda _: 95)
     evicted: list[int] = []
     evict = ResidentEngine.evict
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer.rows import (
+from trainer.data.rows import (
     Part,
     Row,
     RowError,
@@ -24,8 +24,8 @@ from trainer.rows import (
     read_rows,
     scan_part,
 )
-from trainer.rows import counting as counting_module
-from trainer.rows.counting import count_rows_quickly
+from trainer.data.rows import counting as counting_module
+from trainer.data.rows.counting import count_rows_quickly
 
 CHAT = {
     "messages": [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.rows import (
+from trainer.data.rows import (
     MAX_LINE_BYTES,
     Row,
     RowError,

@@ -12,11 +12,16 @@ import pytest
 import torch
 
 from trainer.__main__ import main
-from trainer.devices import device_name
-from trainer.engines.resident import ResidentEngine
-from trainer.run import RunError, read_trial_file
-from trainer.slice_account import abandoned
-from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
+from trainer.accounting.devices import device_name
+from trainer.training.engines.resident import ResidentEngine
+from trainer.commands.run import RunError, read_trial_file
+from trainer.worker.slice_report import abandoned
+from trainer.spec import (
+    Outcome,
+    Slice,
+    SliceResult,
+    TrialSpec,
+)
 
 MakeSpec = Callable[..., TrialSpec]
 
@@ -44,7 +49,7 @@ def test_memory_that_runs_out_on_a_rank_halves_the_micro_batch_once(
         tried = slice_.micro_batch or 4
         return abandoned(slice_, Outcome.OOM, f"no room for {tried}").model_copy(update={"micro_batch": tried})
 
-    monkeypatch.setattr("trainer.run.run_in_group", run_in_group)
+    monkeypatch.setattr("trainer.commands.run.run_in_group", run_in_group)
     file = write_trial(tmp_path / "trial.yaml", make_spec(ranks=2))
     assert main(["run", str(file), "--output-dir", str(tmp_path / "out")]) == 1
     assert [(slice_.attempt, slice_.micro_batch) for slice_ in given] == [(1, None), (2, 2)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.plain_peft import plain_scheduler
-from trainer.schedule import learning_rate, total_steps
+from trainer.training.lr_schedule import learning_rate, total_steps
 from trainer.spec import LrScheduler, Parameters
 
 

@@ -6,16 +6,23 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer.stores.folder
-from trainer.engines.resident import ResidentEngine, ResidentTrial
-from trainer.errors import SnapshotError
-from trainer.residents import Residents
-from trainer.slices import SliceRun
-from trainer.snapshot import SnapshotStore
-from trainer.spec import FileDigest, Outcome, Slice, SnapshotRef, TrialSpec, Usage
-from trainer.stores.base import ADAPTER, MANIFEST, OPTIMIZER
-from trainer.stores.folder import FolderStore
-from trainer.token_cache import TokenCache
+import trainer.snapshots.stores.folder
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.common.errors import SnapshotError
+from trainer.worker.resident_trials import Residents
+from trainer.worker.slice_run import SliceRun
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.spec import (
+    FileDigest,
+    Outcome,
+    Slice,
+    SnapshotRef,
+    TrialSpec,
+    Usage,
+)
+from trainer.snapshots.stores.base import ADAPTER, MANIFEST, OPTIMIZER
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.data.token_cache import TokenCache
 
 Train = Callable[..., list[float]]
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from hpo_service.errors import SetupError
+from hpo_service.core.errors import SetupError
 from hpo_service.executors.worker_process import worker_environment
-from hpo_service.settings import Settings
-from trainer import turns
-from trainer.errors import UserError
-from trainer.residents import Residents
+from hpo_service.core.settings import Settings
+from trainer.worker import loop as turns
+from trainer.common.errors import UserError
+from trainer.worker.resident_trials import Residents
 from trainer.spec import Ready
-from trainer.stores import open_store
-from trainer.stores.location import credential_prefixes, parse_location
-from trainer.token_cache import TokenCache
+from trainer.snapshots.stores import open_store
+from trainer.snapshots.stores.location import credential_prefixes, parse_location
+from trainer.data.token_cache import TokenCache
 
 
 def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     def fails(_: str) -> None:
         raise ImportError("Install s3fs to access S3", name="s3fs")
 
-    monkeypatch.setattr("trainer.stores.import_module", fails)
+    monkeypatch.setattr("trainer.snapshots.stores.import_module", fails)
     with pytest.raises(UserError, match=r"pip install 'hpo-service\[object-store\]'"):
         open_store("s3://bucket")
 
@@ -84,8 +84,8 @@ def test_a_worker_without_the_library_says_so_and_waits_for_its_end(
     def end(_: float) -> None:
         raise Ended
 
-    monkeypatch.setattr("trainer.stores.import_module", fails)
-    monkeypatch.setattr("trainer.turns.time.sleep", end)
+    monkeypatch.setattr("trainer.snapshots.stores.import_module", fails)
+    monkeypatch.setattr("trainer.worker.loop.time.sleep", end)
     said: list[BaseModel] = []
     with pytest.raises(Ended):
         turns.serve("s3://bucket", Residents(torch.device("cpu"), 1, token_cache), SimpleQueue(), said.append)

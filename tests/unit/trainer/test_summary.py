@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from trainer.prices import read_prices
-from trainer.spec import Notice, Outcome, SliceResult, SnapshotRef, Usage
-from trainer.summary import summarize
+from trainer.accounting.prices import read_prices
+from trainer.spec import (
+    Notice,
+    Outcome,
+    SliceResult,
+    SnapshotRef,
+    Usage,
+)
+from trainer.commands.summary import summarize
 
 NOVEMBER = datetime(2026, 11, 24, tzinfo=UTC)
 

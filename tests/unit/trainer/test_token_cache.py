@@ -13,12 +13,12 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from trainer import shards, token_cache
-from trainer.encoding import Encoded, Encoder, EncoderSettings
-from trainer.rows import read_rows
-from trainer.shards import TokenTable, read_shard, write_shard
+from trainer.data import shards, token_cache
+from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
+from trainer.data.rows import read_rows
+from trainer.data.shards import TokenTable, read_shard, write_shard
 from trainer.spec import DataSpec
-from trainer.token_cache import TokenCache, TokenCacheError
+from trainer.data.token_cache import TokenCache, TokenCacheError
 
 SPEC = DataSpec(train="t")
 

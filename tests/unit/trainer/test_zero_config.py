@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from hpo_service.errors import InvalidSpec, Problem
+from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.spec import StudySpec, parse_spec
 from tests.searching import document
-from trainer.engines.zero.config import deepspeed_config
+from trainer.training.engines.zero.config import deepspeed_config
 from trainer.spec import ZeroConfig, ZeroSettings
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from hpo_service.strategies.freeze_thaw.acquisition import (
+from hpo_service.search.strategies.freeze_thaw.acquisition import (
     LEAST_CHANCE,
     CostModel,
     Feasibility,

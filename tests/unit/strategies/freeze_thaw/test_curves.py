@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from hpo_service.strategies.base import TrialView
-from hpo_service.strategies.freeze_thaw.curves import Curves, Squash, read
+from hpo_service.search.strategies.base import TrialView
+from hpo_service.search.strategies.freeze_thaw.curves import Curves, Squash, read
 from tests.searching import trial
 
 LADDER = (10, 30, 100)

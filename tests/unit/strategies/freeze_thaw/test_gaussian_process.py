@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from hpo_service.strategies.freeze_thaw.gaussian_process import Array, Kernel, Posterior, Sites, _Density, _priors, fit
+from hpo_service.search.strategies.freeze_thaw.gaussian_process import (
+    Array,
+    Kernel,
+    Posterior,
+    Sites,
+    _Density,
+    _priors,
+    fit,
+)
 
 JITTER = 1e-5
 GROUPS = np.array([0, 1, 2, 2])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from trainer.errors import DataError
+from trainer.common.errors import DataError
 from trainer.export.judged_rows import write_judged_rows
-from trainer.jobs import REFUSED_TASK
-from trainer.rows import read_rows
+from trainer.worker.jobs import REFUSED_TASK
+from trainer.data.rows import read_rows
 from trainer.spec import DataSpec, FileDigest, digest_of
-from trainer.split import split_rows
+from trainer.data.split import split_rows
 
 
 def rows(path: Path) -> list[object]:

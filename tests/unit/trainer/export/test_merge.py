@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer.__main__ import main
-from trainer.errors import UserError
+from trainer.common.errors import UserError
 from trainer.export.folders import model_digest
 from trainer.export.lora_file import LoraPair
 from trainer.export.manifest import LogitCheck, read_manifest

@@ -1,0 +1,81 @@
+"""What endpoints ask for: a transaction, the caller, the settings."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session, sessionmaker
+
+from hpo_service.api.http.audit_trail import SAFE_METHODS, changing_entry
+from hpo_service.api.http.auth import Principal
+from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
+from hpo_service.core.settings import Settings
+from hpo_service.services.access import audit
+from trainer.common.failpoints import Commit, after_commit, before_commit
+from trainer.snapshots.stores import Store
+
+
+def _session(request: Request) -> Iterator[Session]:
+    yield from _transaction(request, _sessions(request))
+
+
+def _unconfined_session(request: Request) -> Iterator[Session]:
+    yield from _transaction(request, request.app.state.unconfined_sessions)
+
+
+def _transaction(request: Request, sessions: sessionmaker[Session]) -> Iterator[Session]:
+    changes = request.method not in SAFE_METHODS
+    with sessions.begin() as session:
+        if (entry := changing_entry(request.scope)) is not None:
+            audit.watch(session, entry)
+        yield session
+        if changes:
+            before_commit(Commit.STEER)
+    if changes:
+        after_commit(Commit.STEER)
+
+
+def _sessions(request: Request) -> sessionmaker[Session]:
+    principal: Principal | None = getattr(request.state, "principal", None)
+    sessions: ProjectSessions = request.app.state.project_sessions
+    project_id = NO_PROJECT if principal is None else principal.project_id
+    entry = changing_entry(request.scope)
+    return sessions.of(project_id) if entry is None else sessions.told(project_id, audit.watching(entry))
+
+
+def _principal(request: Request) -> Principal:
+    principal = request.state.principal
+    assert isinstance(principal, Principal)
+    return principal
+
+
+def _settings(request: Request) -> Settings:
+    settings = request.app.state.settings
+    assert isinstance(settings, Settings)
+    return settings
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+PrincipalDependency = Annotated[Principal, Depends(_principal)]
+"""The caller, for what not every key may do."""
+
+
+def _project(request: Request) -> int:
+    return _principal(request).project_id
+
+
+SessionDependency = Annotated[Session, Depends(_session, scope="function")]
+"""One transaction over the caller's project only, committed before the answer is sent, rolled back on any error."""
+UnconfinedSessionDependency = Annotated[Session, Depends(_unconfined_session, scope="function")]
+"""The same over all projects: for logging in, when it is not known yet who asks, and for what administers projects."""
+SessionsDependency = Annotated[sessionmaker[Session], Depends(_sessions)]
+"""For endpoints that read files or wait: they open short transactions themselves."""
+SettingsDependency = Annotated[Settings, Depends(_settings)]
+StoreDependency = Annotated[Store, Depends(_store)]
+"""The snapshot store."""
+ProjectDependency = Annotated[int, Depends(_project)]
+"""Id of the caller's project."""

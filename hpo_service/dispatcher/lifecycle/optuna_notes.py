@@ -1,0 +1,119 @@
+"""The note on a study's page in optuna-dashboard: what is best, what paused trials are, where more is told."""
+
+import time
+from urllib.parse import quote
+
+import optuna
+from optuna_dashboard import get_note, save_note
+
+from hpo_service.search.best import Best, best_trial
+from hpo_service.dispatcher.lifecycle.confirmation_notes import confirmation_body
+from hpo_service.dispatcher.state.trial_facts import TrialFacts
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.lifecycle.trial_notes import cost
+from hpo_service.core.study_rules import TERMINAL
+from hpo_service.formatting.range_edges import command, sentence
+from hpo_service.search.importances import edges
+from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
+
+_PAUSED = (
+    "**Paused trials** are shown as *Running* here; their user attribute `hpo_state` says `paused`. A paused trial "
+    "waits on a rung with a snapshot of all it has learnt, costs nothing, and goes on when the search picks it again. "
+    "What is still paused when the study ends becomes *Pruned*."
+)
+#: on the first page of a study, where the note is not
+_ATTRIBUTE = ("paused trials", "are shown as Running; their attribute hpo_state says paused (see the note)")
+_PAGES = (
+    ("report", "the study as one document"),
+    (
+        "importances",
+        "which parameters mattered, over trials at all rungs (Optuna's own figures see Complete ones only)",
+    ),
+    ("decisions", "every decision of the search with its numbers"),
+    ("pareto", "trials that no other one beats in all objectives, paused ones too"),
+    ("trials", "all trials with their losses and costs"),
+)
+#: From so many trials on, looking for the best at every result would take longer than all else.
+_MANY_TRIALS = 500
+_SHORTEST_PAUSE_SECONDS = 2.0
+_PAUSE_SECONDS_A_TRIAL = 0.002
+
+
+def refresh(study: LiveStudy) -> None:
+    """Write the note anew if the study's state, its best trial or its space changed since the last one.
+
+    Of a study with many trials the best is looked for every 2 to 20 seconds or so, and whenever its state changes.
+    """
+    if study.optuna_study_id is None:
+        return
+    count = study.trial_count()
+    pause_seconds = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SECONDS_A_TRIAL * count)
+    same = study.noted[:2] == (study.state, study.message) and count >= _MANY_TRIALS
+    if same and time.monotonic() < study.noted_at + pause_seconds:
+        return
+    study.noted_at = time.monotonic()
+    best = best_trial([TrialFacts(trial) for trial in study.trials()])
+    leader = None if best is None else (best.trial_number, best.loss, best.provisional)
+    plan = study.resolved.confirmation
+    runs = sum(trial.state.is_finished() for trial in study.trials()) if plan else 0
+    about = (study.state, study.message, leader, study.space, study.child_id, runs)
+    if about == study.noted:
+        return
+    shown = optuna.load_study(study_name=study.optuna_name, storage=study.storage)
+    body = _body(study, best) if plan is None else confirmation_body(study, plan)
+    if get_note(shown) != body:
+        save_note(shown, body)
+    if plan is None and _ATTRIBUTE[0] not in shown.user_attrs:
+        shown.set_user_attr(*_ATTRIBUTE)
+    study.noted = about
+
+
+def _body(study: LiveStudy, best: Best | None) -> str:
+    message = f": {study.message}" if study.message else ""
+    paragraphs = [
+        f"**{study.name}** is {study.state}{message}.",
+        _best(best),
+        f"Spent so far: {cost(study.spent.usd, study.spent.seconds, study.spent.examples)}.",
+        *_confirmed(study),
+        *_edges(study),
+        _PAUSED,
+    ]
+    pages = [f"- [{page}](/v1/studies/{quote(study.name)}/{page}): {about}" for page, about in _PAGES]
+    pages.insert(0, f"- [console](/studies/{quote(study.name)}): curves, slices and buttons")
+    if study.mlflow_url is not None:
+        pages.append(f"- [MLflow]({study.mlflow_url}): a run of this name, with one nested in it for each trial")
+    return "\n\n".join([*paragraphs, "\n".join(pages), f"On the command line: `hpo study show {study.name}`."])
+
+
+def _best(best: Best | None) -> str:
+    if best is None:
+        return "No trial has reached a rung yet."
+    where = f"after {best.examples} examples" + (", the highest rung so far" if best.provisional else "")
+    found = f"**Best: trial {best.trial_number}, loss {best.loss:.5g}** {where}"
+    better = best.improvement
+    if better is None:
+        return f"{found}."
+    if better.baseline_trial == best.trial_number:
+        return f"{found}. It is the baseline."
+    word = "better" if better.relative >= 0 else "worse"
+    return f"{found}, {abs(better.relative):.1%} {word} than the baseline (trial {better.baseline_trial})."
+
+
+def _confirmed(study: LiveStudy) -> list[str]:
+    """The best above is the search's; what new seeds say of it stands elsewhere."""
+    if study.searching:
+        return []
+    page = f"/v1/studies/{quote(study.name)}/confirmation"
+    return [
+        f"Its best trials are **confirmed** with new seeds in the study `{study.optuna_name}{CONFIRMATION_SUFFIX}`: "
+        f"[what they say of the best]({page})."
+    ]
+
+
+def _edges(study: LiveStudy) -> list[str]:
+    found = edges(study.space, study.view().trials, study.resolved.ladder)
+    ended = study.state in TERMINAL
+    return [
+        f"**Edge:** {sentence(edge)}. Widen it with: `{command(edge, study.name, study.space, ended=ended)}`"
+        for edge in found
+    ]
