@@ -16,18 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from hpo_service.spec.space import Assignment
-from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.search.strategies import build
-from hpo_service.search.strategies.base import (
-    Advance,
-    Start,
-    Step,
-    Strategy,
-    StudyView,
-    TrialStanding,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialStanding, TrialView
+from hpo_service.spec import ResolvedStudy, parse_spec, resolve
+from hpo_service.spec.space import Assignment
 from trainer.spec import Outcome
 
 TRIALS = (300, 3000)

@@ -34,10 +34,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from benchmarks.dispatch_lists import page_figures
 from benchmarks.dispatch_side import TimedExecutor
 from benchmarks.storage import SPACE, compare, database
-from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.dispatcher.state.live_studies import load_studies
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
+from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Intent, Study
 
 NAME = "scale"

@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 
 from hpo_service.api.app import create_app
 from hpo_service.api.http.auth import create_key
-from hpo_service.storage.database import session_factory
 from hpo_service.core.settings import Settings
+from hpo_service.storage.database import session_factory
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 
 REQUESTS = 50

@@ -24,15 +24,7 @@ from typing import Any
 from benchmarks.eval_bias_side import Losses, Side, losses_path
 from benchmarks.turnover import write_rows
 from trainer.distributed.worker_group import rank_environment
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    SnapshotRef,
-    TrainingSettings,
-    TrialSpec,
-    Usage,
-)
+from trainer.spec import DataSpec, ModelSpec, Parameters, SnapshotRef, TrainingSettings, TrialSpec, Usage
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "examples" / "wordnet-instruct"
@@ -59,10 +51,10 @@ def make_spec(folder: Path, rows: int) -> TrialSpec:
 def train_adapter(spec: TrialSpec, folder: Path, threads: int) -> SnapshotRef:
     """Train the trial to its end on the resident engine; its snapshot, whose adapter PEFT reads as well."""
     from trainer.accounting.devices import prepare_device
-    from trainer.worker.resident_trials import Residents
+    from trainer.data.token_cache import TokenCache
     from trainer.snapshots.snapshot import SnapshotStore
     from trainer.snapshots.stores.folder import FolderStore
-    from trainer.data.token_cache import TokenCache
+    from trainer.worker.resident_trials import Residents
 
     residents = Residents(prepare_device(threads), 1, TokenCache(folder / "tokens", 1))
     engine = residents.engine(spec)

@@ -47,11 +47,11 @@ def losses_path(told: Side) -> Path:
 def ours(told: Side) -> dict[int, float]:
     """Our engine's evaluation: resident on one rank, ZeRO-3 on several."""
     from trainer.accounting.devices import prepare_device
+    from trainer.data.token_cache import TokenCache
     from trainer.distributed.ranks import Ranks, start_ranks
-    from trainer.worker.resident_trials import Residents
     from trainer.snapshots.snapshot import SnapshotStore
     from trainer.snapshots.stores.folder import FolderStore
-    from trainer.data.token_cache import TokenCache
+    from trainer.worker.resident_trials import Residents
 
     device = prepare_device(told.threads)
     ranks = start_ranks(GROUP_SECONDS) if told.ranks > 1 else Ranks()

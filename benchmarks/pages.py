@@ -23,8 +23,8 @@ from benchmarks.dispatch_lists import p50_ms, p95_ms, page_seconds, served
 from benchmarks.dispatch_side import TimedExecutor
 from benchmarks.pages_seed import seed
 from benchmarks.storage import database
-from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.storage.database import make_engine, session_factory
 
 _READY_SECONDS = 120.0
 _RESULTS_FIRST = 100

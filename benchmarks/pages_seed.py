@@ -9,15 +9,10 @@ from sqlalchemy.orm import Session
 
 from benchmarks.dispatch import EXAMPLES_A_RUNG, NAME, RUNGS, study_spec
 from benchmarks.storage import draw
+from hpo_service.spec.space import SearchSpace
 from hpo_service.storage.database import session_factory
 from hpo_service.storage.optuna import StudyStorage
-from hpo_service.spec.space import SearchSpace
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Attempt,
-    Study,
-    StudyUsage,
-)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Attempt, Study, StudyUsage
 
 _SLICES = text(
     """

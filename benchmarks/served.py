@@ -13,10 +13,10 @@ import httpx
 from sqlalchemy import Engine, func, select
 
 from hpo_service.client.http import Client, study_path
-from hpo_service.storage.database import make_engine
-from hpo_service.local.home import Home
 from hpo_service.core.settings import Settings
+from hpo_service.local.home import Home
 from hpo_service.local.supervisor import database_url
+from hpo_service.storage.database import make_engine
 from hpo_service.storage.tables import Worker
 
 START_SECONDS = 300.0

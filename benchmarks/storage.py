@@ -30,20 +30,15 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine
 
-from hpo_service.storage.database import (
-    make_engine,
-    optuna_url,
-    prepare,
-    session_factory,
-)
-from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
+from hpo_service.core.study_rules import Spent, StudyState
 from hpo_service.dispatcher.scheduling.placement import accept, note_decision_number
 from hpo_service.dispatcher.scheduling.propose import propose
-from hpo_service.core.study_rules import Spent, StudyState
+from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
 from hpo_service.local.postgres import EmbeddedPostgres
+from hpo_service.spec import ResolvedStudy, parse_spec, resolve
+from hpo_service.storage.database import make_engine, optuna_url, prepare, session_factory
 from hpo_service.storage.optuna import StudyStorage
 from hpo_service.storage.queries import placements
-from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study
 
 FINISHED = 200

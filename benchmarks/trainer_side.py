@@ -24,8 +24,8 @@ def ours(work: Work) -> Measured:
     """Our resident engine."""
     import torch
 
-    from trainer.training.engines.resident import ResidentEngine
     from trainer.model.base_model import BaseModel
+    from trainer.training.engines.resident import ResidentEngine
 
     spec = work.trial()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

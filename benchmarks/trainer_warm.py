@@ -38,11 +38,11 @@ def warm(work: Work) -> dict[str, float]:
     and an eviction."""
     import torch
 
-    from trainer.worker.resident_trials import Residents
-    from trainer.worker.slice_run import SliceRun
+    from trainer.data.token_cache import TokenCache
     from trainer.snapshots.snapshot import SnapshotStore
     from trainer.snapshots.stores.folder import FolderStore
-    from trainer.data.token_cache import TokenCache
+    from trainer.worker.resident_trials import Residents
+    from trainer.worker.slice_run import SliceRun
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     residents = Residents(device, 1, TokenCache(Path(os.environ["BENCHMARK_TOKENS"]), 1))
@@ -71,7 +71,15 @@ def warm(work: Work) -> dict[str, float]:
 def cold_first_step_ms(work: Work, environment: dict[str, str]) -> float:
     """Milliseconds from the start of a worker process to the result of a slice of one step."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "trainer.worker.__main__", "--snapshots", folder, "--threads", str(work.threads)]
+        command = [
+            sys.executable,
+            "-m",
+            "trainer.worker.__main__",
+            "--snapshots",
+            folder,
+            "--threads",
+            str(work.threads),
+        ]
         command += ["--token-cache", environment["BENCHMARK_TOKENS"]]
         start = time.perf_counter()
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:

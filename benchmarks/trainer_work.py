@@ -4,13 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    TrainingSettings,
-    TrialSpec,
-)
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec
 
 Side = Literal["ours", "trainer", "accelerate"]
 SEED = 0

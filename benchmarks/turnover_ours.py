@@ -10,13 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from benchmarks.served import has_ended, served, wait_until
 from benchmarks.turnover_work import EVAL_BATCH, MAX_LENGTH, SEED, Work
-from hpo_service.storage.tables import (
-    Attempt,
-    Event,
-    Slice,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import Attempt, Event, Slice, Study, Worker
 
 _STUDY_SECONDS = 3600.0
 _SEARCHED = ("learning_rate", "lora_r", "lora_alpha", "warmup_ratio")

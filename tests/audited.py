@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
-from hpo_service.storage.audit_chain import Verdict
 from hpo_service.local.local_admin import Credentials
-from hpo_service.storage.database import make_engine
 from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
+from hpo_service.storage.audit_chain import Verdict
+from hpo_service.storage.database import make_engine
 
 #: where what is done leaves no trace that a change of the request would leave
 _ASIDE = frozenset({"audit", "audit_heads", "alembic_version"})

@@ -14,13 +14,13 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_play
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope, create_key, create_login_link
 from hpo_service.api.app import create_app
+from hpo_service.api.process import listen
+from hpo_service.auth.principals import Scope, create_key, create_login_link
 from hpo_service.client.http import Client
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.api.process import listen
-from hpo_service.core.settings import Settings
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.dispatching import loss_of, make

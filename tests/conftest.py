@@ -15,8 +15,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import make_engine, prepare, session_factory
 from hpo_service.local.postgres import DASHBOARD, SUPERUSER, EmbeddedPostgres
+from hpo_service.storage.database import make_engine, prepare, session_factory
 from tests import ray_cluster
 
 # Ends the server and removes its folder when the test process is gone, however it went.

@@ -10,19 +10,14 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import optuna_url
+from hpo_service.core.messages import IntentKind
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
-from hpo_service.spec import parse_spec, resolve
 from hpo_service.services.data import checks
 from hpo_service.services.data.checks import Check
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Event,
-    Intent,
-    Study,
-)
+from hpo_service.spec import parse_spec, resolve
+from hpo_service.storage.database import optuna_url
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Event, Intent, Study
 from trainer.spec import CheckData, Slice
 
 ROWS = 1000

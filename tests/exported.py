@@ -2,13 +2,7 @@
 
 from typing import Any
 
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    TrainingSettings,
-    TrialFile,
-)
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
 
 PROVENANCE = {
     "study": "s",

@@ -16,8 +16,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
-from hpo_service.storage.database import session_factory
 from hpo_service.api.process import listen
+from hpo_service.storage.database import session_factory
 from tests import serving
 from tests.dispatching import turn_until
 from tests.serving import spec

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.common.errors import Diverged
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import SnapshotRef, TrialSpec, Usage
 from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import SnapshotRef, TrialSpec, Usage
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"lora_dropout": 0.2},

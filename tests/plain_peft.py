@@ -10,12 +10,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from transformers import LlamaForCausalLM, get_scheduler
 
+from trainer.data.batches import Batch
 from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.model.keyed_random import token_keys
 from trainer.model.neftune import neftune_noise
 from trainer.spec import Parameters, TrialSpec
-from trainer.data.batches import Batch
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 
 STEPS = 100
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -9,15 +9,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.core.study_rules import TERMINAL, Cause
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Attempt,
-    Intent,
-    Slice,
-    Worker,
-)
+from hpo_service.core.study_rules import TERMINAL, Cause
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Attempt, Intent, Slice, Worker
 from tests.dispatching import ask, expire_lease, state_of
 from tests.integration.test_crash_matrix import post, require_whole
 from tests.ray_cluster import RayCluster

@@ -9,19 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpo_service.search.samplers import propose_assignment
-from hpo_service.spec.space import Assignment, SearchSpace
-from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.search.strategies import build
-from hpo_service.search.strategies.base import (
-    Advance,
-    Finished,
-    Start,
-    Step,
-    StudyView,
-    TrialStanding,
-    TrialView,
-    Wait,
-)
+from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, TrialStanding, TrialView, Wait
+from hpo_service.spec import ResolvedStudy, parse_spec, resolve
+from hpo_service.spec.space import Assignment, SearchSpace
 from trainer.spec import Outcome, Parameters
 
 RATE = {"low": 1e-5, "high": 1e-2, "log": True}

@@ -13,18 +13,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
 from hpo_service.api.http.auth import create_key
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.settings import Settings
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Project, Slice
 from tests.dispatching import loss_of, make
-from trainer.spec import (
-    DataFingerprints,
-    FileDigest,
-    SnapshotManifest,
-    SnapshotRef,
-    Usage,
-)
+from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 ROWS = 200
 EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"

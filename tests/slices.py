@@ -4,14 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hpo_service.executors.base import (
-    Executor,
-    ExecutorEvent,
-    JobEnded,
-    SliceEnded,
-    Work,
-    WorkerReady,
-)
+from hpo_service.executors.base import Executor, ExecutorEvent, JobEnded, SliceEnded, Work, WorkerReady
 from trainer.spec import (
     CheckData,
     DataSpec,

@@ -10,10 +10,10 @@ import torch
 
 import trainer.snapshots.stores.folder
 from trainer.snapshots.snapshot import TrialState
-from trainer.spec import DataFingerprints
 from trainer.snapshots.stores import Store, open_store
 from trainer.snapshots.stores.base import ADAPTER
 from trainer.snapshots.stores.objects import ObjectStore
+from trainer.spec import DataFingerprints
 
 Change = Callable[[bytes], bytes | None]
 

@@ -19,18 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from sqlalchemy import Engine, Select, select
 
-from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
-from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.exporters import FORMATS
+from hpo_service.local.postgres import EmbeddedPostgres
+from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.storage.promotion_tables import Delivery
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    ApiKey,
-    Job,
-    Slice,
-    Study,
-)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, ApiKey, Job, Slice, Study
 from tests import serving
 from tests.conftest import fresh_database
 from tests.delivering import Delivering

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer.commands.check_paths import add_check_paths_options, check_paths
+from trainer.common.cli_types import positive
 from trainer.common.environment import PROCESS_ENVIRONMENT
 from trainer.common.errors import TrainerError
+from trainer.data.token_options import add_token_options
 from trainer.export.arguments import DELIVERY
-from trainer.worker.jobs import REFUSED, REFUSED_TASK
-from trainer.common.cli_types import positive
 from trainer.quality.options import add_check_data_options
 from trainer.spec import Outcome
-from trainer.data.token_options import add_token_options
+from trainer.worker.jobs import REFUSED, REFUSED_TASK
 
 #: exit statuses of what runs as a job where a second try would not help, by verb
 _REFUSALS = {

@@ -9,15 +9,9 @@ from benchmarks.search.simulation import Resume, Start, Trial
 from benchmarks.search.tables import Array, Table
 from hpo_service.core import study_rules as domain
 from hpo_service.search.samplers import SamplerName, propose_assignment
-from hpo_service.spec.space import Assignment, FloatRange, SearchSpace
-from hpo_service.search.strategies.base import (
-    Advance,
-    Step,
-    Strategy,
-    StudyView,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Step, Strategy, StudyView, TrialView
 from hpo_service.search.strategies.base import Start as StartTrial
+from hpo_service.spec.space import Assignment, FloatRange, SearchSpace
 
 FIRST_RUNG = 0.06
 UNLIMITED = 10**6

@@ -11,15 +11,8 @@ from benchmarks.search.digests import digest
 from benchmarks.search.ours import UNLIMITED, MakeStrategy, Ours
 from benchmarks.search.replay import MakeSearcher, serve
 from benchmarks.search.tables import Table
+from hpo_service.search.strategies import Asha, FreezeThaw, Hyperband, Median, NoPruning, SuccessiveHalving
 from hpo_service.spec import SamplerName
-from hpo_service.search.strategies import (
-    Asha,
-    FreezeThaw,
-    Hyperband,
-    Median,
-    NoPruning,
-    SuccessiveHalving,
-)
 
 HERE = Path(__file__).resolve().parent
 SERVICE = HERE.parents[1] / "hpo_service"

@@ -32,10 +32,10 @@ from benchmarks.search.ours_side import SERVICE, SHARED
 from benchmarks.search.replay import replay
 from benchmarks.search.summary import Runs, mean_regrets, overall_speedup
 from benchmarks.search.tables import Array, Table, load_folder
-from hpo_service.spec.space import SearchSpace
 from hpo_service.search.strategies import FreezeThaw
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.past import Past, PastTable
+from hpo_service.spec.space import SearchSpace
 
 #: what constants of warm start were chosen on; all other tasks are held apart
 DEVELOPMENT = ("lcbench_126025", "lcbench_189862", "taskset_03", "taskset_08")

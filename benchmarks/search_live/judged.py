@@ -10,13 +10,7 @@ import optuna
 
 from benchmarks.search_live.recipe import STARTUP_TRIALS, sampled
 from benchmarks.search_live.work import EFFECTIVE_BATCH, EVAL_BATCH, MAX_LENGTH, LiveWork, Side
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    TrainingSettings,
-    TrialSpec,
-)
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec
 
 
 def best_parameters(work: LiveWork, seed: int, recipe: Side) -> Parameters:

@@ -9,6 +9,13 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from hpo_service.api.http import problems
+from hpo_service.api.http.audit_trail import AuditTrail
+from hpo_service.api.middleware.guard import Guard
+from hpo_service.api.middleware.rate_limits import AddressLimits, KeyLimits
+from hpo_service.api.middleware.request_log import TELEMETRY, RequestLog
+from hpo_service.api.middleware.safe_headers import SafeHeaders
+from hpo_service.api.middleware.stream_limits import OpenStreams
 from hpo_service.api.routes import (
     audit,
     confirmation,
@@ -35,19 +42,12 @@ from hpo_service.api.routes import (
     trials,
     workers,
 )
-from hpo_service.api.http import problems
-from hpo_service.api.http.audit_trail import AuditTrail
-from hpo_service.api.middleware.guard import Guard
-from hpo_service.api.middleware.rate_limits import AddressLimits, KeyLimits
-from hpo_service.api.middleware.stream_limits import OpenStreams
-from hpo_service.api.middleware.request_log import TELEMETRY, RequestLog
-from hpo_service.api.middleware.safe_headers import SafeHeaders
-from hpo_service.storage.database import session_factory
-from hpo_service.storage.database.tenancy import ProjectSessions
-from hpo_service.observability.metrics import Metrics
 from hpo_service.auth.oidc import setup as oidc_setup
 from hpo_service.core.settings import Settings
+from hpo_service.observability.metrics import Metrics
 from hpo_service.services.insights.cache import kept_insights
+from hpo_service.storage.database import session_factory
+from hpo_service.storage.database.tenancy import ProjectSessions
 
 _DESCRIPTION = (
     "Hyperparameter search for LoRA fine-tuning. A study is posted, searched by a dispatcher and its workers, and ends "

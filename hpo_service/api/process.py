@@ -8,10 +8,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from hpo_service.api.app import create_app
-from hpo_service.storage.database import make_engine
 from hpo_service.core.errors import SetupError
 from hpo_service.core.settings import Settings
 from hpo_service.observability.tracing import start_tracing
+from hpo_service.storage.database import make_engine
 from trainer.common.logs import configure_logs
 
 _STOP_SECONDS = 3

@@ -7,18 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from hpo_service.storage.audit_chain import Head
 from hpo_service.cli.connection import connect
 from hpo_service.cli.durations import seconds_of
 from hpo_service.cli.key import credentials
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
 from hpo_service.core.errors import InvalidRequest
+from hpo_service.storage.audit_chain import Head
 
 app = typer.Typer(name="audit", help="Who changed what. Rows are only ever added.", no_args_is_help=True)
 

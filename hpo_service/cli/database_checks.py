@@ -3,10 +3,10 @@
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo_service.cli.findings import Finding, finding
-from hpo_service.storage.database.facts import DatabaseFacts, read_facts
 from hpo_service.core.errors import HpoError
 from hpo_service.core.settings import Settings
 from hpo_service.local.supervisor import database_url
+from hpo_service.storage.database.facts import DatabaseFacts, read_facts
 
 _LEAST_SERVER = 15
 _MOST_SKEW_SECONDS = 5.0

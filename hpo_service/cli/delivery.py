@@ -11,14 +11,7 @@ from hpo_service.cli.connection import connect
 from hpo_service.cli.fetching import require_new, unpack
 from hpo_service.cli.figures import megabytes
 from hpo_service.cli.follow import patient
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_record,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
 from hpo_service.client.http import Client
 from hpo_service.core.errors import NotFound
 

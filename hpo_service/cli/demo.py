@@ -23,10 +23,10 @@ from hpo_service.cli.services import load_settings
 from hpo_service.cli.views import gain_sentence, saved, spent
 from hpo_service.cli.watch import EXIT_STUDY_FAILED, follow_to_end
 from hpo_service.client.http import Client, study_path
-from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.core.errors import SetupError
-from hpo_service.local.home import Home, free_port
 from hpo_service.core.settings import Settings
+from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.local.home import Home, free_port
 from hpo_service.local.supervisor import Supervisor
 
 _CLONE = Path(hpo_service.__file__).resolve().parent.parent

@@ -14,27 +14,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo_service.cli.connection import service_url
 from hpo_service.cli.database_checks import check_database
 from hpo_service.cli.findings import Finding, finding
-from hpo_service.cli.machine_checks import (
-    check_devices,
-    check_ray,
-    check_shared_memory,
-    check_sinks,
-)
+from hpo_service.cli.machine_checks import check_devices, check_ray, check_shared_memory, check_sinks
 from hpo_service.cli.node_checks import check_nodes
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 from hpo_service.cli.services import load_settings
 from hpo_service.client.http import ApiProblem, Client, ServiceUnreachable
-from hpo_service.storage.database import describe, make_engine, session_factory
 from hpo_service.core.errors import HpoError
-from hpo_service.local.home import require_free_port
 from hpo_service.core.settings import Settings
-from hpo_service.services.execution.workers import worker_counts
+from hpo_service.local.home import require_free_port
 from hpo_service.local.supervisor import database_url
+from hpo_service.services.execution.workers import worker_counts
+from hpo_service.storage.database import describe, make_engine, session_factory
 from trainer.common.errors import TrainerError
 from trainer.snapshots.stores.location import is_url
 

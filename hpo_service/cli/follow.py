@@ -7,14 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from hpo_service.client.http import (
-    ApiProblem,
-    Client,
-    Json,
-    ServiceUnreachable,
-    StudyEvent,
-    study_path,
-)
+from hpo_service.client.http import ApiProblem, Client, Json, ServiceUnreachable, StudyEvent, study_path
 
 Answer = TypeVar("Answer")
 

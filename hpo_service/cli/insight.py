@@ -5,13 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
 from hpo_service.cli.views import edge_warnings, searched_names
 from hpo_service.client.http import study_path
 

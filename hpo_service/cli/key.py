@@ -9,13 +9,7 @@ import typer
 
 from hpo_service.auth.principals import Scope
 from hpo_service.cli.durations import seconds_of
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
 
 if TYPE_CHECKING:
     from hpo_service.local.local_admin import Credentials

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from hpo_service.cli.findings import Finding, finding
 from hpo_service.core.errors import HpoError, SetupError
-from hpo_service.local.home import Home
-from hpo_service.integrations.switches import require_mlflow, require_wandb, require_webhook
 from hpo_service.core.settings import Settings, without_secrets
+from hpo_service.integrations.switches import require_mlflow, require_wandb, require_webhook
+from hpo_service.local.home import Home
 from trainer.spec.installation import Installation
 
 _LOOK_SECONDS = 120.0

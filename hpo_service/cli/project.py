@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpo_service.cli.key import credentials
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
 from hpo_service.cli.sizes import limit_of
 
 if TYPE_CHECKING:

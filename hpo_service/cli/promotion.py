@@ -9,14 +9,7 @@ import typer
 from hpo_service.cli.connection import connect
 from hpo_service.cli.delivery import DELIVERY_COLUMNS, deliveries_of, delivery_row
 from hpo_service.cli.key import credentials
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_record,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
 from hpo_service.client.http import promotion_path
 from hpo_service.core.errors import InvalidRequest
 

@@ -68,8 +68,8 @@ def outbox(supervised: Supervised = False) -> None:
 
 def migrate() -> None:
     """Bring the database of HPO_DATABASE_URL (or of HPO_HOME) to this version's schema."""
-    from hpo_service.storage.database import describe, prepare
     from hpo_service.local.supervisor import database_url
+    from hpo_service.storage.database import describe, prepare
 
     url = database_url(load_settings())
     prepare(url)

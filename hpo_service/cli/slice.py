@@ -5,12 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 from hpo_service.cli.views import bill
 from hpo_service.client.http import study_path
 

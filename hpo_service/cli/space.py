@@ -3,12 +3,7 @@
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, show_json, show_table
 
 app = typer.Typer(name="space", help="Search spaces that ship with the service.", no_args_is_help=True)
 

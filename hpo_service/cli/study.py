@@ -9,19 +9,8 @@ import typer
 from hpo_service.cli.connection import connect
 from hpo_service.cli.documents import apply_settings, read_document
 from hpo_service.cli.figures import check_sentence
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
-from hpo_service.cli.views import (
-    STUDY_COLUMNS,
-    show_report,
-    show_study,
-    study_row,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
+from hpo_service.cli.views import STUDY_COLUMNS, show_report, show_study, study_row
 from hpo_service.cli.watch import EXIT_STUDY_FAILED, watch_study
 from hpo_service.client.http import Client, study_path
 from hpo_service.core.errors import InvalidRequest

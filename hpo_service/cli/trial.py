@@ -6,19 +6,8 @@ import typer
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.documents import apply_settings
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
-from hpo_service.cli.views import (
-    TRIAL_COLUMNS,
-    searched_names,
-    show_trial,
-    trial_row,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
+from hpo_service.cli.views import TRIAL_COLUMNS, searched_names, show_trial, trial_row
 from hpo_service.client.http import study_path
 from hpo_service.core.errors import InvalidRequest
 

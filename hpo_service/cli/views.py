@@ -2,30 +2,10 @@
 
 from typing import Any
 
-from hpo_service.cli.confirmation import (
-    bill_of,
-    confirmed_words,
-    expected_bill,
-    sentence_of,
-    show_candidates,
-)
-from hpo_service.cli.figures import (
-    check_sentence,
-    efficiency,
-    gibibytes,
-    percent,
-    ran_as,
-    whole,
-)
+from hpo_service.cli.confirmation import bill_of, confirmed_words, expected_bill, sentence_of, show_candidates
+from hpo_service.cli.figures import check_sentence, efficiency, gibibytes, percent, ran_as, whole
 from hpo_service.cli.forecast import forecast_sentence
-from hpo_service.cli.output import (
-    make_table,
-    say,
-    show_record,
-    show_table,
-    stdout,
-    text,
-)
+from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
 
 Json = dict[str, Any]
 

@@ -10,14 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpo_service.formatting import events as event_words
 from hpo_service.cli.confirmation import sentence_of
-from hpo_service.cli.follow import (
-    Follower,
-    following,
-    newest_trials,
-    patient_study,
-)
+from hpo_service.cli.follow import Follower, following, newest_trials, patient_study
 from hpo_service.cli.forecast import forecast_sentence
 from hpo_service.cli.output import make_table, say
 from hpo_service.cli.views import (
@@ -32,6 +26,7 @@ from hpo_service.cli.views import (
 )
 from hpo_service.client.http import Client, StudyEvent
 from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.formatting import events as event_words
 
 Json = dict[str, Any]
 

@@ -6,13 +6,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.output import (
-    Format,
-    OutputOption,
-    say,
-    show_json,
-    show_table,
-)
+from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
 
 app = typer.Typer(name="worker", help="Where work runs, and taking workers out of it.", no_args_is_help=True)
 

@@ -4,8 +4,8 @@ import os
 
 from hpo_service.client.http import Client
 from hpo_service.core.errors import SetupError
-from hpo_service.local.home import Home
 from hpo_service.core.settings import Settings
+from hpo_service.local.home import Home
 
 
 def service_url(settings: Settings) -> str:

@@ -2,34 +2,14 @@
 
 from collections.abc import Sequence
 
+from hpo_service.console.frame import Column, chip, empty, moment, panel, stacked, table
+from hpo_service.console.words import gibibytes, percent, progress, speed, study_link, trial_link
 from hpo_service.formatting.events import describe
-from hpo_service.formatting.html import (
-    Child,
-    Markup,
-    join,
-    tag,
-)
-from hpo_service.console.frame import (
-    Column,
-    chip,
-    empty,
-    moment,
-    panel,
-    stacked,
-    table,
-)
-from hpo_service.console.words import (
-    gibibytes,
-    percent,
-    progress,
-    speed,
-    study_link,
-    trial_link,
-)
-from hpo_service.storage.queries.overview import OpenSlice, RecentEvent
+from hpo_service.formatting.html import Child, Markup, join, tag
 from hpo_service.services.common.schemas import UsageDocument
 from hpo_service.services.execution.schemas import WorkerDocument
 from hpo_service.services.views.start_page import Running
+from hpo_service.storage.queries.overview import OpenSlice, RecentEvent
 
 _RUNNING = (
     Column(title="Worker"),

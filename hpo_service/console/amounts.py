@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from hpo_service.formatting.html import Markup, join, tag
 from hpo_service.console.frame import meter, moment
+from hpo_service.formatting.html import Markup, join, tag
 from hpo_service.formatting.values import duration
-from hpo_service.services.studies.schemas import StudySummary
 from hpo_service.services.studies.forecasts import ForecastDocument, RangeDocument
+from hpo_service.services.studies.schemas import StudySummary
 
 
 @dataclass(frozen=True, kw_only=True)

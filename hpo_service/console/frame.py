@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hpo_service.auth.principals import Scope
-from hpo_service.formatting.html import (
-    Child,
-    Markup,
-    join,
-    tag,
-)
 from hpo_service.console.buttons import button
+from hpo_service.formatting.html import Child, Markup, join, tag
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:; "

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 from hpo_service.auth.principals import Scope
-from hpo_service.exporters import FORMATS
-from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.console.buttons import button, outcome
 from hpo_service.console.frame import (
     Assets,
@@ -24,6 +22,8 @@ from hpo_service.console.frame import (
     table,
 )
 from hpo_service.console.words import study_link, trial_link
+from hpo_service.exporters import FORMATS
+from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.formatting.values import duration, value_text
 from hpo_service.services.promotions.schemas import PromotionDocument
 

@@ -2,26 +2,12 @@
 
 from collections.abc import Sequence
 
-from hpo_service.formatting.html import (
-    Child,
-    Markup,
-    join,
-    tag,
-)
 from hpo_service.console.activity import events_panel, running_panel, waiting_panel
 from hpo_service.console.amounts import spending
-from hpo_service.console.frame import (
-    Assets,
-    Column,
-    chip,
-    console_page,
-    empty,
-    panel,
-    stacked,
-    table,
-)
+from hpo_service.console.frame import Assets, Column, chip, console_page, empty, panel, stacked, table
 from hpo_service.console.sparkline import sparkline
 from hpo_service.console.words import percent, study_link
+from hpo_service.formatting.html import Child, Markup, join, tag
 from hpo_service.formatting.values import plural
 from hpo_service.services.studies.schemas import BestDocument, StudySummary
 from hpo_service.services.views.start_page import Overview, StudyLine

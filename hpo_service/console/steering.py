@@ -4,17 +4,12 @@ import json
 from urllib.parse import quote
 
 from hpo_service.auth.principals import Scope
+from hpo_service.console.buttons import Field, button, dialog, opener
+from hpo_service.console.frame import Viewer
 from hpo_service.core.messages import IntentKind
 from hpo_service.formatting.html import Markup
-from hpo_service.console.buttons import (
-    Field,
-    button,
-    dialog,
-    opener,
-)
-from hpo_service.console.frame import Viewer
-from hpo_service.reports.plots.scales import short
 from hpo_service.formatting.values import value_text
+from hpo_service.reports.plots.scales import short
 from hpo_service.services.views.study_page import Searched, StudyPage
 
 _TITLES = {

@@ -2,13 +2,6 @@
 
 from urllib.parse import urlencode
 
-from hpo_service.exporters import FORMATS
-from hpo_service.formatting.html import (
-    Child,
-    Markup,
-    join,
-    tag,
-)
 from hpo_service.console.activity import events_panel, running_panel
 from hpo_service.console.amounts import spending
 from hpo_service.console.buttons import outcome
@@ -28,28 +21,16 @@ from hpo_service.console.frame import (
 )
 from hpo_service.console.start import note
 from hpo_service.console.steering import dialogs, steering_buttons
-from hpo_service.console.words import (
-    gibibytes,
-    percent,
-    speed,
-    standing,
-    study_address,
-    trial_link,
-)
+from hpo_service.console.words import gibibytes, percent, speed, standing, study_address, trial_link
+from hpo_service.exporters import FORMATS
+from hpo_service.formatting.html import Child, Markup, join, tag
+from hpo_service.formatting.values import duration, energy, loss, plural, share, value_text
 from hpo_service.reports.blocks import Figure
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
-from hpo_service.formatting.values import (
-    duration,
-    energy,
-    loss,
-    plural,
-    share,
-    value_text,
-)
 from hpo_service.services.studies.schemas import ImprovementDocument, OutlookDocument
-from hpo_service.services.views.study_page import StudyPage
 from hpo_service.services.trials.schemas import TrialSummary
+from hpo_service.services.views.study_page import StudyPage
 
 _SEARCHED_SHOWN = 6
 _DOCUMENTS = (

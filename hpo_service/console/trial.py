@@ -1,7 +1,6 @@
 """The page of a trial: its parameters, its losses, and every attempt at its slices."""
 
 from hpo_service.auth.principals import Scope
-from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.console.buttons import opener, outcome
 from hpo_service.console.frame import (
     Assets,
@@ -18,13 +17,8 @@ from hpo_service.console.frame import (
     table,
 )
 from hpo_service.console.steering import promote_dialog
-from hpo_service.console.words import (
-    gibibytes,
-    percent,
-    speed,
-    standing,
-    study_link,
-)
+from hpo_service.console.words import gibibytes, percent, speed, standing, study_link
+from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.formatting.values import cell, duration, value_text
 from hpo_service.services.trials.schemas import AttemptDocument, TrialDocument
 

@@ -2,11 +2,11 @@
 
 from urllib.parse import quote
 
-from hpo_service.formatting.html import Markup, join, tag
 from hpo_service.console.frame import meter, stacked
-from hpo_service.storage.queries.overview import OpenSlice
-from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
+from hpo_service.formatting.html import Markup, join, tag
 from hpo_service.services.trials.schemas import TrialSummary
+from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
+from hpo_service.storage.queries.overview import OpenSlice
 
 _GIBIBYTE = 2**30
 _STANDINGS = {"FAIL": "failed"}

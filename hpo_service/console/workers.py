@@ -4,26 +4,10 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from hpo_service.auth.principals import Scope
-from hpo_service.formatting.html import (
-    Child,
-    Markup,
-    join,
-    tag,
-)
 from hpo_service.console.buttons import button, outcome
-from hpo_service.console.frame import (
-    Assets,
-    Column,
-    Viewer,
-    chip,
-    console_page,
-    empty,
-    moment,
-    panel,
-    stacked,
-    table,
-)
+from hpo_service.console.frame import Assets, Column, Viewer, chip, console_page, empty, moment, panel, stacked, table
 from hpo_service.console.words import study_link, trial_link
+from hpo_service.formatting.html import Child, Markup, join, tag
 from hpo_service.services.execution.schemas import HeldSliceDocument, WorkerDocument
 
 _COLUMNS = (

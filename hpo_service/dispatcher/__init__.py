@@ -4,14 +4,14 @@ import logging
 import signal
 import threading
 
-from hpo_service.storage.database import make_engine, session_factory
-from hpo_service.dispatcher.workers.executor_factory import local_workers, make_executor
-from hpo_service.dispatcher.workers.progress_timeouts import Patience
-from hpo_service.dispatcher.loop import Dispatcher
-from hpo_service.dispatcher.snapshots.retention import Retention
 from hpo_service.core.pricing import load_prices
 from hpo_service.core.settings import Settings
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.dispatcher.snapshots.retention import Retention
+from hpo_service.dispatcher.workers.executor_factory import local_workers, make_executor
+from hpo_service.dispatcher.workers.progress_timeouts import Patience
 from hpo_service.observability.tracing import start_tracing
+from hpo_service.storage.database import make_engine, session_factory
 from trainer.common.logs import configure_logs
 
 __all__ = ["Dispatcher", "local_workers", "run_dispatcher"]

@@ -8,26 +8,30 @@ from threading import Event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.scheduling import capping, scheduler as filling, forecasts as forecasting
-from hpo_service.dispatcher.jobs import deliveries
-from hpo_service.dispatcher import turn as hearing, recovery as taking_over
-from hpo_service.dispatcher.workers import quarantine, kill_hung as watching
-from hpo_service.dispatcher.state.clock import DatabaseClock
-from hpo_service.dispatcher.state.transaction import Context
-from hpo_service.dispatcher.state.leadership import Leadership
-from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
-from hpo_service.dispatcher.workers.store_probe import StoreProof
-from hpo_service.dispatcher.snapshots.retention import Retention, StudyNeeds, read_needs
-from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
-from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.executors.base import Executor
 from hpo_service.core.pricing import Prices
+from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.dispatcher import recovery as taking_over
+from hpo_service.dispatcher import turn as hearing
+from hpo_service.dispatcher.jobs import deliveries
+from hpo_service.dispatcher.scheduling import capping
+from hpo_service.dispatcher.scheduling import forecasts as forecasting
+from hpo_service.dispatcher.scheduling import scheduler as filling
+from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
+from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
+from hpo_service.dispatcher.snapshots.retention import Retention, StudyNeeds, read_needs
+from hpo_service.dispatcher.state.clock import DatabaseClock
+from hpo_service.dispatcher.state.leadership import Leadership
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.dispatcher.workers import kill_hung as watching
+from hpo_service.dispatcher.workers import quarantine
+from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience
+from hpo_service.dispatcher.workers.store_probe import StoreProof
+from hpo_service.executors.base import Executor
 from hpo_service.storage.queries import dispatch, tenants
 from trainer.common.failpoints import Commit
-from trainer.spec import Outcome
 from trainer.snapshots.stores import open_store
+from trainer.spec import Outcome
 
 log = logging.getLogger(__name__)
 

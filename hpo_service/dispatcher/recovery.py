@@ -3,16 +3,16 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.core.messages import EventKind
+from hpo_service.core.study_rules import Cause, StudyState
 from hpo_service.dispatcher.jobs import jobs
-from hpo_service.dispatcher.workers import quarantine
-from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.results.slice_results import settle
 from hpo_service.dispatcher.state.assignments import lost_result
 from hpo_service.dispatcher.state.live_studies import LiveStudy, load_studies
-from hpo_service.dispatcher.results.slice_results import settle
-from hpo_service.core.study_rules import Cause, StudyState
+from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.dispatcher.workers import quarantine
 from hpo_service.executors.base import Token
-from hpo_service.core.messages import EventKind
 from hpo_service.storage.queries import dispatch
 from hpo_service.storage.queries.take_over import Kept, keep, lose_attempts
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID

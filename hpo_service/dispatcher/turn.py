@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.jobs import deliveries, jobs
-from hpo_service.dispatcher.workers import quarantine
-from hpo_service.dispatcher.state.transaction import Context
-from hpo_service.dispatcher.state.assignments import Fleet, lost_result
-from hpo_service.dispatcher.lifecycle.apply_command import forget, fulfil
-from hpo_service.dispatcher.state.inbox import Inbox, shown
-from hpo_service.dispatcher.jobs.jobs import EndedJob
-from hpo_service.dispatcher.results.lost_attempts import Loss, losses
-from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy, load_study
-from hpo_service.dispatcher.results.slice_results import settle
-from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import Token, WorkerGone
 from hpo_service.core.messages import EventKind, IntentKind
+from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.jobs import deliveries, jobs
+from hpo_service.dispatcher.jobs.jobs import EndedJob
+from hpo_service.dispatcher.lifecycle.apply_command import forget, fulfil
+from hpo_service.dispatcher.results.lost_attempts import Loss, losses
+from hpo_service.dispatcher.results.slice_results import settle
+from hpo_service.dispatcher.state.assignments import Fleet, lost_result
+from hpo_service.dispatcher.state.inbox import Inbox, shown
+from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy, load_study
+from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.dispatcher.workers import quarantine
+from hpo_service.executors.base import Token, WorkerGone
 from hpo_service.storage.queries import attempt_ends, dispatch, workers
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Intent
 from trainer.spec import Progress, SliceResult

@@ -9,14 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from hpo_service.core.study_rules import Cause
-from trainer.spec import (
-    Job,
-    JobResult,
-    Progress,
-    Ready,
-    Slice,
-    SliceResult,
-)
+from trainer.spec import Job, JobResult, Progress, Ready, Slice, SliceResult
 
 Token = tuple[int, int]
 Work = Slice | Job

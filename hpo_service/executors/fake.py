@@ -20,17 +20,7 @@ from hpo_service.executors.base import (
     WorkerReady,
 )
 from hpo_service.executors.layout import group_sizes
-from trainer.spec import (
-    Job,
-    JobResult,
-    Outcome,
-    QualityReport,
-    Ready,
-    Slice,
-    SliceResult,
-    SnapshotRef,
-    Usage,
-)
+from trainer.spec import Job, JobResult, Outcome, QualityReport, Ready, Slice, SliceResult, SnapshotRef, Usage
 
 LossFunction = Callable[[Slice], float]
 JobFunction = Callable[[Job], JobResult]

@@ -15,19 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    SliceEnded,
-    Token,
-    Wanted,
-    Work,
-    WorkerGone,
-    WorkerReady,
-)
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, Token, Wanted, Work, WorkerGone, WorkerReady
 from hpo_service.executors.layout import group_sizes
 from hpo_service.executors.worker_process import WorkerProcess, never_started
-from trainer.spec import Job, Slice
 from trainer.snapshots.stores.location import credential_prefixes
+from trainer.spec import Job, Slice
 
 log = logging.getLogger(__name__)
 

@@ -15,15 +15,7 @@ from typing import IO
 from pydantic import BaseModel, ValidationError
 
 from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    JobEnded,
-    SliceEnded,
-    SliceProgress,
-    Work,
-    WorkerGone,
-    WorkerReady,
-)
+from hpo_service.executors.base import ExecutorEvent, JobEnded, SliceEnded, SliceProgress, Work, WorkerGone, WorkerReady
 from trainer.common.failpoints import VARIABLE, Failpoint, reach
 from trainer.common.logs import FORMAT_VARIABLE
 from trainer.spec import (

@@ -2,18 +2,8 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import (
-    Rendered,
-    json_text,
-    names_not_in,
-    settings_not_in,
-)
-from hpo_service.exporters.training_arguments import (
-    SAID,
-    schedule_arguments,
-    training_arguments,
-    warmup_steps,
-)
+from hpo_service.exporters.base import Rendered, json_text, names_not_in, settings_not_in
+from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments, warmup_steps
 from trainer.spec import TrialFile
 
 

@@ -2,12 +2,7 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import (
-    Rendered,
-    json_text,
-    names_not_in,
-    settings_not_in,
-)
+from hpo_service.exporters.base import Rendered, json_text, names_not_in, settings_not_in
 from hpo_service.exporters.target_modules import alpha, target_modules
 from trainer.spec import TrialFile
 

@@ -5,12 +5,7 @@ from typing import Any
 from hpo_service.exporters.base import Rendered, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import alpha, expression
-from hpo_service.exporters.training_arguments import (
-    SAID,
-    schedule_arguments,
-    training_arguments,
-    warmup_steps,
-)
+from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments, warmup_steps
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import TrialFile
 

@@ -7,8 +7,8 @@ from threading import Event
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from hpo_service.storage.database import session_factory
 from hpo_service.integrations.base import Sink, SinkAway
+from hpo_service.storage.database import session_factory
 from hpo_service.storage.queries import outbox
 
 log = logging.getLogger(__name__)

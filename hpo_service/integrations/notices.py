@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.core.study_rules import StudyState
 from hpo_service.core.errors import NotFound
 from hpo_service.core.messages import EventKind
+from hpo_service.core.study_rules import StudyState
+from hpo_service.services.studies.best import show_best
 from hpo_service.storage.queries import outbox
 from hpo_service.storage.queries.outbox import OutboxEvent
-from hpo_service.services.studies.best import show_best
 from hpo_service.storage.tables import Study
 from trainer.spec import Outcome
 

@@ -6,10 +6,10 @@ from hpo_service.core.messages import EventKind
 from hpo_service.integrations.base import DEFAULT_PROJECT, Registration
 from hpo_service.integrations.run_files import adapter_writer
 from hpo_service.integrations.runs import Reading, trial_run
+from hpo_service.services.promotions.schemas import DigestsDocument, PromotionFacts
 from hpo_service.storage.queries import attempts, promotions
 from hpo_service.storage.queries.outbox import OutboxEvent
 from hpo_service.storage.queries.promotions import Found
-from hpo_service.services.promotions.schemas import DigestsDocument, PromotionFacts
 from trainer.spec import SnapshotRef
 
 _TOLD = frozenset({EventKind.PROMOTION_MADE, EventKind.PROMOTION_APPROVED})

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from hpo_service.core.errors import NotFound, Unavailable
 from hpo_service.integrations.base import Registration, SinkAway, SinkRefused
 from hpo_service.services.trials.artifacts import open_adapter
-from trainer.spec import SnapshotRef
 from trainer.snapshots.stores import Store
+from trainer.spec import SnapshotRef
 
 log = logging.getLogger(__name__)
 

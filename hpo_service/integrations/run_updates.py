@@ -4,12 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from hpo_service.core.messages import EventKind
 from hpo_service.integrations.base import Metric, RunState, RunUpdate
-from hpo_service.integrations.runs import (
-    Reading,
-    metrics_of,
-    text_of,
-    trial_run,
-)
+from hpo_service.integrations.runs import Reading, metrics_of, text_of, trial_run
 from hpo_service.integrations.study_updates import study_updates
 from hpo_service.storage.queries import optuna_reads
 from hpo_service.storage.queries.optuna_reads import TrialRow

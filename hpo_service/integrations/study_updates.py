@@ -5,30 +5,19 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hpo_service.search.best import ranking
-from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.core.errors import NotFound
+from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.integrations.base import Metric, RunState, RunUpdate
-from hpo_service.integrations.run_files import (
-    Writer,
-    adapter_writer,
-    all_of,
-    text_writer,
-)
-from hpo_service.integrations.runs import (
-    Reading,
-    metrics_of,
-    study_run,
-    text_of,
-    trial_run,
-)
+from hpo_service.integrations.run_files import Writer, adapter_writer, all_of, text_writer
+from hpo_service.integrations.runs import Reading, metrics_of, study_run, text_of, trial_run
 from hpo_service.reports import render_html
+from hpo_service.search.best import ranking
+from hpo_service.services.reports.read import read_report
+from hpo_service.services.studies.best import export_best, show_best
+from hpo_service.services.trials.optuna_trials import TrialFacts
 from hpo_service.storage.queries import attempts, optuna_reads
 from hpo_service.storage.queries.outbox import OutboxEvent
 from hpo_service.storage.queries.usage import consumed_by_study
-from hpo_service.services.trials.optuna_trials import TrialFacts
-from hpo_service.services.reports.read import read_report
-from hpo_service.services.studies.best import export_best, show_best
 from hpo_service.storage.tables import Study
 from trainer.spec import SnapshotRef
 

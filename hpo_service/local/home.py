@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo_service.local.postgres.locks import try_lock
 from hpo_service.core.errors import SetupError
+from hpo_service.local.postgres.locks import try_lock
 
 _LEFTOVER_SECONDS = 20.0
 

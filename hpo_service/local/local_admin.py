@@ -14,28 +14,17 @@ from typing import Self
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hpo_service.auth.principals import (
-    Scope,
-    authenticate_key,
-    create_key,
-    create_login_link,
-    parse_key,
-)
-from hpo_service.storage.audit_chain import Head, Verdict
-from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.auth.principals import Scope, authenticate_key, create_key, create_login_link, parse_key
 from hpo_service.core.errors import Unauthenticated
 from hpo_service.local.home import Home
-from hpo_service.storage.queries import projects as stored_projects
-from hpo_service.storage.queries import promotions
-from hpo_service.services.access import (
-    audit,
-    keys,
-    projects,
-    quotas,
-)
+from hpo_service.services.access import audit, keys, projects, quotas
 from hpo_service.services.access.audit import AuditEntry
 from hpo_service.services.access.key_schemas import KeyDocument, NewKeyDocument, ProjectDocument
 from hpo_service.services.access.quota_schemas import QuotaDocument
+from hpo_service.storage.audit_chain import Head, Verdict
+from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.storage.queries import projects as stored_projects
+from hpo_service.storage.queries import promotions
 
 DEFAULT_PROJECT = "default"
 ADMIN = "admin"

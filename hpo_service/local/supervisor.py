@@ -16,16 +16,16 @@ import psycopg2
 from pydantic import SecretStr
 
 from hpo_service.core.child_process import Child
-from hpo_service.local.local_admin import Credentials
-from hpo_service.storage.database import prepare
-from hpo_service.local.postgres import DASHBOARD, EmbeddedPostgres
 from hpo_service.core.errors import SetupError
-from hpo_service.local.home import Home, require_free_port
-from hpo_service.local.mlflow_server import DATABASE as MLFLOW_DATABASE
-from hpo_service.local.mlflow_server import MlflowServer, require_startable
-from hpo_service.integrations.switches import has_sinks, require_usable
 from hpo_service.core.pricing import load_prices
 from hpo_service.core.settings import Settings
+from hpo_service.integrations.switches import has_sinks, require_usable
+from hpo_service.local.home import Home, require_free_port
+from hpo_service.local.local_admin import Credentials
+from hpo_service.local.mlflow_server import DATABASE as MLFLOW_DATABASE
+from hpo_service.local.mlflow_server import MlflowServer, require_startable
+from hpo_service.local.postgres import DASHBOARD, EmbeddedPostgres
+from hpo_service.storage.database import prepare
 
 Say = Callable[[str], None]
 

@@ -3,17 +3,9 @@
 from collections.abc import Sequence
 
 from hpo_service.formatting.html import Markup, page, tag
-from hpo_service.reports.blocks import (
-    Block,
-    Command,
-    Figure,
-    Listing,
-    Paragraph,
-    Section,
-    Table,
-)
-from hpo_service.reports.looks import STYLE
 from hpo_service.formatting.values import cell
+from hpo_service.reports.blocks import Block, Command, Figure, Listing, Paragraph, Section, Table
+from hpo_service.reports.looks import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 

@@ -3,16 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from hpo_service.reports.blocks import (
-    Block,
-    Command,
-    Figure,
-    Listing,
-    Paragraph,
-    Section,
-    Table,
-)
 from hpo_service.formatting.values import cell
+from hpo_service.reports.blocks import Block, Command, Figure, Listing, Paragraph, Section, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
 #: what begins a list, a quotation or an underlined heading where a line begins

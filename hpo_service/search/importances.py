@@ -15,16 +15,10 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo_service.core.errors import InvalidSpec
-from hpo_service.spec.space import (
-    Dimension,
-    FloatRange,
-    IntRange,
-    NumberChoices,
-    SearchSpace,
-)
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw import curves
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.spec.space import Dimension, FloatRange, IntRange, NumberChoices, SearchSpace
 
 Side = Literal["lower", "upper"]
 

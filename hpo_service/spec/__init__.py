@@ -2,20 +2,9 @@
 
 from hpo_service.spec.confirmation import Candidate, ConfirmationPlan
 from hpo_service.spec.estimate import Estimate, estimate
-from hpo_service.spec.past import (
-    FEWEST_TRIALS,
-    MOST_STUDIES,
-    MOST_TRIALS,
-    PastStudy,
-    Traits,
-)
+from hpo_service.spec.past import FEWEST_TRIALS, MOST_STUDIES, MOST_TRIALS, PastStudy, Traits
 from hpo_service.spec.problems import problems_from
-from hpo_service.spec.resolved import (
-    ResolvedBudget,
-    ResolvedStudy,
-    expand,
-    resolve,
-)
+from hpo_service.spec.resolved import ResolvedBudget, ResolvedStudy, expand, resolve
 from hpo_service.spec.similarity import similarity
 from hpo_service.spec.study import (
     BudgetSettings,

@@ -5,14 +5,14 @@ from typing import Any, Self
 
 from hpo_service.core import study_rules as domain
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.spec.presets import PRESETS, load_preset
-from hpo_service.spec.space import Infeasible, SearchSpace
 from hpo_service.spec import points
 from hpo_service.spec.confirmation import ConfirmationPlan
 from hpo_service.spec.objectives import LOSS
 from hpo_service.spec.past import PastStudy, Traits
+from hpo_service.spec.presets import PRESETS, load_preset
 from hpo_service.spec.sampling import require_sampler
 from hpo_service.spec.sharding import require_within, study_training
+from hpo_service.spec.space import Infeasible, SearchSpace
 from hpo_service.spec.study import (
     BudgetSettings,
     ConfirmSettings,
@@ -24,15 +24,7 @@ from hpo_service.spec.study import (
     require_consistent,
 )
 from trainer.data.rows import total_examples
-from trainer.spec import (
-    DataSpec,
-    Frozen,
-    ModelSpec,
-    Parameters,
-    QualityThresholds,
-    TrainingSettings,
-    TrialSpec,
-)
+from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
 
 _UNLIMITED_PARALLEL = 1024
 _FREEZE_THAW_RUNG_FACTOR = 1.7

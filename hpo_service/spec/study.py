@@ -6,22 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.spec.objectives import (
-    LOSS,
-    TIMED,
-    WrittenObjective,
-    require_order,
-)
+from hpo_service.spec.objectives import LOSS, TIMED, WrittenObjective, require_order
 from hpo_service.spec.past import MOST_STUDIES
 from hpo_service.spec.problems import problems_from
 from hpo_service.spec.stopping import StopWhen
 from hpo_service.spec.times import Moment
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    QualityThresholds,
-    TrainingSettings,
-)
+from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000

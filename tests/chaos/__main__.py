@@ -21,9 +21,9 @@ import psycopg2
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from hpo_service.storage.database import make_engine, prepare
-from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
 from hpo_service.core.errors import HpoError
+from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
+from hpo_service.storage.database import make_engine, prepare
 from tests.chaos.client import HISTORY
 from tests.chaos.faults import Fault, Kind, schedule
 from tests.chaos.parts import FAKETIME, rung_loss

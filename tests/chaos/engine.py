@@ -9,16 +9,16 @@ import numpy as np
 
 from tests.chaos.losses import LARGEST_LEARNING_RATE, loss_of, marked
 from trainer.accounting.meter import ModelShape
-from trainer.memory.micro_batch import MemoryPlan
-from trainer.data.dataset import Judged
-from trainer.training.divergence import DivergenceWatch
-from trainer.training.engines.base import Step
 from trainer.common.errors import Diverged
-from trainer.training.evaluate import BatchWork, Evaluation
-from trainer.memory.peak_estimate import MemoryPrediction
+from trainer.data.dataset import Judged
 from trainer.data.rows import total_examples
+from trainer.memory.micro_batch import MemoryPlan
+from trainer.memory.peak_estimate import MemoryPrediction
 from trainer.snapshots.snapshot import Snapshot, TrialState
 from trainer.spec import DataFingerprints, TrialSpec
+from trainer.training.divergence import DivergenceWatch
+from trainer.training.engines.base import Step
+from trainer.training.evaluate import BatchWork, Evaluation
 
 _EVALUATION_EXAMPLES = 8
 _PLAN = MemoryPlan(1, 1, MemoryPrediction(base=0, resting=0, training=0, evaluation=0))

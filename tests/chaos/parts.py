@@ -18,11 +18,11 @@ from typing import Any
 import uvicorn
 
 from hpo_service.api.app import create_app
-from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.core.settings import Settings
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
+from hpo_service.storage.database import make_engine, session_factory
 from tests.chaos.losses import expected_loss, reached
 from trainer.common.failpoints import VARIABLE
 from trainer.spec import Parameters

@@ -18,11 +18,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from hpo_service.api.http.auth import create_key
-from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.core.settings import Settings
 from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.local.postgres.place import find_place
 from hpo_service.local.postgres.server import postmaster_pid
-from hpo_service.core.settings import Settings
+from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests.chaos.client import OVER, client
 from tests.chaos.faults import Kind

@@ -21,7 +21,8 @@ def main(step_seconds: float, repeats: int, arguments: list[str]) -> None:
     without_torch.install()
     # Imported late: whatever the trainer needs of torch is now the stand-in's.
     from tests.chaos.engine import MarkingEngine
-    from trainer.worker import jobs, __main__ as worker
+    from trainer.worker import __main__ as worker
+    from trainer.worker import jobs
     from trainer.worker.resident_trials import Residents
 
     Residents._loaded = lambda self, spec: MarkingEngine(spec, step_seconds)  # type: ignore[method-assign]

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine, insert, text
 from sqlalchemy.engine import make_url
 
+from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
 from hpo_service.storage.audit_chain import BEGINNING, Link
 from hpo_service.storage.audit_tables import AuditHead
 from hpo_service.storage.database import make_engine, session_factory
-from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
 from tests import serving
 from tests.audited import forge, verdict
 

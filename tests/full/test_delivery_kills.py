@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.core.settings import Settings
 from hpo_service.local.supervisor import database_url
+from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.storage.tables import Event
 from tests.e2e.conftest import home
 from tests.e2e.service import STUDY, Service

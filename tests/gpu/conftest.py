@@ -12,10 +12,10 @@ from tests.unit.trainer.conftest import make_spec as make_spec
 from tests.unit.trainer.conftest import row_files as row_files
 from tests.unit.trainer.conftest import token_cache as token_cache
 from trainer.accounting.devices import prepare_device
-from trainer.training.engines.resident import ResidentEngine
+from trainer.data.token_cache import TokenCache
 from trainer.model.base_model import BaseModel
 from trainer.spec import ModelSpec
-from trainer.data.token_cache import TokenCache
+from trainer.training.engines.resident import ResidentEngine
 
 
 @pytest.fixture(scope="session")

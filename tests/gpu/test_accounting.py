@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from tests.slices import a_slice
-from trainer.accounting.meter import DeviceUse, Meter
 from trainer.accounting.devices import device_name, device_uuids
+from trainer.accounting.meter import DeviceUse, Meter
 from trainer.accounting.nvml import Gpus
 from trainer.accounting.peaks import peak_flops_per_second
+from trainer.data.token_cache import TokenCache
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import Outcome, SliceResult, Usage
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import Outcome, SliceResult, Usage
-from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
 

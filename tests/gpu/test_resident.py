@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.mixed_trials import KINDS, differing, weights_of
-from trainer.training.engines.resident import ResidentEngine
 from trainer.model.keyed_random import TokenKeys, keyed_bits
 from trainer.model.neftune import neftune_noise
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import TrialSpec, Usage
 from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import TrialSpec, Usage
+from trainer.training.engines.resident import ResidentEngine
 
 pytestmark = pytest.mark.gpu
 bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra `quantized`")

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.client.http import Client
 from hpo_service.api.process import listen
+from hpo_service.client.http import Client
 from tests import serving
 from tests.dispatching import turn_until
 from tests.serving import spec

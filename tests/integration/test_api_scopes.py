@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope, create_key
 from hpo_service.api.middleware.guard import PUBLIC
+from hpo_service.auth.principals import Scope, create_key
 from hpo_service.storage.database.preparation import downgrade, upgrade
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving

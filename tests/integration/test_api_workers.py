@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.workers.fault_detection import Faults
 from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.dispatcher.workers.fault_detection import Faults
 from hpo_service.executors.base import WorkerReady
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.storage.tables import Event

@@ -12,11 +12,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope, create_key, create_login_link
 from hpo_service.api.http.auth import COOKIE
+from hpo_service.auth.principals import Scope, create_key, create_login_link
+from hpo_service.local.home import Home
 from hpo_service.local.local_admin import Credentials
 from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
-from hpo_service.local.home import Home
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.audited import audited, forge, verdict

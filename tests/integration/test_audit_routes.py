@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope, create_key, create_login_link
 from hpo_service.api.http.audit_trail import LOOKS_ONLY, SAFE_METHODS
+from hpo_service.auth.principals import Scope, create_key, create_login_link
 from hpo_service.storage.queries import audit, promotions
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Worker
 from tests import serving

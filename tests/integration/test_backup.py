@@ -11,10 +11,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.local.local_admin import Credentials
-from hpo_service.storage.database import make_engine, prepare, session_factory
 from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.local.postgres.account import server_account
 from hpo_service.local.postgres.binaries import locate
+from hpo_service.storage.database import make_engine, prepare, session_factory
 from tests import dispatching, serving
 from tests.audited import verdict
 from tests.conftest import fresh_database

@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import optuna_url
+from hpo_service.core.messages import IntentKind
 from hpo_service.dispatcher.snapshots.retention import read_needs
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
+from hpo_service.storage.database import optuna_url
 from hpo_service.storage.tables import Attempt, Slice, Study
 from tests.dispatching import (
     ask,

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.pricing import Prices
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.pricing import Prices
 from hpo_service.storage.tables import Attempt
 from tests.dispatching import loss_of, post_study, state_of, turn_until
 from trainer.accounting.prices import PriceRow, PriceTable

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.core.study_rules import TERMINAL
 from hpo_service.core.messages import IntentKind
+from hpo_service.core.study_rules import TERMINAL
 from hpo_service.services.data import checks
 from hpo_service.services.data.checks import Check
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Intent, Study
@@ -18,12 +18,7 @@ from tests.chaos.parts import SPEC, ChaosDispatcher, resolved, rung_loss
 from tests.chaos.processes import Forked, fork
 from tests.dispatching import ask, expire_lease, optuna_trials, state_of
 from tests.invariants import bad_snapshots, broken, wrong_losses
-from trainer.common.failpoints import (
-    FAILPOINTS,
-    VARIABLE,
-    Commit,
-    RayFailpoint,
-)
+from trainer.common.failpoints import FAILPOINTS, VARIABLE, Commit, RayFailpoint
 from trainer.spec import CheckData
 
 Sessions = sessionmaker[Session]

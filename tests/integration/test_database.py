@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from hpo_service.storage.database import make_engine, optuna_url, prepare
-from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
 from hpo_service.core.errors import SetupError, Unavailable
+from hpo_service.local.postgres import SUPERUSER, EmbeddedPostgres
+from hpo_service.storage.database import make_engine, optuna_url, prepare
 
 
 def _run(url: str, statement: str) -> object:

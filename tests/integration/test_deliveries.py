@@ -11,25 +11,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.auth.principals import Scope, create_key
+from hpo_service.core.pricing import Prices
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import JobEnded, SliceEnded, SliceProgress
 from hpo_service.executors.fake import FakeExecutor, passed
-from hpo_service.core.pricing import Prices
 from hpo_service.storage.queries import promotions
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Event, Job
 from tests import serving
 from tests.delivering import CONTENT, Delivering
 from tests.dispatching import expire_lease, loss_of, turn_until
 from tests.serving import spec
-from trainer.spec import (
-    LLAMA_CPP,
-    JobResult,
-    MergeAdapter,
-    Outcome,
-    Progress,
-    QuantizeModel,
-    SnapshotRef,
-)
+from trainer.spec import LLAMA_CPP, JobResult, MergeAdapter, Outcome, Progress, QuantizeModel, SnapshotRef
 from trainer.spec import Job as Work
 
 Sessions = sessionmaker[Session]

@@ -17,9 +17,9 @@ from safetensors import safe_open
 from sqlalchemy.orm import Session, sessionmaker
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.core.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_SECONDS = 240.0

@@ -10,15 +10,10 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.core.errors import LeaseLost
+from hpo_service.core.messages import IntentKind
 from hpo_service.executors.base import SliceEnded, SliceProgress
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
-from hpo_service.storage.tables import (
-    Attempt,
-    Intent,
-    Slice,
-    Study,
-)
+from hpo_service.storage.tables import Attempt, Intent, Slice, Study
 from tests.dispatching import (
     ask,
     events_of,
@@ -30,12 +25,7 @@ from tests.dispatching import (
     state_of,
     turn_until,
 )
-from trainer.spec import (
-    Outcome,
-    Progress,
-    SliceResult,
-    SnapshotRef,
-)
+from trainer.spec import Outcome, Progress, SliceResult, SnapshotRef
 
 Sessions = sessionmaker[Session]
 KILL_OTHERS = """

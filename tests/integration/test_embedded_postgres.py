@@ -17,11 +17,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from hpo_service.core.errors import SetupError
 from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.local.postgres.locks import is_held
 from hpo_service.local.postgres.place import Place, find_place
 from hpo_service.local.postgres.server import postmaster_pid
-from hpo_service.core.errors import SetupError
 
 STARTER = """
 import sys

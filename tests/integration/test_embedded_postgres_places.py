@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from hpo_service.core.errors import SetupError
 from hpo_service.local.postgres import EmbeddedPostgres, binaries
 from hpo_service.local.postgres.account import server_account
 from hpo_service.local.postgres.place import SOCKET_PATH_BYTES, Place, find_place
-from hpo_service.core.errors import SetupError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

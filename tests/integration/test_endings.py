@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.messages import IntentKind
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
 from tests.dispatching import ask, expire_lease, loss_of, make, post_study, state_of, turn_until
 
 Sessions = sessionmaker[Session]

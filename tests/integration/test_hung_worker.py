@@ -12,11 +12,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher import local_workers, patience
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import ExecutorEvent, SliceProgress
 from hpo_service.executors.local import LocalExecutor
-from hpo_service.core.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDY: dict[str, Any] = {

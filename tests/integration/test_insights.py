@@ -9,11 +9,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.core.study_rules import StudyState
 from hpo_service.core.messages import EventKind
-from hpo_service.storage.queries import dispatch
+from hpo_service.core.study_rules import StudyState
 from hpo_service.services.insights import cache as insights
 from hpo_service.services.insights.cache import Insights, insights_of, kept_insights
+from hpo_service.storage.queries import dispatch
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study
 from tests import serving
 from tests.dispatching import post_study, turn_until

@@ -9,20 +9,15 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.messages import IntentKind
+from hpo_service.core.pricing import Prices
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import JobEnded
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.executors.fake import passed as passing
-from hpo_service.core.messages import IntentKind
-from hpo_service.core.pricing import Prices
 from hpo_service.services.studies import read as reading
 from hpo_service.services.trials import read as trials
-from hpo_service.storage.tables import (
-    Intent,
-    Job,
-    Slice,
-    Study,
-)
+from hpo_service.storage.tables import Intent, Job, Slice, Study
 from tests.dispatching import (
     ask,
     events_of,
@@ -35,19 +30,8 @@ from tests.dispatching import (
     turn_until,
 )
 from trainer.spec import Job as Work
-from trainer.spec import (
-    JobResult,
-    Notice,
-    Outcome,
-    SliceResult,
-    Usage,
-)
-from trainer.spec.quality import (
-    Finding,
-    QualityReport,
-    Threshold,
-    Verdict,
-)
+from trainer.spec import JobResult, Notice, Outcome, SliceResult, Usage
+from trainer.spec.quality import Finding, QualityReport, Threshold, Verdict
 
 Sessions = sessionmaker[Session]
 

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.auth.principals import Scope, create_key, parse_key
-from hpo_service.local.local_admin import Credentials
 from hpo_service.local.home import Home
+from hpo_service.local.local_admin import Credentials
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.dispatching import turn_until

@@ -10,28 +10,15 @@ from optuna.trial import TrialState
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience
-from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.core.messages import IntentKind
 from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience
 from hpo_service.executors.base import SliceProgress
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Attempt,
-    Event,
-    Intent,
-    Slice,
-    Worker,
-)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Attempt, Event, Intent, Slice, Worker
 from tests.dispatching import events_of, loss_of, make, optuna_trials, post_study, state_of, turn_until
-from trainer.spec import (
-    Notice,
-    Outcome,
-    Phase,
-    Progress,
-    SliceResult,
-)
+from trainer.spec import Notice, Outcome, Phase, Progress, SliceResult
 from trainer.spec import Slice as Work
 
 Sessions = sessionmaker[Session]

@@ -10,8 +10,8 @@ from tempfile import mkdtemp
 import psutil
 import pytest
 
-from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience, Standstill
 from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience, Standstill
 from hpo_service.executors.base import WorkerGone, WorkerReady
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 from hpo_service.executors.worker_process import worker_environment

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.core.pricing import Prices
 from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import SliceProgress
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.pricing import Prices
 from hpo_service.storage.queries import dispatch
 from hpo_service.storage.tables import Attempt
 from tests.dispatching import expire_lease, loss_of, optuna_trials, post_study, state_of, turn_until

@@ -7,12 +7,7 @@ from sqlalchemy import Connection, Engine, text
 
 import hpo_service.storage.audit_tables
 import hpo_service.storage.promotion_tables
-from hpo_service.storage.database.preparation import (
-    alembic_config,
-    downgrade,
-    head,
-    upgrade,
-)
+from hpo_service.storage.database.preparation import alembic_config, downgrade, head, upgrade
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, SCHEMA, Base
 
 

@@ -12,11 +12,11 @@ from optuna_dashboard._note import get_note_from_system_attrs
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import optuna_url
-from hpo_service.dispatcher.loop import Dispatcher
-from hpo_service.executors.fake import FakeExecutor
 from hpo_service.core.messages import IntentKind
 from hpo_service.core.pricing import Prices
+from hpo_service.dispatcher.loop import Dispatcher
+from hpo_service.executors.fake import FakeExecutor
+from hpo_service.storage.database import optuna_url
 from tests.dispatching import ask, loss_of, make, post_study, state_of, turn_until
 from trainer.spec import Slice
 

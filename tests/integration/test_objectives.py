@@ -10,9 +10,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import optuna_url
-from hpo_service.executors.fake import FakeExecutor
 from hpo_service.core.pricing import Prices
+from hpo_service.executors.fake import FakeExecutor
+from hpo_service.storage.database import optuna_url
 from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until
 from tests.serving import spec

@@ -15,11 +15,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope, create_key
 from hpo_service.api.http.auth import COOKIE
-from hpo_service.core.errors import SetupError, Unavailable
 from hpo_service.auth.oidc import granted, read_rules
 from hpo_service.auth.oidc import provider as oidc_provider
+from hpo_service.auth.principals import Scope, create_key
+from hpo_service.core.errors import SetupError, Unavailable
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving
 from tests.audited import audited

@@ -15,9 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from hpo_service.storage.optuna import tables
 from hpo_service.storage.database import optuna_url
-from hpo_service.storage.optuna import SequenceIds, StaleStorage, StudyStorage
+from hpo_service.storage.optuna import SequenceIds, StaleStorage, StudyStorage, tables
 
 RATE = FloatDistribution(1e-6, 1e-2, log=True)
 RANK = IntDistribution(4, 64, step=4)

@@ -11,11 +11,11 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import make_engine, prepare, session_factory
 from hpo_service.core.study_rules import TERMINAL
 from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.local.postgres.place import find_place
 from hpo_service.local.postgres.server import postmaster_pid
+from hpo_service.storage.database import make_engine, prepare, session_factory
 from hpo_service.storage.queries.leases import LEASE_SECONDS
 from hpo_service.storage.tables import Attempt
 from tests.chaos.parts import ChaosDispatcher, rung_loss

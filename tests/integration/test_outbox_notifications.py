@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.executors.fake import FakeExecutor
 from hpo_service.core.messages import EventKind
+from hpo_service.core.settings import Settings
+from hpo_service.executors.fake import FakeExecutor
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.process import make_sinks
 from hpo_service.storage.queries import dispatch
-from hpo_service.core.settings import Settings
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests.dispatching import loss_of, make, post_study, state_of, turn_until
 from tests.receiving import Receiver

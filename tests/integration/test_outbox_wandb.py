@@ -9,10 +9,10 @@ from optuna.trial import TrialState
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.settings import Settings
 from hpo_service.integrations import delivery as delivery_module
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.process import make_sinks
-from hpo_service.core.settings import Settings
 from hpo_service.storage.tables import Slice
 from tests import serving
 from tests.dispatching import make, optuna_trials, post_study, state_of, turn_until

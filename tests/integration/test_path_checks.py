@@ -16,14 +16,9 @@ from hpo_service.executors.fake import FakeExecutor
 from tests import serving
 from tests.dispatching import loss_of, turn_until
 from trainer.commands.check_paths import look
-from trainer.spec import (
-    CheckPaths,
-    Job,
-    JobResult,
-    Outcome,
-)
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.snapshots.stores.marker import leave_marker
+from trainer.spec import CheckPaths, Job, JobResult, Outcome
 
 Sessions = sessionmaker[Session]
 

@@ -20,8 +20,8 @@ from tests import serving
 from tests.dispatching import turn_until
 from tests.promoted import end_study, promote
 from tests.serving import spec
-from trainer.spec import TrialFile
 from trainer.snapshots.stores.base import StoredSnapshot
+from trainer.spec import TrialFile
 
 Sessions = sessionmaker[Session]
 Key = Callable[..., dict[str, str]]

@@ -10,11 +10,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.messages import IntentKind
 from hpo_service.dispatcher import Dispatcher
 from hpo_service.dispatcher.scheduling import quotas
 from hpo_service.executors.base import ExecutorEvent, SliceEnded, Wanted
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
 from hpo_service.storage.queries import tenants
 from hpo_service.storage.queries.tenants import Standing
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study

@@ -6,13 +6,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.snapshots.retention import (
-    Retention,
-    StudyNeeds,
-    read_needs,
-    superfluous,
-)
 from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
+from hpo_service.dispatcher.snapshots.retention import Retention, StudyNeeds, read_needs, superfluous
 from hpo_service.storage.tables import Slice
 from tests.dispatching import make, optuna_trials, post_study, state_of, turn_until
 from trainer.snapshots.stores.base import StoredSnapshot

@@ -8,12 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.executors.fake import FakeExecutor
 from hpo_service.storage.tables import Attempt, Study
 from tests.dispatching import loss_of, make, optuna_trials, post_study, state_of, turn_until
-from trainer.spec import (
-    DataFingerprints,
-    Outcome,
-    Slice,
-    SliceResult,
-)
+from trainer.spec import DataFingerprints, Outcome, Slice, SliceResult
 
 Sessions = sessionmaker[Session]
 FIRST, OTHER = (DataFingerprints(train=digit * 64) for digit in "12")

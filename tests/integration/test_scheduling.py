@@ -6,10 +6,10 @@ from threading import Event, Thread
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.executors.fake import FakeExecutor
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.queries.leases import LEASE_SECONDS
+from hpo_service.executors.fake import FakeExecutor
 from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries.leases import LEASE_SECONDS
 from hpo_service.storage.tables import Attempt, Slice, Study
 from tests.dispatching import ask, events_of, loss_of, make, post_study, state_of, turn_until
 

@@ -13,15 +13,15 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database import make_engine, session_factory
-from hpo_service.dispatcher.loop import Dispatcher
-from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.core.errors import LeaseLost
+from hpo_service.core.messages import IntentKind
+from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.base import SliceEnded
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.core.messages import IntentKind
-from hpo_service.storage.queries.optuna_reads import read_trials
+from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.storage.queries.optuna_reads import read_trials
 from hpo_service.storage.tables import Slice, Study
 from tests.conftest import fresh_database
 from tests.dispatch_model import ENDED, LADDER, MAX_ATTEMPTS, MAX_PARALLEL, DispatchRules, Token

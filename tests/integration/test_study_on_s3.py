@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.core.settings import Settings
 from hpo_service.storage.tables import Attempt, Event, Slice
 from tests.object_store import ObjectStorage, served_s3
 from trainer.snapshots.stores.marker import read_marker

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.storage.database.preparation import downgrade, upgrade
 from hpo_service.executors.fake import FakeExecutor
-from hpo_service.storage.queries.usage import Consumed, consumed_by_study, dispatched_by_trial
-from hpo_service.services.trials.optuna_trials import read_facts
 from hpo_service.services.studies.summaries import read_leaders, read_summaries
+from hpo_service.services.trials.optuna_trials import read_facts
+from hpo_service.storage.database.preparation import downgrade, upgrade
+from hpo_service.storage.queries.usage import Consumed, consumed_by_study, dispatched_by_trial
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study
 from tests.dispatching import loss_of, make, post_study, turn_until
 from trainer.spec import UsageSums

@@ -14,8 +14,8 @@ from opentelemetry.trace import StatusCode
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.observability import tracing
 from hpo_service.core.errors import SetupError
+from hpo_service.observability import tracing
 from hpo_service.observability.tracing import start_tracing
 from tests import dispatching
 

@@ -13,15 +13,7 @@ import hpo_service.storage.audit_tables
 import hpo_service.storage.promotion_tables
 from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
 from hpo_service.storage.queries import studies
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Base,
-    Event,
-    Intent,
-    Project,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Base, Event, Intent, Project, Study, Worker
 from tests import serving
 
 Sessions = sessionmaker[Session]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.services.data import preflight
 from hpo_service.cli.documents import apply_settings, parse_yaml, read_document
 from hpo_service.core.errors import InvalidSpec
+from hpo_service.services.data import preflight
 from hpo_service.spec import parse_spec
 from tests import hostile, serving
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trainer.common.errors import TrainerError, UserError
-from trainer.spec import CheckPaths, PathSeen, PathsReport
 from trainer.snapshots.stores import open_store
 from trainer.snapshots.stores.location import is_url
 from trainer.snapshots.stores.marker import read_marker
+from trainer.spec import CheckPaths, PathSeen, PathsReport
 
 
 def add_check_paths_options(parser: argparse.ArgumentParser) -> None:

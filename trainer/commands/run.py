@@ -14,28 +14,20 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from trainer.accounting.devices import prepare_device
-from trainer.common.errors import TrainerError
-from trainer.distributed.group_run import run_in_group
 from trainer.accounting.prices import read_prices
-from trainer.worker.resident_trials import Residents
+from trainer.commands.summary import summarize
+from trainer.common.errors import TrainerError
+from trainer.common.written_files import first_problem, found_path
 from trainer.data.rows import count_rows_quickly, example_counts, total_examples
-from trainer.worker.slice_run import SliceRun
+from trainer.data.token_cache import TokenCache
+from trainer.distributed.group_run import run_in_group
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    Outcome,
-    Progress,
-    Slice,
-    SliceResult,
-    SnapshotRef,
-    TrialFile,
-    TrialSpec,
-)
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, Store
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.snapshots.stores.verifying import open_files
-from trainer.commands.summary import summarize
-from trainer.data.token_cache import TokenCache
-from trainer.common.written_files import first_problem, found_path
+from trainer.spec import Outcome, Progress, Slice, SliceResult, SnapshotRef, TrialFile, TrialSpec
+from trainer.worker.resident_trials import Residents
+from trainer.worker.slice_run import SliceRun
 
 _SNAPSHOTS = "snapshots"
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from trainer.training.evaluate import perplexity
 from trainer.accounting.prices import PriceTable
 from trainer.spec import SliceResult
+from trainer.training.evaluate import perplexity
 
 
 def summarize(result: SliceResult, prices: PriceTable | None, at: datetime) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.common.errors import DataError
 from trainer.common.random_keys import stream_key
+from trainer.data.batches import Batch, collate
 from trainer.data.shards import TokenTable
-from trainer.spec import DataFingerprints, DataSpec, Notice
 from trainer.data.split import permutation, split_rows
 from trainer.data.token_cache import TokenCache
-from trainer.data.batches import Batch, collate
+from trainer.spec import DataFingerprints, DataSpec, Notice
 
 Judged = Literal["evaluation", "test"]
 

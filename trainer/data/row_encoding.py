@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.chat_template import ChatEncoder
 from trainer.common.errors import UserError
+from trainer.data.chat_template import ChatEncoder
 from trainer.data.rows import Row, RowError
 
 if TYPE_CHECKING:

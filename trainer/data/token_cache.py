@@ -19,20 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.data.row_encoding import ENCODING, EncoderSettings
 from trainer.common.errors import TrainerError
 from trainer.data.fingerprint import data_digest
-from trainer.data.rows import (
-    TEMPLATE,
-    RowError,
-    data_files,
-    file_parts,
-    read_rows,
-)
+from trainer.data.row_encoding import ENCODING, EncoderSettings
+from trainer.data.rows import TEMPLATE, RowError, data_files, file_parts, read_rows
 from trainer.data.shards import ShardSize, TokenTable, read_shard
-from trainer.spec import DataSpec
 from trainer.data.tokenization import Tokenization, tokenize_here, tokenize_in_processes
 from trainer.data.tokenizer import tokenizer_digest
+from trainer.spec import DataSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,19 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from trainer.data.row_encoding import Encoder, EncoderSettings
 from trainer.common.environment import PROCESS_ENVIRONMENT
 from trainer.common.errors import TrainerError, UserError
-from trainer.data.rows import (
-    FormatName,
-    Part,
-    Row,
-    RowError,
-    RowReader,
-    UnreadableError,
-    lines_before,
-    scan_part,
-)
+from trainer.data.row_encoding import Encoder, EncoderSettings
+from trainer.data.rows import FormatName, Part, Row, RowError, RowReader, UnreadableError, lines_before, scan_part
 from trainer.data.shards import ShardSize, write_shard
 
 if TYPE_CHECKING:

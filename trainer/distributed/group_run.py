@@ -10,13 +10,7 @@ from typing import IO
 import torch
 
 from trainer.common.errors import TrainerError, UserError
-from trainer.spec import (
-    Progress,
-    Slice,
-    SliceResult,
-    StartSlice,
-    worker_message,
-)
+from trainer.spec import Progress, Slice, SliceResult, StartSlice, worker_message
 
 _GOODBYE_SECONDS = 10.0
 

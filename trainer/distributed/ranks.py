@@ -16,13 +16,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
-from trainer.common.errors import (
-    DataError,
-    Diverged,
-    OutOfMemory,
-    TrainerError,
-    UserError,
-)
+from trainer.common.errors import DataError, Diverged, OutOfMemory, TrainerError, UserError
 from trainer.common.outcomes import outcome_of
 from trainer.spec import Outcome
 

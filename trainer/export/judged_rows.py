@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.rows import (
-    FormatName,
-    Part,
-    RowError,
-    count_rows_quickly,
-    data_files,
-    read_rows,
-)
+from trainer.data.rows import FormatName, Part, RowError, count_rows_quickly, data_files, read_rows
 from trainer.data.rows.files import scan_values
-from trainer.spec import DataSpec
 from trainer.data.split import split_rows
+from trainer.spec import DataSpec
 
 #: as many rows as merge and quantize take by default, and some in reserve for those without a response
 _EVALUATION_ROWS = 256

@@ -15,12 +15,12 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
 from trainer.common.errors import DataError, UserError
-from trainer.training.evaluate import perplexity
-from trainer.export.folders import file_digest, files_digest
+from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
 from trainer.data.rows import data_files, read_rows
+from trainer.export.folders import file_digest, files_digest
 from trainer.spec import DataFormat
+from trainer.training.evaluate import perplexity
 
 NEW_TOKENS = 16
 _LOGIT_TOKENS = 64

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trainer.common.errors import UserError
-from trainer.export.folders import files_digest
 from trainer.common.model_files import read_json
+from trainer.export.folders import files_digest
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"

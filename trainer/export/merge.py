@@ -17,35 +17,12 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from trainer.common.errors import UserError
-from trainer.export.folders import (
-    check_model_folder,
-    check_output,
-    copy_companions,
-    delivery,
-    model_digest,
-    size_bytes,
-)
-from trainer.export.judging import (
-    SAMPLE_TEXTS,
-    EvalRows,
-    Judgement,
-    eval_rows,
-    judge,
-    load_float_model,
-    sample_logits,
-)
-from trainer.export.lora_file import LoraFile, read_lora
-from trainer.export.manifest import (
-    MANIFEST,
-    LogitCheck,
-    Manifest,
-    Quality,
-    Recipe,
-    Sources,
-    write_manifest,
-)
-from trainer.export.merged_weights import dtype_names, merge_weights, refuse_float64
 from trainer.data.tokenizer import load_tokenizer
+from trainer.export.folders import check_model_folder, check_output, copy_companions, delivery, model_digest, size_bytes
+from trainer.export.judging import SAMPLE_TEXTS, EvalRows, Judgement, eval_rows, judge, load_float_model, sample_logits
+from trainer.export.lora_file import LoraFile, read_lora
+from trainer.export.manifest import MANIFEST, LogitCheck, Manifest, Quality, Recipe, Sources, write_manifest
+from trainer.export.merged_weights import dtype_names, merge_weights, refuse_float64
 
 #: largest logit difference, relative to max(1, largest logit), by the coarser of stored and computing type
 TOLERANCES = {"float32": 5e-5, "float16": 5e-3, "bfloat16": 4e-2}

@@ -12,40 +12,17 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.data.row_encoding import Encoded
 from trainer.common.errors import UserError
+from trainer.data.row_encoding import Encoded
+from trainer.data.tokenizer import load_tokenizer
 from trainer.export.compressed import CompressionRequest, check_compression_runs, make_compressed
-from trainer.export.folders import (
-    check_model_folder,
-    check_output,
-    delivery,
-    files_digest,
-    model_digest,
-    size_bytes,
-)
+from trainer.export.folders import check_model_folder, check_output, delivery, files_digest, model_digest, size_bytes
 from trainer.export.gguf import GgufRequest, check_gguf_runs, make_gguf
-from trainer.export.judging import (
-    SAMPLE_TEXTS,
-    EvalRows,
-    Judgement,
-    eval_rows,
-    judge,
-    load_float_model,
-    rows_digest,
-)
-from trainer.export.manifest import (
-    MANIFEST,
-    Manifest,
-    Quality,
-    Recipe,
-    Sources,
-    read_manifest,
-    write_manifest,
-)
+from trainer.export.judging import SAMPLE_TEXTS, EvalRows, Judgement, eval_rows, judge, load_float_model, rows_digest
+from trainer.export.manifest import MANIFEST, Manifest, Quality, Recipe, Sources, read_manifest, write_manifest
 from trainer.export.merged_weights import dtype_names, refuse_float64
 from trainer.export.tools import Tools
 from trainer.export.variant import Variant
-from trainer.data.tokenizer import load_tokenizer
 
 #: largest perplexity of a variant relative to the merged model's. It stops a variant that is broken, not one that lost
 #: quality: SmolLM2-135M, whose layers do not fit k-quant blocks, was measured at 1.15 (q4_k_m) and 1.19 (q5_k_m).

@@ -14,14 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.data.dataset import Judged, TrialData
 from trainer.common.errors import MemoryShortage
-from trainer.memory.peak_estimate import (
-    Architecture,
-    BatchSize,
-    MemoryPrediction,
-    predict_memory,
-)
+from trainer.data.dataset import Judged, TrialData
+from trainer.memory.peak_estimate import Architecture, BatchSize, MemoryPrediction, predict_memory
 from trainer.model.base_model import BaseModel
 from trainer.spec import DataFingerprints, DataSpec, TrialSpec
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.spec import ModelSpec, TrialSpec
 from trainer.model.target_modules import target_modules
+from trainer.spec import ModelSpec, TrialSpec
 
 _FLOAT = 4
 #: AdamW's two moments of a float32 parameter; in 8 bit with a float32 scale for every 256 of them

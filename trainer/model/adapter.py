@@ -13,14 +13,14 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 
-from trainer.model.adapter_layers import PlainVariant, TrialVariant
-from trainer.model.adapter_init import start_of
-from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
 from trainer.common.errors import SnapshotError, UserError
+from trainer.model.adapter_init import start_of
+from trainer.model.adapter_layers import PlainVariant, TrialVariant
 from trainer.model.base_model import BaseModel
+from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
 from trainer.model.neftune import NeftuneNoise
-from trainer.spec import Parameters
 from trainer.model.target_modules import last_parts, target_modules
+from trainer.spec import Parameters
 
 _PEFT_PREFIX = "base_model.model."
 _A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"

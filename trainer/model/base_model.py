@@ -15,20 +15,16 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import (
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from trainer.accounting.meter import ModelShape
 from trainer.common.errors import BaseChangedError, UserError
 from trainer.common.model_files import check_model_files
-from trainer.spec import ModelSpec
-from trainer.data.tokenizer import load_tokenizer
 from trainer.data.batches import Batch
+from trainer.data.tokenizer import load_tokenizer
+from trainer.spec import ModelSpec
 
 _RECOMPUTE: Any = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 #: largest differences that another neighbour (none but for rounding) and packing (rounding of the dtype) may make to

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from trainer.common.errors import UserError
-from trainer.model.keyed_random import TokenKeys, keyed_bits
 from trainer.common.random_keys import stream_key
+from trainer.model.keyed_random import TokenKeys, keyed_bits
 
 
 @dataclass

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from trainer.common.random_keys import stream_key
 from trainer.model.keyed_dropout import NoiseClock
 from trainer.model.keyed_random import TokenKeys, keyed_bits
-from trainer.common.random_keys import stream_key
 
 _STREAM = stream_key("neftune")
 

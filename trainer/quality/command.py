@@ -12,17 +12,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from trainer.common.errors import TrainerError, UserError
-from trainer.worker.job_input import first_line, wait_for_the_end
+from trainer.common.written_files import first_problem, found_path
 from trainer.quality import render
 from trainer.quality.gate import check_data
-from trainer.spec import (
-    CheckData,
-    DataSpec,
-    Outcome,
-    QualityReport,
-    QualityThresholds,
-)
-from trainer.common.written_files import first_problem, found_path
+from trainer.spec import CheckData, DataSpec, Outcome, QualityReport, QualityThresholds
+from trainer.worker.job_input import first_line, wait_for_the_end
 
 #: COULD_NOT_RUN is what Python itself ends with after an error that nothing caught: it says nothing about the data.
 PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED, REFUSED = 0, 1, 2, 3, 4

@@ -6,20 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.quality.ngrams import (
-    Hashes,
-    Integers,
-    Ragged,
-    sorted_unique,
-)
+from trainer.quality.ngrams import Hashes, Integers, Ragged, sorted_unique
 from trainer.quality.observation import Observation, of_rows
-from trainer.quality.pairs import (
-    Sketch,
-    SketchTask,
-    gram_filter,
-    near_pairs,
-    sketch,
-)
+from trainer.quality.pairs import Sketch, SketchTask, gram_filter, near_pairs, sketch
 from trainer.quality.processes import Processes
 from trainer.quality.shared_text import GRAM_WORDS
 from trainer.quality.sides import Sides

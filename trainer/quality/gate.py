@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.fingerprint import data_digest
 from trainer.common.model_files import max_positions
+from trainer.data.fingerprint import data_digest
 from trainer.quality.comparisons import exact_observations, near_observations
 from trainer.quality.distributions import eval_size, language_shift, length_shift
 from trainer.quality.observation import Observation
@@ -20,12 +20,7 @@ from trainer.quality.single_rows import single_row_observations
 from trainer.quality.table import RowTable, read_table
 from trainer.quality.tokens import has_fast_tokenizer
 from trainer.spec import DataSpec, QualityReport, QualityThresholds
-from trainer.spec.quality import (
-    CHECKS,
-    Finding,
-    FindingVerdict,
-    Verdict,
-)
+from trainer.spec.quality import CHECKS, Finding, FindingVerdict, Verdict
 
 _RANK: dict[FindingVerdict, int] = {"not_run": 0, "pass": 0, "warn": 1, "fail": 2}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from trainer.common.cli_types import positive
-from trainer.spec import DataFormat
 from trainer.data.token_options import default_cache_dir
+from trainer.spec import DataFormat
 
 _MOST_PROCESSES = 8
 

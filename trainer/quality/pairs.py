@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from trainer.quality.ngrams import (
-    Hashes,
-    Integers,
-    Ragged,
-    Texts,
-    sorted_unique,
-)
+from trainer.quality.ngrams import Hashes, Integers, Ragged, Texts, sorted_unique
 from trainer.quality.processes import Processes
 from trainer.quality.shared_text import own_shingles, own_shingles_and_grams
 from trainer.quality.sides import Sides

@@ -11,19 +11,9 @@ import numpy as np
 from ftfy.badness import is_bad
 from numpy.typing import NDArray
 
-from trainer.data.row_encoding import (
-    Encoded,
-    Encoder,
-    EncoderSettings,
-    Learn,
-)
-from trainer.quality.ngrams import (
-    Hashes,
-    Integers,
-    Texts,
-    longest_byte_run,
-    repeated_share,
-)
+from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings, Learn
+from trainer.data.rows import Row, RowError
+from trainer.quality.ngrams import Hashes, Integers, Texts, longest_byte_run, repeated_share
 from trainer.quality.patterns import (
     PERSONAL_DATA,
     SECRETS,
@@ -34,7 +24,6 @@ from trainer.quality.patterns import (
 )
 from trainer.quality.shared_text import slots_of
 from trainer.quality.tokens import chat_tokenizer, plain_tokenizer
-from trainer.data.rows import Row, RowError
 
 #: checks of single rows; bit i of a row's flags is set where check i found something
 ROW_CHECKS = (

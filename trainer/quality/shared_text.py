@@ -9,13 +9,7 @@ table of 2^22 slots; a slot that unrelated shingles share adds about a hundredth
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.quality.ngrams import (
-    Integers,
-    Ragged,
-    Texts,
-    runs,
-    sorted_unique,
-)
+from trainer.quality.ngrams import Integers, Ragged, Texts, runs, sorted_unique
 
 SHINGLE_BYTES = 7
 GRAM_WORDS = 13

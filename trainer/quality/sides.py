@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.split import split_rows
 from trainer.quality.ngrams import Hashes, Integers, Texts
 from trainer.quality.table import RowTable
 from trainer.spec import DataSpec
-from trainer.data.split import split_rows
 
 
 @dataclass(frozen=True)

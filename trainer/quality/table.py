@@ -14,12 +14,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from trainer.data.rows import Row, RowError, scan_rows
 from trainer.quality.ngrams import Hashes, Integers, Texts
 from trainer.quality.patterns import masked
 from trainer.quality.processes import Processes
 from trainer.quality.rowfacts import ChunkFacts, ChunkTask, chunk_facts
 from trainer.quality.shared_text import SharedText
-from trainer.data.rows import Row, RowError, scan_rows
 from trainer.spec import DataSpec
 
 #: lines that a finding names at most

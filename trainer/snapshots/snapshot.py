@@ -12,22 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from trainer.common.errors import SnapshotError
-from trainer.spec import (
-    DataFingerprints,
-    FileDigest,
-    SnapshotManifest,
-    SnapshotRef,
-    Usage,
-)
-from trainer.snapshots.stores.base import (
-    ADAPTER,
-    ADAPTER_CONFIG,
-    EVAL_LOSSES,
-    OPTIMIZER,
-    LogFile,
-    Store,
-)
+from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, EVAL_LOSSES, OPTIMIZER, LogFile, Store
 from trainer.snapshots.stores.verifying import verified_manifest
+from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 
 @dataclass(frozen=True)

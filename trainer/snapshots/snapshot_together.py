@@ -7,9 +7,9 @@ from trainer.common.errors import SnapshotError
 from trainer.common.outcomes import outcome_of
 from trainer.distributed.ranks import Ranks
 from trainer.snapshots.snapshot import Snapshot, SnapshotStore, TrialState
-from trainer.spec import SnapshotRef, Usage
 from trainer.snapshots.stores.base import Store
 from trainer.snapshots.stores.marker import read_marker
+from trainer.spec import SnapshotRef, Usage
 
 
 def find_together(

@@ -5,13 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from trainer.spec.base import (
-    API_VERSION,
-    Frozen,
-    PositiveFloat,
-    Text,
-    UnitFloat,
-)
+from trainer.spec.base import API_VERSION, Frozen, PositiveFloat, Text, UnitFloat
 from trainer.spec.zero import ZeroSettings
 
 LrScheduler = Literal["cosine", "linear", "constant", "wsd"]

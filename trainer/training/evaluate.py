@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.data.dataset import Examples
-from trainer.model.base_model import BaseModel
-from trainer.distributed.ranks import Ranks
 from trainer.data.batches import Batch
+from trainer.data.dataset import Examples
+from trainer.distributed.ranks import Ranks
+from trainer.model.base_model import BaseModel
 
 MAX_FOLDS = 32
 

@@ -19,10 +19,10 @@ from importlib import import_module
 from pydantic import BaseModel, ValidationError
 
 from trainer.common.environment import PROCESS_ENVIRONMENT
-from trainer.distributed.worker_group import WorkerGroup, joined_environment
 from trainer.common.logs import configure_logs, format_of
-from trainer.spec import WorkerCommand, worker_command
 from trainer.data.token_options import add_token_options
+from trainer.distributed.worker_group import WorkerGroup, joined_environment
+from trainer.spec import WorkerCommand, worker_command
 
 _log = logging.getLogger("trainer.worker.__main__")
 

@@ -17,26 +17,17 @@ from pydantic import BaseModel
 from trainer.accounting.devices import device_name, software_versions
 from trainer.common.errors import BaseChangedError, UserError
 from trainer.common.failpoints import Failpoint, reach
-from trainer.distributed.worker_group import OUT_OF_MEMORY, RANK_LOST, WorkerGroup
-from trainer.worker.jobs import JobRuns
 from trainer.common.logs import bound
 from trainer.distributed.ranks import Ranks
+from trainer.distributed.worker_group import OUT_OF_MEMORY, RANK_LOST, WorkerGroup
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.snapshot_together import find_marker_together
+from trainer.snapshots.stores import open_store
+from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlice, WorkerCommand, worker_command
+from trainer.worker.jobs import JobRuns
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_report import never_started
 from trainer.worker.slice_run import SliceRun
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.snapshots.snapshot_together import find_marker_together
-from trainer.spec import (
-    Outcome,
-    Ready,
-    Slice,
-    SliceResult,
-    StartJob,
-    StartSlice,
-    WorkerCommand,
-    worker_command,
-)
-from trainer.snapshots.stores import open_store
 
 #: exit status of a worker whose base model was written to
 BASE_CHANGED = 70

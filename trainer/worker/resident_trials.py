@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from trainer.accounting.meter import DeviceUse
 from trainer.accounting.devices import device_uuids
-from trainer.training.engines.base import AdmittedTrial, Engine
-from trainer.training.engines.resident import ResidentEngine
+from trainer.accounting.meter import DeviceUse
+from trainer.accounting.nvml import Gpus
 from trainer.common.errors import UserError
-from trainer.worker.memory_leaks import LeakWatch
+from trainer.data.token_cache import TokenCache
+from trainer.distributed.ranks import Ranks
 from trainer.memory.peak_estimate import MemoryPrediction
 from trainer.model.base_model import BaseModel
-from trainer.accounting.nvml import Gpus
-from trainer.distributed.ranks import Ranks
 from trainer.spec import Notice, TrialSpec
-from trainer.data.token_cache import TokenCache
+from trainer.training.engines.base import AdmittedTrial, Engine
+from trainer.training.engines.resident import ResidentEngine
+from trainer.worker.memory_leaks import LeakWatch
 
 
 class Residents:

@@ -5,25 +5,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainer.accounting.meter import Meter, memory_bytes
-from trainer.memory.micro_batch import MemoryPlan, gib
 from trainer.accounting.devices import device_name
-from trainer.training.divergence import divergence_notice
-from trainer.training.engines.base import AdmittedTrial
+from trainer.accounting.meter import Meter, memory_bytes
+from trainer.accounting.peaks import peak_flops_per_second
 from trainer.common.errors import Diverged, MemoryShortage
 from trainer.common.failpoints import Failpoint, reach
+from trainer.memory.micro_batch import MemoryPlan, gib
 from trainer.memory.prediction_error import MemoryRecord
-from trainer.accounting.peaks import peak_flops_per_second
+from trainer.spec import Notice, Outcome, Phase, Progress, Slice, SliceResult, SnapshotRef
+from trainer.training.divergence import divergence_notice
+from trainer.training.engines.base import AdmittedTrial
 from trainer.worker.resident_trials import Residents
-from trainer.spec import (
-    Notice,
-    Outcome,
-    Phase,
-    Progress,
-    Slice,
-    SliceResult,
-    SnapshotRef,
-)
 
 _PROGRESS_SECONDS = 0.5
 

@@ -6,24 +6,17 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
-from trainer.data.dataset import Judged, require_same_data
-from trainer.training.engines.base import AdmittedTrial, Engine
 from trainer.common.errors import BaseChangedError, Diverged, TrainerError
-from trainer.training.evaluate import Evaluation
 from trainer.common.failpoints import Failpoint, reach
 from trainer.common.outcomes import is_out_of_memory, outcome_of
-from trainer.worker.resident_trials import Residents, free_memory
-from trainer.worker.slice_report import SliceAccount, never_started
+from trainer.data.dataset import Judged, require_same_data
 from trainer.snapshots.snapshot import Snapshot, SnapshotStore, newest_first
 from trainer.snapshots.snapshot_together import find_together, write_together
-from trainer.spec import (
-    DataFingerprints,
-    Outcome,
-    Progress,
-    Slice,
-    SliceResult,
-    SnapshotRef,
-)
+from trainer.spec import DataFingerprints, Outcome, Progress, Slice, SliceResult, SnapshotRef
+from trainer.training.engines.base import AdmittedTrial, Engine
+from trainer.training.evaluate import Evaluation
+from trainer.worker.resident_trials import Residents, free_memory
+from trainer.worker.slice_report import SliceAccount, never_started
 from trainer.worker.trial_log import TrialLog
 
 #: checkpoints of an attempt on disk: the newest, which was read back, and the one before

@@ -7,13 +7,13 @@ from socket import socket
 
 from pydantic import BaseModel
 
-from trainer.worker import loop as turns
 from trainer.accounting.devices import prepare_device
-from trainer.distributed.worker_group import WorkerGroup
-from trainer.distributed.ranks import Ranks, start_ranks
-from trainer.worker.resident_trials import Residents
-from trainer.spec import WorkerCommand
 from trainer.data.token_cache import TokenCache
+from trainer.distributed.ranks import Ranks, start_ranks
+from trainer.distributed.worker_group import WorkerGroup
+from trainer.spec import WorkerCommand
+from trainer.worker import loop as turns
+from trainer.worker.resident_trials import Residents
 
 
 def serve(

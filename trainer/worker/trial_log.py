@@ -4,8 +4,8 @@ import json
 from types import TracebackType
 from typing import Self
 
-from trainer.training.engines.base import Step
 from trainer.snapshots.stores.base import LogFile
+from trainer.training.engines.base import Step
 
 MAX_LOG_BYTES = 32 * 1024 * 1024
 

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.http.audit_trail import SAFE_METHODS, changing_entry
 from hpo_service.api.http.auth import Principal
-from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
 from hpo_service.core.settings import Settings
 from hpo_service.services.access import audit
+from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
 from trainer.common.failpoints import Commit, after_commit, before_commit
 from trainer.snapshots.stores import Store
 

@@ -17,9 +17,9 @@ from hpo_service.api.http import auth
 from hpo_service.api.http.audit_trail import SAFE_METHODS
 from hpo_service.api.http.problem_pages import wants_page
 from hpo_service.api.http.problems import problem_response, unavailable
+from hpo_service.auth.oidc.setup import CALLBACK_PATH
 from hpo_service.core.errors import Forbidden, HpoError, Unauthenticated
 from hpo_service.formatting.html import page, tag
-from hpo_service.auth.oidc.setup import CALLBACK_PATH
 
 OIDC_LOGIN = "/oidc/login"
 PUBLIC = frozenset({"/healthz", "/readyz", "/login", OIDC_LOGIN, CALLBACK_PATH})

@@ -14,12 +14,12 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hpo_service.auth.principals import Principal
 from hpo_service.api.http.audit_trail import client_of
 from hpo_service.api.http.auth import COOKIE
 from hpo_service.api.http.problem_pages import readable
 from hpo_service.api.http.problems import problem_response
 from hpo_service.api.middleware.request_log import PROBED
+from hpo_service.auth.principals import Principal
 from hpo_service.core.errors import TooManyRequests
 
 Clock = Callable[[], float]

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageSize, PageToken
-from hpo_service.spec.times import Moment
+from hpo_service.auth.principals import Scope
 from hpo_service.services.access import audit
 from hpo_service.services.access.audit import AuditDocument
 from hpo_service.services.studies.schemas import Page
+from hpo_service.spec.times import Moment
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[needs(Scope.AUDIT_READ)])
 

@@ -4,15 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageToken, StudyName
 from hpo_service.api.routes.trials import TrialNumber
+from hpo_service.auth.principals import Scope
 from hpo_service.services.confirmations import read as confirmations
-from hpo_service.services.trials import read as trials
 from hpo_service.services.confirmations.schemas import ConfirmationDocument
 from hpo_service.services.studies.schemas import Page
+from hpo_service.services.trials import read as trials
 from hpo_service.services.trials.schemas import TrialDocument, TrialSummary
 
 router = APIRouter(prefix="/v1/studies/{name}/confirmation", tags=["results"], dependencies=[needs(Scope.STUDY_READ)])

@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session, sessionmaker
 from starlette.background import BackgroundTask
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dashboard_paths import STUDIES, read_path
 from hpo_service.api.http.dependencies import ProjectDependency, SessionsDependency
 from hpo_service.api.http.problems import problem_response
 from hpo_service.api.http.scopes import needs
-from hpo_service.dashboard.process import DashboardProcess, dashboard_url
+from hpo_service.auth.principals import Scope
 from hpo_service.core.errors import NotFound, Unavailable
-from hpo_service.formatting.html import page, tag
 from hpo_service.core.settings import Settings
+from hpo_service.dashboard.process import DashboardProcess, dashboard_url
+from hpo_service.formatting.html import page, tag
 from hpo_service.services.access.dashboard_access import optuna_study_ids
 
 router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])

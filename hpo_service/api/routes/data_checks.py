@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import StudyName
+from hpo_service.auth.principals import Scope
 from hpo_service.services.data import checks
 from hpo_service.services.studies.spec_schemas import DataCheckDocument
 from trainer.quality.render import markdown

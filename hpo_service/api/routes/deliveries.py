@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from starlette.responses import StreamingResponse
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import (
     PrincipalDependency,
@@ -14,14 +13,16 @@ from hpo_service.api.http.dependencies import (
     SessionsDependency,
     StoreDependency,
 )
-from hpo_service.api.routes.promotions import PromotionName, Version, number_of
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.routes.promotions import PromotionName, Version, number_of
 from hpo_service.api.routes.studies import IdempotencyKey, PageSize, PageToken
-from hpo_service.spec.study import NAME_PATTERN
-from hpo_service.services.deliveries import read as deliveries, create as delivering
+from hpo_service.auth.principals import Scope
+from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.deliveries import create as delivering
+from hpo_service.services.deliveries import read as deliveries
 from hpo_service.services.deliveries.schemas import DeliverRequest, DeliveryDocument
 from hpo_service.services.studies.schemas import Page
-from hpo_service.services.common.idempotency import Repetition
+from hpo_service.spec.study import NAME_PATTERN
 
 router = APIRouter(tags=["deliveries"])
 

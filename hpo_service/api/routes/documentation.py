@@ -6,23 +6,18 @@ from fastapi import APIRouter, FastAPI, Request
 from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse, JSONResponse
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.problems import ProblemDocument, document_problems
 from hpo_service.api.http.scopes import needs
-from hpo_service.formatting.html import (
-    Markup,
-    join,
-    page,
-    tag,
-)
-from hpo_service.spec import StudySpec
-from hpo_service.services.deliveries.schemas import DeliverRequest
+from hpo_service.auth.principals import Scope
+from hpo_service.formatting.html import Markup, join, page, tag
 from hpo_service.services.access.key_schemas import CreateKeyRequest, CreateProjectRequest, RotateKeyRequest
-from hpo_service.services.promotions.schemas import PromoteRequest, RollbackRequest
 from hpo_service.services.access.quota_schemas import SetQuotaRequest
+from hpo_service.services.deliveries.schemas import DeliverRequest
+from hpo_service.services.promotions.schemas import PromoteRequest, RollbackRequest
 from hpo_service.services.studies.spec_schemas import CloneRequest, ExtendRequest
 from hpo_service.services.studies.suggestion import SuggestRequest
 from hpo_service.services.trials.schemas import EnqueueRequest
+from hpo_service.spec import StudySpec
 
 router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])
 

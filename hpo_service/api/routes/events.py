@@ -11,25 +11,20 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Principal, Scope, is_live
 from hpo_service.api.http.dependencies import (
     PrincipalDependency,
     ProjectDependency,
     SessionDependency,
     SessionsDependency,
 )
-from hpo_service.api.middleware.stream_limits import CountedStream
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.middleware.stream_limits import CountedStream
 from hpo_service.api.routes.studies import PageToken, StudyName
+from hpo_service.auth.principals import Principal, Scope, is_live
 from hpo_service.core.errors import InvalidRequest
-from hpo_service.services.studies.schemas import Page
+from hpo_service.services.execution.events import Batch, find_study_id, list_service_events, next_events
 from hpo_service.services.execution.schemas import EventDocument
-from hpo_service.services.execution.events import (
-    Batch,
-    find_study_id,
-    list_service_events,
-    next_events,
-)
+from hpo_service.services.studies.schemas import Page
 
 router = APIRouter(tags=["events"], dependencies=[needs(Scope.STUDY_READ)])
 

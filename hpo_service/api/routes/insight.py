@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageSize, PageToken, StudyName
+from hpo_service.auth.principals import Scope
 from hpo_service.services.insights import decisions, importances, pareto
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.insights.schemas import DecisionDocument, ImportancesDocument, ParetoDocument
+from hpo_service.services.studies.schemas import Page
 
 router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"], dependencies=[needs(Scope.STUDY_READ)])
 

@@ -4,20 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.addresses import ID
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import PrincipalDependency, ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageSize, PageToken
+from hpo_service.auth.principals import Scope
 from hpo_service.services.access import keys
+from hpo_service.services.access.key_schemas import CreateKeyRequest, KeyDocument, NewKeyDocument, RotateKeyRequest
 from hpo_service.services.studies.schemas import Page
-from hpo_service.services.access.key_schemas import (
-    CreateKeyRequest,
-    KeyDocument,
-    NewKeyDocument,
-    RotateKeyRequest,
-)
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
 

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http import auth
 from hpo_service.api.http.audit_trail import login_entry
 from hpo_service.api.http.dependencies import SessionDependency, UnconfinedSessionDependency
 from hpo_service.api.http.scopes import needs
+from hpo_service.auth.principals import Scope
 from hpo_service.formatting.html import page, tag
 from hpo_service.services.access import audit
 

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.scopes import needs
+from hpo_service.auth.principals import Scope
 from hpo_service.core.errors import NotFound
 from hpo_service.observability.metrics import Metrics
 

@@ -20,15 +20,10 @@ from hpo_service.api.http.audit_trail import login_entry
 from hpo_service.api.http.dependencies import UnconfinedSessionDependency
 from hpo_service.api.middleware.guard import OIDC_LOGIN
 from hpo_service.api.routes.login import logged_in
-from hpo_service.core.errors import (
-    Forbidden,
-    HpoError,
-    InvalidRequest,
-    Unauthenticated,
-)
-from hpo_service.formatting.html import page, tag
 from hpo_service.auth.oidc import granted, person_of
 from hpo_service.auth.oidc.provider import Provider
+from hpo_service.core.errors import Forbidden, HpoError, InvalidRequest, Unauthenticated
+from hpo_service.formatting.html import page, tag
 from hpo_service.services.access import audit, projects
 
 router = APIRouter(prefix="/oidc", include_in_schema=False)

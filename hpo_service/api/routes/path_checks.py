@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import (
     ProjectDependency,
     SessionDependency,
@@ -14,8 +13,9 @@ from hpo_service.api.http.dependencies import (
 )
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import IdempotencyKey
-from hpo_service.services.data import path_checks
+from hpo_service.auth.principals import Scope
 from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.data import path_checks
 from hpo_service.services.data.path_checks import PathCheckDocument, PathChecksDocument
 
 router = APIRouter(prefix="/v1/path-checks", tags=["workers"])

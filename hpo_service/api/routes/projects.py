@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter, Depends
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import PrincipalDependency, ProjectDependency, UnconfinedSessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import IdempotencyKey, PageSize, PageToken
+from hpo_service.auth.principals import Scope
 from hpo_service.services.access import projects
-from hpo_service.services.studies.schemas import Page
-from hpo_service.services.common.idempotency import Repetition
 from hpo_service.services.access.key_schemas import CreateProjectRequest, ProjectDocument
+from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.studies.schemas import Page
 
 
 def _first_project(caller: PrincipalDependency) -> None:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.addresses import VERSION
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import (
@@ -16,26 +15,23 @@ from hpo_service.api.http.dependencies import (
     SettingsDependency,
     StoreDependency,
 )
-from hpo_service.api.http.files import (
-    FILE_RESPONSES,
-    ExportFormat,
-    Strict,
-    file_response,
-)
+from hpo_service.api.http.files import FILE_RESPONSES, ExportFormat, Strict, file_response
 from hpo_service.api.http.matching import IfMatch
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import IdempotencyKey, PageSize, PageToken
+from hpo_service.auth.principals import Scope
 from hpo_service.core.errors import InvalidRequest
-from hpo_service.spec.study import NAME_PATTERN
-from hpo_service.services.promotions import create as promoting, read as promotions
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.promotions import create as promoting
+from hpo_service.services.promotions import read as promotions
 from hpo_service.services.promotions.schemas import (
     PromoteRequest,
     PromotionDifference,
     PromotionDocument,
     RollbackRequest,
 )
+from hpo_service.services.studies.schemas import Page
+from hpo_service.spec.study import NAME_PATTERN
 
 router = APIRouter(prefix="/v1/promotions", tags=["promotions"])
 

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import PrincipalDependency, UnconfinedSessionDependency
 from hpo_service.api.http.matching import RequiredMatch
 from hpo_service.api.http.scopes import needs
-from hpo_service.spec.study import NAME_PATTERN
+from hpo_service.auth.principals import Scope
 from hpo_service.services.access import quotas
 from hpo_service.services.access.quota_schemas import QuotaDocument, SetQuotaRequest
+from hpo_service.spec.study import NAME_PATTERN
 
 router = APIRouter(prefix="/v1/projects/{name}/quota", tags=["projects"], dependencies=[needs(Scope.ADMIN)])
 

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import StudyName
+from hpo_service.auth.principals import Scope
 from hpo_service.reports import render_html, render_markdown
 from hpo_service.services.reports.read import read_report
 

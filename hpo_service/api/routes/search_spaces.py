@@ -4,16 +4,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageSize, PageToken
+from hpo_service.auth.principals import Scope
 from hpo_service.core.errors import InvalidSpec, NotFound
-from hpo_service.spec.presets import PRESETS, load_preset
-from hpo_service.spec import StudySpec
-from hpo_service.services.studies.schemas import Page
-from hpo_service.services.trials.optuna_trials import finite
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
 from hpo_service.services.studies.spec_schemas import KnownPointDocument, SearchSpaceDocument
+from hpo_service.services.trials.optuna_trials import finite
+from hpo_service.spec import StudySpec
+from hpo_service.spec.presets import PRESETS, load_preset
 
 router = APIRouter(tags=["search spaces"], dependencies=[needs(Scope.STUDY_READ)])
 

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageToken, StudyName
+from hpo_service.auth.principals import Scope
 from hpo_service.services.execution import slices
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.execution.schemas import SliceDocument, SliceState
+from hpo_service.services.studies.schemas import Page
 
 router = APIRouter(prefix="/v1/studies/{name}/slices", tags=["trials"], dependencies=[needs(Scope.STUDY_READ)])
 

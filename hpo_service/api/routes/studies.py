@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Response
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.addresses import NAME
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import (
@@ -14,31 +13,20 @@ from hpo_service.api.http.dependencies import (
     SessionsDependency,
     SettingsDependency,
 )
-from hpo_service.api.http.files import (
-    FILE_RESPONSES,
-    ExportFormat,
-    Strict,
-    file_response,
-)
+from hpo_service.api.http.files import FILE_RESPONSES, ExportFormat, Strict, file_response
 from hpo_service.api.http.matching import IfMatch
 from hpo_service.api.http.scopes import needs
+from hpo_service.auth.principals import Scope
 from hpo_service.core.messages import IntentKind
 from hpo_service.core.settings import Settings
-from hpo_service.spec.study import NAME_PATTERN
-from hpo_service.services.studies import (
-    creation,
-    read as reading,
-    best as results,
-    commands as steering,
-)
-from hpo_service.services.studies.schemas import (
-    BestDocument,
-    Page,
-    StudyDocument,
-    StudySummary,
-)
 from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.studies import best as results
+from hpo_service.services.studies import commands as steering
+from hpo_service.services.studies import creation
+from hpo_service.services.studies import read as reading
+from hpo_service.services.studies.schemas import BestDocument, Page, StudyDocument, StudySummary
 from hpo_service.services.studies.spec_schemas import CloneRequest, ExtendRequest, ValidationReport
+from hpo_service.spec.study import NAME_PATTERN
 from trainer.common.failpoints import Commit
 
 router = APIRouter(prefix="/v1/studies")

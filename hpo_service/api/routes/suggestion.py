@@ -2,16 +2,11 @@
 
 from fastapi import APIRouter
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import ProjectDependency, SessionsDependency, SettingsDependency
 from hpo_service.api.http.scopes import needs
-from hpo_service.services.studies.suggestion import (
-    SuggestionDocument,
-    SuggestRequest,
-    look,
-    suggest,
-)
+from hpo_service.auth.principals import Scope
+from hpo_service.services.studies.suggestion import SuggestionDocument, SuggestRequest, look, suggest
 
 router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])
 

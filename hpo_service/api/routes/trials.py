@@ -5,20 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from starlette.responses import StreamingResponse
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
-from hpo_service.api.http.dependencies import (
-    ProjectDependency,
-    SessionDependency,
-    SessionsDependency,
-    StoreDependency,
-)
+from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency, SessionsDependency, StoreDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import IdempotencyKey, PageToken, StudyName
-from hpo_service.services.trials import artifacts, read as trials
+from hpo_service.auth.principals import Scope
+from hpo_service.services.common.idempotency import Repetition
 from hpo_service.services.studies import commands as steering
 from hpo_service.services.studies.schemas import Page, StudyDocument
-from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.trials import artifacts
+from hpo_service.services.trials import read as trials
 from hpo_service.services.trials.schemas import EnqueueRequest, TrialDocument, TrialSummary
 
 router = APIRouter(prefix="/v1/studies/{name}/trials", tags=["trials"])

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import PageSize, PageToken
+from hpo_service.auth.principals import Scope
 from hpo_service.core.messages import IntentKind
 from hpo_service.services.execution import workers
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.execution.schemas import WorkerDocument
+from hpo_service.services.studies.schemas import Page
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from hpo_service.core.errors import SetupError
 from hpo_service.auth.oidc.rules import Rule, read_rules
+from hpo_service.core.errors import SetupError
 from hpo_service.core.settings import Settings
 
 if TYPE_CHECKING:

@@ -4,17 +4,12 @@ from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.jobs import jobs
-from hpo_service.dispatcher.state.inbox import Inbox, shown
-from hpo_service.dispatcher.jobs.jobs import (
-    EndedJob,
-    Jobs,
-    LiveJob,
-    runs_beside,
-)
-from hpo_service.core.study_rules import cost_usd
 from hpo_service.core.messages import EventKind
 from hpo_service.core.pricing import Prices
+from hpo_service.core.study_rules import cost_usd
+from hpo_service.dispatcher.jobs import jobs
+from hpo_service.dispatcher.jobs.jobs import EndedJob, Jobs, LiveJob, runs_beside
+from hpo_service.dispatcher.state.inbox import Inbox, shown
 from hpo_service.storage.promotion_tables import Delivery, Promotion
 from hpo_service.storage.queries import deliveries, dispatch
 from hpo_service.storage.queries import jobs as repository

@@ -8,18 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.lifecycle import study_state as endings
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.core.study_rules import (
-    COUNTED_CAUSES,
-    TERMINAL,
-    Cause,
-    StudyState,
-    cost_usd,
-)
-from hpo_service.executors.base import Token, Work
 from hpo_service.core.messages import EventKind
 from hpo_service.core.pricing import Prices
+from hpo_service.core.study_rules import COUNTED_CAUSES, TERMINAL, Cause, StudyState, cost_usd
+from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.executors.base import Token, Work
 from hpo_service.storage.promotion_tables import Delivery
 from hpo_service.storage.queries import dispatch, jobs
 from hpo_service.storage.tables import Intent

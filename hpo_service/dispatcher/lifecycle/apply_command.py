@@ -7,15 +7,16 @@ from typing import Any
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.lifecycle import study_state as endings, optuna_notes as notes
-from hpo_service.dispatcher.jobs.jobs import apply_ended_check
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.dispatcher.lifecycle.open_study import open_study
-from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.core.errors import Conflict, HpoError
 from hpo_service.core.messages import EventKind, IntentKind
-from hpo_service.storage.queries import dispatch
+from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.dispatcher.jobs.jobs import apply_ended_check
+from hpo_service.dispatcher.lifecycle import optuna_notes as notes
+from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.lifecycle.open_study import open_study
+from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import dispatch
 from hpo_service.storage.tables import Intent
 
 log = logging.getLogger(__name__)

@@ -8,17 +8,17 @@ from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
-from hpo_service.search.confirmation.race import most_runs
-from hpo_service.search.confirmation.report import report
+from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.dispatcher.lifecycle import study_state as endings
 from hpo_service.dispatcher.lifecycle.confirmation_candidates import candidates
 from hpo_service.dispatcher.lifecycle.confirmation_notes import recorded_runs
-from hpo_service.dispatcher.state.live_studies import LiveStudy, load_study
 from hpo_service.dispatcher.lifecycle.open_study import open_study
-from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.storage.queries import dispatch
+from hpo_service.dispatcher.state.live_studies import LiveStudy, load_study
+from hpo_service.search.confirmation.race import most_runs
+from hpo_service.search.confirmation.report import report
 from hpo_service.spec import ConfirmationPlan
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
+from hpo_service.storage.queries import dispatch
 
 _IDLE = (StudyState.QUEUED, StudyState.PAUSED)
 

@@ -5,10 +5,10 @@ from math import exp, isfinite
 
 import numpy as np
 
-from hpo_service.spec import Candidate, ResolvedStudy
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw import curves
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.spec import Candidate, ResolvedStudy
 from trainer.spec import Parameters
 
 

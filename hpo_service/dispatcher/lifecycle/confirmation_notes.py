@@ -2,11 +2,11 @@
 
 from urllib.parse import quote
 
+from hpo_service.core.study_rules import TERMINAL
+from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.search.confirmation.report import report
 from hpo_service.search.confirmation.runs import RunFacts, run_facts
 from hpo_service.search.confirmation.sentence import sentence
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.core.study_rules import TERMINAL
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
 
 

@@ -3,8 +3,8 @@
 from optuna.study import StudyDirection
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.core.messages import EventKind
+from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.storage.queries import dispatch
 
 

@@ -6,13 +6,13 @@ from urllib.parse import quote
 import optuna
 from optuna_dashboard import get_note, save_note
 
-from hpo_service.search.best import Best, best_trial
-from hpo_service.dispatcher.lifecycle.confirmation_notes import confirmation_body
-from hpo_service.dispatcher.state.trial_facts import TrialFacts
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.dispatcher.lifecycle.trial_notes import cost
 from hpo_service.core.study_rules import TERMINAL
+from hpo_service.dispatcher.lifecycle.confirmation_notes import confirmation_body
+from hpo_service.dispatcher.lifecycle.trial_notes import cost
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.state.trial_facts import TrialFacts
 from hpo_service.formatting.range_edges import command, sentence
+from hpo_service.search.best import Best, best_trial
 from hpo_service.search.importances import edges
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
 

@@ -3,10 +3,11 @@
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.lifecycle import optuna_notes as notes, trial_notes
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.core.study_rules import StudyState, require_transition
 from hpo_service.core.messages import EventKind
+from hpo_service.core.study_rules import StudyState, require_transition
+from hpo_service.dispatcher.lifecycle import optuna_notes as notes
+from hpo_service.dispatcher.lifecycle import trial_notes
+from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.storage.queries import dispatch
 from trainer.spec import Outcome
 

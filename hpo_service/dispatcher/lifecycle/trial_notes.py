@@ -8,8 +8,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard._note import save_note_with_version
 
 from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.reports.markdown import escaped
 from hpo_service.formatting.values import duration
+from hpo_service.reports.markdown import escaped
 
 #: A page of the dashboard loads the notes of all trials at once.
 _MOST_NOTES = 500

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hpo_service.dispatcher.workers.progress_timeouts import Liveness
 from hpo_service.core.study_rules import COUNTED_CAUSES, Cause
+from hpo_service.dispatcher.workers.progress_timeouts import Liveness
 from hpo_service.executors.base import Token, WorkerGone
 
 

@@ -2,8 +2,8 @@
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from hpo_service.storage.queries import attempts
 from trainer.spec import Outcome, SliceResult, Usage
 

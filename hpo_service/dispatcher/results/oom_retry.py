@@ -6,8 +6,8 @@ collective, so here the group ends, and what its trial may take at once is kept 
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from hpo_service.core.messages import EventKind
+from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from hpo_service.storage.queries import attempts, dispatch
 from trainer.spec import Notice, Outcome, SliceResult
 

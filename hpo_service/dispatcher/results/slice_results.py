@@ -7,24 +7,17 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.lifecycle import study_state as endings, optuna_notes as notes, trial_notes
-from hpo_service.dispatcher.results import (
-    lost_usage,
-    poison_slices as poison,
-    same_data,
-    oom_retry as short_memory,
-)
-from hpo_service.dispatcher.telemetry import spans as slice_spans
-from hpo_service.dispatcher.state.live_studies import PAUSED, LiveSlice, LiveStudy
-from hpo_service.core.study_rules import (
-    COUNTED_CAUSES,
-    Cause,
-    StudyState,
-    cost_usd,
-    nearly_spent,
-)
 from hpo_service.core.messages import EventKind
 from hpo_service.core.pricing import Prices
+from hpo_service.core.study_rules import COUNTED_CAUSES, Cause, StudyState, cost_usd, nearly_spent
+from hpo_service.dispatcher.lifecycle import optuna_notes as notes
+from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.lifecycle import trial_notes
+from hpo_service.dispatcher.results import lost_usage, same_data
+from hpo_service.dispatcher.results import oom_retry as short_memory
+from hpo_service.dispatcher.results import poison_slices as poison
+from hpo_service.dispatcher.state.live_studies import PAUSED, LiveSlice, LiveStudy
+from hpo_service.dispatcher.telemetry import spans as slice_spans
 from hpo_service.storage.queries import attempt_ends, dispatch
 from trainer.spec import Outcome, SliceResult, is_device_fault
 

@@ -1,10 +1,10 @@
 """Slices that take longer than expected are stopped where a cap is reached."""
 
+from hpo_service.core.study_rules import StudyState
 from hpo_service.dispatcher.lifecycle import study_state as endings
 from hpo_service.dispatcher.scheduling import budget_reservations as reserving
-from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.core.study_rules import StudyState
+from hpo_service.dispatcher.state.transaction import Context
 from trainer.common.failpoints import Commit
 
 _CAPPED = frozenset({StudyState.RUNNING, StudyState.STOPPING})

@@ -6,20 +6,21 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hpo_service.core.study_rules import Need, StudyState
 from hpo_service.dispatcher.jobs import deliveries, jobs
-from hpo_service.dispatcher.lifecycle import study_state as endings
-from hpo_service.dispatcher.scheduling import placement as placing, budget_reservations as reserving
-from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.dispatcher.jobs.jobs import LiveJob
-from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
+from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.scheduling import budget_reservations as reserving
+from hpo_service.dispatcher.scheduling import placement as placing
+from hpo_service.dispatcher.scheduling.budget_reservations import Verdict
 from hpo_service.dispatcher.scheduling.placement import Placement, Row
 from hpo_service.dispatcher.scheduling.propose import Proposal
 from hpo_service.dispatcher.scheduling.quotas import Room
-from hpo_service.dispatcher.scheduling.budget_reservations import Verdict
-from hpo_service.core.study_rules import Need, StudyState
+from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
+from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.executors.base import Work
-from hpo_service.storage.queries import placements
 from hpo_service.search.strategies.base import Advance
+from hpo_service.storage.queries import placements
 from trainer.common.failpoints import Commit, Failpoint, reach
 from trainer.spec import Outcome, TrainFinal
 

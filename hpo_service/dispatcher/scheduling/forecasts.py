@@ -5,19 +5,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.scheduling import budget_reservations as reserving
-from hpo_service.dispatcher.state.transaction import Context
-from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.core.study_rules import StudyState
-from hpo_service.search.forecast import (
-    Forecast,
-    Range,
-    capped,
-    forecast,
-    remaining_examples,
-)
-from hpo_service.storage.queries import dispatch
+from hpo_service.dispatcher.scheduling import budget_reservations as reserving
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.search.forecast import Forecast, Range, capped, forecast, remaining_examples
 from hpo_service.spec.estimate import expected_trials
+from hpo_service.storage.queries import dispatch
 
 _EVERY_SECONDS = 5.0
 

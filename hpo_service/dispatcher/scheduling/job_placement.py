@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.dispatcher.jobs.jobs import LiveJob
 from hpo_service.dispatcher.scheduling.quotas import Room
+from hpo_service.dispatcher.state.transaction import Context
 from trainer.spec import TrainFinal
 
 

@@ -8,15 +8,15 @@ from typing import Any
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.orm import Session
 
+from hpo_service.core.messages import EventKind
+from hpo_service.core.study_rules import StudyState
 from hpo_service.dispatcher.lifecycle import study_state as endings
 from hpo_service.dispatcher.results import oom_retry as short_memory
-from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
 from hpo_service.dispatcher.scheduling.propose import Proposal
-from hpo_service.core.study_rules import StudyState
-from hpo_service.core.messages import EventKind
-from hpo_service.storage.queries import dispatch
-from hpo_service.spec.space import Assignment
+from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
 from hpo_service.search.strategies.base import Advance, Start
+from hpo_service.spec.space import Assignment
+from hpo_service.storage.queries import dispatch
 from trainer.spec import Parameters, Slice, SnapshotRef
 
 Row = dict[str, Any]

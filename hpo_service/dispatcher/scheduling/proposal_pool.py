@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.scheduling.propose import Proposal, propose_some
+from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.search.strategies.base import Advance, Start
 
 _THREADS = 32

@@ -6,18 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpo_service.search.samplers import propose_assignment
-from hpo_service.spec.space import Assignment, SearchSpace
+from hpo_service.search.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialView
+from hpo_service.search.strategies.scalarization import Scalarization
 from hpo_service.spec import ResolvedStudy
 from hpo_service.spec.sampling import TPE_TRIALS, used_sampler
-from hpo_service.search.strategies.base import (
-    Advance,
-    Start,
-    Step,
-    Strategy,
-    StudyView,
-    TrialView,
-)
-from hpo_service.search.strategies.scalarization import Scalarization
+from hpo_service.spec.space import Assignment, SearchSpace
 
 #: of this thread's own time: no further step is begun after it, because the first one waits for the last
 _PATIENCE_SECONDS = 0.03

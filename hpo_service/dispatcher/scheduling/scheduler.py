@@ -4,18 +4,15 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from hpo_service.dispatcher.scheduling import (
-    job_placement as job_places,
-    placement as placing,
-    quotas,
-    fair_share as sharing,
-    shortage,
-    worker_demand as wanting,
-)
-from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.dispatcher.scheduling import fair_share as sharing
+from hpo_service.dispatcher.scheduling import job_placement as job_places
+from hpo_service.dispatcher.scheduling import placement as placing
+from hpo_service.dispatcher.scheduling import quotas, shortage
+from hpo_service.dispatcher.scheduling import worker_demand as wanting
 from hpo_service.dispatcher.scheduling.commit_plan import Plan, hand_out
 from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.search.strategies.base import Advance, Finished, Start
 
 log = logging.getLogger(__name__)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from hpo_service.dispatcher.jobs.jobs import Jobs
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.dispatcher.scheduling.quotas import Room
 from hpo_service.core.study_rules import StudyState
+from hpo_service.dispatcher.jobs.jobs import Jobs
+from hpo_service.dispatcher.scheduling.quotas import Room
+from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.executors.base import Wanted
 from hpo_service.executors.layout import base_of
 from trainer.spec import TrainFinal

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hpo_service.search.best import ranking
 from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.search.best import ranking
+from hpo_service.spec import ResolvedStudy
 from hpo_service.storage.queries.optuna_reads import TrialRow, read_trials
 from hpo_service.storage.queries.promotions import promoted_trials
-from hpo_service.spec import ResolvedStudy
 from hpo_service.storage.tables import Slice, Study
-from trainer.spec import SnapshotRef
 from trainer.snapshots.stores.base import StoredSnapshot
+from trainer.spec import SnapshotRef
 
 #: snapshots of an unfinished trial that stay, newest first: as many as a worker is offered to resume from
 _RESUMABLE_SNAPSHOTS = 4

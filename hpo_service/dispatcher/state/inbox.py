@@ -4,14 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    JobEnded,
-    SliceEnded,
-    SliceProgress,
-    WorkerGone,
-    WorkerReady,
-)
+from hpo_service.executors.base import ExecutorEvent, JobEnded, SliceEnded, SliceProgress, WorkerGone, WorkerReady
 from trainer.spec import JobResult, Progress, SliceResult
 
 _PROGRESS_EVERY_SECONDS = 1.0

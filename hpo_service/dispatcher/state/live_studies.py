@@ -10,14 +10,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.results import poison_slices as poison
 from hpo_service.core.study_rules import Spent, StudyState
+from hpo_service.dispatcher.results import poison_slices as poison
 from hpo_service.search.pareto import measured
 from hpo_service.search.pareto import values as objective_values
-from hpo_service.storage.optuna import StudyStorage
-from hpo_service.storage.queries import attempts, dispatch, jobs
-from hpo_service.spec.space import SearchSpace
-from hpo_service.spec import ResolvedStudy
 from hpo_service.search.strategies import build
 from hpo_service.search.strategies.base import (
     Advance,
@@ -29,12 +25,11 @@ from hpo_service.search.strategies.base import (
     TrialStanding,
     TrialView,
 )
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Project,
-    Slice,
-    Study,
-)
+from hpo_service.spec import ResolvedStudy
+from hpo_service.spec.space import SearchSpace
+from hpo_service.storage.optuna import StudyStorage
+from hpo_service.storage.queries import attempts, dispatch, jobs
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Project, Slice, Study
 from trainer.spec import DataFingerprints, Outcome, Parameters
 
 PAUSED = "paused"

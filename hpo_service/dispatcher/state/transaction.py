@@ -6,21 +6,22 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.dispatcher.lifecycle import confirmation as confirming
-from hpo_service.dispatcher.telemetry import event_log, spans as slice_spans
-from hpo_service.dispatcher.state.clock import DatabaseClock
-from hpo_service.dispatcher.workers.fault_detection import Faults
-from hpo_service.dispatcher.state.assignments import Fleet
-from hpo_service.dispatcher.state.inbox import Inbox
+from hpo_service.core.pricing import Prices
 from hpo_service.dispatcher.jobs.jobs import Jobs
-from hpo_service.dispatcher.state.leadership import Leadership
-from hpo_service.dispatcher.workers.progress_timeouts import Liveness
-from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.lifecycle import confirmation as confirming
+from hpo_service.dispatcher.scheduling.fair_share import Usages
 from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
 from hpo_service.dispatcher.scheduling.quotas import Quotas
-from hpo_service.dispatcher.scheduling.fair_share import Usages
+from hpo_service.dispatcher.state.assignments import Fleet
+from hpo_service.dispatcher.state.clock import DatabaseClock
+from hpo_service.dispatcher.state.inbox import Inbox
+from hpo_service.dispatcher.state.leadership import Leadership
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.telemetry import event_log
+from hpo_service.dispatcher.telemetry import spans as slice_spans
+from hpo_service.dispatcher.workers.fault_detection import Faults
+from hpo_service.dispatcher.workers.progress_timeouts import Liveness
 from hpo_service.executors.base import Executor
-from hpo_service.core.pricing import Prices
 from hpo_service.storage.queries import dispatch
 from trainer.common.failpoints import Commit, after_commit, before_commit
 

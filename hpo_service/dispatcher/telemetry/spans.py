@@ -7,8 +7,8 @@ from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from trainer.spec import Outcome, SliceResult
 
 _ENDED = "ended attempts"

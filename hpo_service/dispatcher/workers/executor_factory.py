@@ -5,9 +5,9 @@ from importlib import import_module
 from threading import Event
 
 from hpo_service.core.errors import SetupError
+from hpo_service.core.settings import Settings
 from hpo_service.executors.base import Executor
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.core.settings import Settings
 
 
 def make_executor(settings: Settings, stop: Event) -> Executor:

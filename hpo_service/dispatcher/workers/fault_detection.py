@@ -7,12 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    SliceEnded,
-    WorkerGone,
-    WorkerReady,
-)
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, WorkerGone, WorkerReady
 from trainer.spec import Outcome, SliceResult, is_device_fault
 
 #: So many different slices in a row broke on a worker, while another worker finished some.

@@ -2,9 +2,9 @@
 
 import logging
 
-from hpo_service.dispatcher.state.transaction import Context
-from hpo_service.dispatcher.jobs.jobs import runs_beside
 from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.jobs.jobs import runs_beside
+from hpo_service.dispatcher.state.transaction import Context
 
 log = logging.getLogger(__name__)
 

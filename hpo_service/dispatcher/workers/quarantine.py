@@ -10,13 +10,13 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from hpo_service.dispatcher.state.transaction import Context
-from hpo_service.dispatcher.workers.fault_detection import Fault
-from hpo_service.dispatcher.jobs.jobs import runs_beside
-from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.core.study_rules import Cause, StudyState
 from hpo_service.core.errors import Conflict, HpoError
 from hpo_service.core.messages import EventKind, IntentKind
+from hpo_service.core.study_rules import Cause, StudyState
+from hpo_service.dispatcher.jobs.jobs import runs_beside
+from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.dispatcher.workers.fault_detection import Fault
 from hpo_service.storage.queries import dispatch, workers
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Intent, Worker
 

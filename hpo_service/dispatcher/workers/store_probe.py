@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from hpo_service.core.messages import EventKind
 from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import Executor, WorkerReady
-from hpo_service.core.messages import EventKind
 from hpo_service.storage.queries import dispatch
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from trainer.common.errors import SnapshotError

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from hpo_service.core.study_rules import Cause
 from hpo_service.core.errors import ClusterLost
+from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import (
     ExecutorEvent,
     JobEnded,
@@ -30,14 +30,7 @@ from hpo_service.executors.ray.planning import plan
 from hpo_service.executors.ray.reattaching import meet_workers
 from hpo_service.executors.ray.remote_worker import RemoteWorker
 from trainer.common.failpoints import RayFailpoint, reach
-from trainer.spec import (
-    JobResult,
-    Progress,
-    Ready,
-    Slice,
-    SliceResult,
-    WorkerMessage,
-)
+from trainer.spec import JobResult, Progress, Ready, Slice, SliceResult, WorkerMessage
 
 log = logging.getLogger(__name__)
 

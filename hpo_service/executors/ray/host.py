@@ -28,13 +28,7 @@ from hpo_service.executors.base import (
 from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.message_log import MessageLog
 from hpo_service.executors.ray.orphans import next_step
-from hpo_service.executors.ray.protocol import (
-    Ended,
-    HostState,
-    Launch,
-    Place,
-    said_list,
-)
+from hpo_service.executors.ray.protocol import Ended, HostState, Launch, Place, said_list
 from hpo_service.executors.worker_process import WorkerProcess, never_started
 from trainer.common.failpoints import RayFailpoint, reach
 from trainer.spec import Job, Slice

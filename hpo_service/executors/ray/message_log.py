@@ -6,12 +6,7 @@ from dataclasses import dataclass
 
 from hpo_service.executors.base import Token
 from hpo_service.executors.ray.protocol import Ended, Said
-from trainer.spec import (
-    JobResult,
-    Progress,
-    Ready,
-    SliceResult,
-)
+from trainer.spec import JobResult, Progress, Ready, SliceResult
 
 #: checkpoints of an attempt that are on disk at the same time
 _CHECKPOINTS = 2

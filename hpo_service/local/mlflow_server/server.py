@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.core.errors import SetupError
-from hpo_service.local.home import require_free_port
-from hpo_service.integrations.switches import require_mlflow_client
 from hpo_service.core.settings import Settings
+from hpo_service.integrations.switches import require_mlflow_client
+from hpo_service.local.home import require_free_port
 from trainer.export.tools import ToolError, Tools
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")

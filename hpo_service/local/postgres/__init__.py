@@ -4,12 +4,7 @@ No decision rests on a pid file. The server and all its children inherit an open
 the lock is held, and when all are gone the kernel frees it, whatever killed them.
 """
 
-from hpo_service.local.postgres.roles import (
-    DASHBOARD,
-    DATABASE,
-    OWNER,
-    SUPERUSER,
-)
+from hpo_service.local.postgres.roles import DASHBOARD, DATABASE, OWNER, SUPERUSER
 from hpo_service.local.postgres.server import EmbeddedPostgres
 
 __all__ = ["DASHBOARD", "DATABASE", "OWNER", "SUPERUSER", "EmbeddedPostgres"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from hpo_service.local.postgres.account import Account
 from hpo_service.core.errors import SetupError
+from hpo_service.local.postgres.account import Account
 
 SYSTEM = Path("/usr/lib/postgresql")
 VARIABLE = "HPO_PG_BIN"

@@ -4,10 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
+from hpo_service.core.errors import SetupError
 from hpo_service.local.postgres.binaries import VARIABLE, Binaries
 from hpo_service.local.postgres.place import Place
 from hpo_service.local.postgres.roles import SUPERUSER, make_passwords, read_passwords
-from hpo_service.core.errors import SetupError
 
 MAX_CONNECTIONS = 200
 _LOG_LIMIT_BYTES = 10_000_000

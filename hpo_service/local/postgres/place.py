@@ -12,9 +12,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo_service.core.errors import SetupError
 from hpo_service.local.postgres.account import Account, server_account
 from hpo_service.local.postgres.binaries import Binaries
-from hpo_service.core.errors import SetupError
 
 SOCKET_PATH_BYTES = 100
 _SOCKET_NAME = ".s.PGSQL.5432"

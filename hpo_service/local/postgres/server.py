@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING
 import psycopg2
 from sqlalchemy.engine import URL
 
-from hpo_service.local.postgres import (
-    binaries,
-    cluster,
-    locks,
-    roles,
-)
-from hpo_service.local.postgres.account import server_account
-from hpo_service.local.postgres.place import (
-    Place,
-    control_folder,
-    find_place,
-    settle,
-)
 from hpo_service.core.errors import SetupError
+from hpo_service.local.postgres import binaries, cluster, locks, roles
+from hpo_service.local.postgres.account import server_account
+from hpo_service.local.postgres.place import Place, control_folder, find_place, settle
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection

@@ -6,8 +6,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from sqlalchemy import Row
 
-from hpo_service.core.study_rules import Cause
 from hpo_service.core.messages import EventKind
+from hpo_service.core.study_rules import Cause
 from hpo_service.storage.queries.metrics import Figures
 from trainer.spec import Outcome
 

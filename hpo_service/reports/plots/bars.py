@@ -1,14 +1,9 @@
 """Importances as bars."""
 
 from hpo_service.formatting.html import Markup
-from hpo_service.reports.blocks import Figure, Table
-from hpo_service.reports.plots.svg import (
-    clipped,
-    label,
-    picture,
-    rectangle,
-)
 from hpo_service.formatting.values import value_text
+from hpo_service.reports.blocks import Figure, Table
+from hpo_service.reports.plots.svg import clipped, label, picture, rectangle
 from hpo_service.services.insights.schemas import ImportancesDocument
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 460, 26, 158, 412

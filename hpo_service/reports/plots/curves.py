@@ -4,14 +4,7 @@ from hpo_service.formatting.html import Markup
 from hpo_service.reports.blocks import Figure, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.scales import Scale, scale_over
-from hpo_service.reports.plots.svg import (
-    LEFT,
-    RIGHT,
-    Axis,
-    dot,
-    framed,
-    polyline,
-)
+from hpo_service.reports.plots.svg import LEFT, RIGHT, Axis, dot, framed, polyline
 from hpo_service.services.reports.facts import Drawn, ReportedTrial
 
 _MOST_LISTED = 10

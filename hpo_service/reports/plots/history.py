@@ -6,16 +6,9 @@ from hpo_service.formatting.html import Markup
 from hpo_service.reports.blocks import Figure, Key, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.scales import Scale, scale_over
-from hpo_service.reports.plots.svg import (
-    LEFT,
-    RIGHT,
-    Axis,
-    dot,
-    framed,
-    polyline,
-)
-from hpo_service.storage.queries.reporting import TrialPoint
+from hpo_service.reports.plots.svg import LEFT, RIGHT, Axis, dot, framed, polyline
 from hpo_service.services.reports.facts import StudyReport
+from hpo_service.storage.queries.reporting import TrialPoint
 
 MOST_DOTS = 800
 _MOST_LISTED = 20

@@ -4,12 +4,7 @@ from hpo_service.formatting.html import Markup
 from hpo_service.reports.blocks import Figure, Key
 from hpo_service.reports.plots.losses import BASELINE, BEST
 from hpo_service.reports.plots.scales import Scale, scale_over, short
-from hpo_service.reports.plots.svg import (
-    dot,
-    label,
-    line,
-    picture,
-)
+from hpo_service.reports.plots.svg import dot, label, line, picture
 from hpo_service.services.confirmations.schemas import CandidateDocument, ConfirmationDocument
 
 _WIDTH, _ROW, _LEFT, _RIGHT, _TOP = 460, 30, 118, 444, 8

@@ -15,13 +15,7 @@ from hpo_service.reports.plots.parameters import (
     searched,
 )
 from hpo_service.reports.plots.scales import Scale, short
-from hpo_service.reports.plots.svg import (
-    clipped,
-    label,
-    line,
-    picture,
-    polyline,
-)
+from hpo_service.reports.plots.svg import clipped, label, line, picture, polyline
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 
 _HEIGHT, _TOP, _BOTTOM, _SIDE = 320, 40, 308, 70

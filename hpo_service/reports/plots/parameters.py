@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo_service.formatting.values import value_text
 from hpo_service.reports.plots.scales import Scale, scale_over, short
 from hpo_service.reports.plots.svg import clipped
-from hpo_service.formatting.values import value_text
 from hpo_service.services.reports.facts import StudyReport
 
 MOST_PARAMETERS = 8

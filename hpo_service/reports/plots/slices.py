@@ -5,6 +5,7 @@ from itertools import groupby
 from statistics import median
 
 from hpo_service.formatting.html import Markup
+from hpo_service.formatting.values import value_text
 from hpo_service.reports.blocks import Figure, Table
 from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.parameters import (
@@ -15,19 +16,7 @@ from hpo_service.reports.plots.parameters import (
     searched,
 )
 from hpo_service.reports.plots.scales import Scale
-from hpo_service.reports.plots.svg import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    Axis,
-    dot,
-    label,
-    line,
-    picture,
-    vertical,
-)
-from hpo_service.formatting.values import value_text
+from hpo_service.reports.plots.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, dot, label, line, picture, vertical
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 
 _LAST = ("base", "best")

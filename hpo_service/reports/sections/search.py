@@ -1,12 +1,6 @@
 """How the search went: plots of trials and parameters."""
 
-from hpo_service.reports.blocks import (
-    Block,
-    Command,
-    Figure,
-    Paragraph,
-    Section,
-)
+from hpo_service.reports.blocks import Block, Command, Figure, Paragraph, Section
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
 from hpo_service.reports.plots.history import history

@@ -2,21 +2,12 @@
 
 from collections.abc import Sequence
 
-from hpo_service.reports.blocks import (
-    Block,
-    Cell,
-    Command,
-    Figure,
-    Listing,
-    Paragraph,
-    Section,
-    Table,
-)
-from hpo_service.reports.plots.intervals import confirmed_losses
 from hpo_service.formatting.values import gpu_hours, loss, value_text
+from hpo_service.reports.blocks import Block, Cell, Command, Figure, Listing, Paragraph, Section, Table
+from hpo_service.reports.plots.intervals import confirmed_losses
 from hpo_service.services.confirmations.schemas import CandidateDocument, ConfirmationDocument
-from hpo_service.services.studies.schemas import BestDocument
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
+from hpo_service.services.studies.schemas import BestDocument
 
 _CANDIDATES = (
     "candidate",

@@ -14,13 +14,8 @@ from cmaes import CMA
 from optuna.distributions import BaseDistribution
 
 from hpo_service.search.samplers.expectations import expected_ends
-from hpo_service.spec.space import (
-    Categories,
-    Dimension,
-    SearchSpace,
-    Suggest,
-)
 from hpo_service.search.strategies.base import StudyView
+from hpo_service.spec.space import Categories, Dimension, SearchSpace, Suggest
 
 #: of the range of a parameter, in the first generation
 _DEVIATION = 1 / 6

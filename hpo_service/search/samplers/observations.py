@@ -19,8 +19,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.search.samplers.expectations import is_lost
-from hpo_service.spec.space import SearchSpace
 from hpo_service.search.strategies.base import StudyView, TrialView
+from hpo_service.spec.space import SearchSpace
 
 _NAME = "view"
 _MEMO = "by_rungs"

@@ -6,15 +6,10 @@ from itertools import chain, islice
 from typing import Any
 
 from hpo_service.search.samplers.sources import Seeds, drawn, points
-from hpo_service.spec.space import (
-    Assignment,
-    Infeasible,
-    SearchSpace,
-    Suggest,
-)
+from hpo_service.search.strategies.base import StudyView
 from hpo_service.spec import SamplerName
 from hpo_service.spec.sampling import used_sampler
-from hpo_service.search.strategies.base import StudyView
+from hpo_service.spec.space import Assignment, Infeasible, SearchSpace, Suggest
 
 MAX_ASKS = 50
 MAX_DRAWS = 2000

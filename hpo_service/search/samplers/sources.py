@@ -23,10 +23,10 @@ from hpo_service.search.samplers.observations import (
     study_by_ends,
     study_by_rungs,
 )
-from hpo_service.spec.space import SearchSpace, Suggest
+from hpo_service.search.strategies.base import StudyView
 from hpo_service.spec import SamplerName
 from hpo_service.spec.sampling import used_sampler
-from hpo_service.search.strategies.base import StudyView
+from hpo_service.spec.space import SearchSpace, Suggest
 
 STARTUP_TRIALS = 8
 #: a generation is this share of max_trials, so that a study has several

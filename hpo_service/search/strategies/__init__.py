@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from hpo_service.spec import ResolvedStudy
 from hpo_service.search.strategies.asha import Asha
 from hpo_service.search.strategies.base import Strategy
 from hpo_service.search.strategies.confirm import Confirm
@@ -12,6 +11,7 @@ from hpo_service.search.strategies.hyperband import Hyperband
 from hpo_service.search.strategies.median import Median
 from hpo_service.search.strategies.none import NoPruning
 from hpo_service.search.strategies.successive_halving import SuccessiveHalving
+from hpo_service.spec import ResolvedStudy
 from trainer.data.rows import total_examples
 
 __all__ = ["Asha", "Confirm", "FreezeThaw", "Hyperband", "Median", "NoPruning", "SuccessiveHalving", "build"]

@@ -5,14 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from hpo_service.spec.space import Assignment
+from hpo_service.search.strategies.trials import Roster, Run, TrialStanding, TrialView
 from hpo_service.spec.objectives import LOSS, Objective
-from hpo_service.search.strategies.trials import (
-    Roster,
-    Run,
-    TrialStanding,
-    TrialView,
-)
+from hpo_service.spec.space import Assignment
 
 __all__ = [
     "Advance",

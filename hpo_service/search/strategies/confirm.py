@@ -2,24 +2,11 @@
 
 from dataclasses import asdict, dataclass
 
-from hpo_service.search.confirmation.race import (
-    Course,
-    Round,
-    course,
-    most_runs,
-)
+from hpo_service.search.confirmation.race import Course, Round, course, most_runs
 from hpo_service.search.confirmation.runs import RunFacts, run_facts
-from hpo_service.spec.space import Assignment
+from hpo_service.search.strategies.base import Finished, Judgement, Run, Start, Step, StudyView, Wait
 from hpo_service.spec.confirmation import ConfirmationPlan
-from hpo_service.search.strategies.base import (
-    Finished,
-    Judgement,
-    Run,
-    Start,
-    Step,
-    StudyView,
-    Wait,
-)
+from hpo_service.spec.space import Assignment
 
 Runs = dict[tuple[int, int], RunFacts]
 

@@ -10,13 +10,7 @@ from itertools import accumulate
 
 from hpo_service.core import study_rules as domain
 from hpo_service.search.strategies import ranking
-from hpo_service.search.strategies.base import (
-    Advance,
-    Judgement,
-    Step,
-    StudyView,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Judgement, Step, StudyView, TrialView
 
 #: multiples of it modulo 1 fill every interval in proportion to its length, whatever the number of trials
 _GOLDEN_RATIO = (5**0.5 - 1) / 2

@@ -2,15 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from hpo_service.search.strategies.base import (
-    Advance,
-    Finished,
-    Start,
-    Step,
-    StudyView,
-    TrialView,
-    Wait,
-)
+from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, TrialView, Wait
 from hpo_service.search.strategies.trials import Roster, rank
 
 

@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_service.search.pareto import costs, nondomination_ranks, values
+from hpo_service.search.strategies.base import Advance, Numbers, Start, Step, StudyView, TrialView
 from hpo_service.spec.objectives import Objective
-from hpo_service.search.strategies.base import (
-    Advance,
-    Numbers,
-    Start,
-    Step,
-    StudyView,
-    TrialView,
-)
 
 Array = NDArray[np.float64]
 

@@ -10,14 +10,7 @@ from itertools import pairwise
 from math import ceil
 
 from hpo_service.search.strategies import ranking
-from hpo_service.search.strategies.base import (
-    Advance,
-    Judgement,
-    Start,
-    Step,
-    StudyView,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Judgement, Start, Step, StudyView, TrialView
 
 #: under this key the study remembers, for every bracket begun, the number after its last trial
 _ENDS = "bracket_ends"

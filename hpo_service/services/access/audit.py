@@ -8,19 +8,12 @@ from typing import Any
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from hpo_service.services.common.schemas import Document
+from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
 from hpo_service.storage.audit_chain import Head, Verdict, check
 from hpo_service.storage.queries import audit
-from hpo_service.storage.queries.audit import (
-    AuditEntry,
-    AuditOutcome,
-    add,
-    tell,
-    watch,
-    watching,
-)
-from hpo_service.services.common.schemas import Document
-from hpo_service.services.studies.schemas import Page
-from hpo_service.services.studies.read import read_token
+from hpo_service.storage.queries.audit import AuditEntry, AuditOutcome, add, tell, watch, watching
 
 __all__ = [
     "AuditDocument",

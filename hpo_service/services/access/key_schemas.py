@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpo_service.auth.principals import Scope
-from hpo_service.spec.study import NAME_PATTERN
 from hpo_service.services.common.schemas import Document
+from hpo_service.spec.study import NAME_PATTERN
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 KeyState = Literal["live", "expired", "revoked"]

@@ -4,11 +4,11 @@ from sqlalchemy.orm import Session
 
 from hpo_service.auth.principals import Principal
 from hpo_service.core.errors import Conflict, Forbidden
-from hpo_service.storage.queries import audit, projects
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.access.key_schemas import ProjectDocument
 from hpo_service.services.common.names import require_name
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.storage.queries import audit, projects
 from hpo_service.storage.tables import Project
 
 

@@ -8,15 +8,10 @@ from sqlalchemy.orm import Session
 
 from hpo_service.auth.principals import Principal
 from hpo_service.core.errors import Forbidden, NotFound, QuotaExceeded
+from hpo_service.services.access.quota_schemas import QuotaDocument, QuotaLimits, QuotaUse, SetQuotaRequest
+from hpo_service.services.common.if_match import require_match
 from hpo_service.storage.queries import projects, tenants
 from hpo_service.storage.queries.tenants import Standing
-from hpo_service.services.common.if_match import require_match
-from hpo_service.services.access.quota_schemas import (
-    QuotaDocument,
-    QuotaLimits,
-    QuotaUse,
-    SetQuotaRequest,
-)
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.core.errors import IdempotencyMismatch, InvalidRequest
-from hpo_service.storage.queries import idempotency
 from hpo_service.services.common.schemas import Document
+from hpo_service.storage.queries import idempotency
 from trainer.common.failpoints import Commit, after_commit, before_commit
 
 Prepared = TypeVar("Prepared")

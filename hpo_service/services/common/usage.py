@@ -1,7 +1,7 @@
 """Usage and bills as the API shows them."""
 
-from hpo_service.storage.queries.usage import Consumed
 from hpo_service.services.common.schemas import SpentDocument, UsageDocument
+from hpo_service.storage.queries.usage import Consumed
 from hpo_service.storage.tables import Study
 from trainer.spec import UsageSums
 

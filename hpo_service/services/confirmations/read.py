@@ -5,18 +5,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from hpo_service.core.errors import Conflict, NotFound
+from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.search.best import Confirmed
 from hpo_service.search.confirmation.race import most_runs
 from hpo_service.search.confirmation.report import Report, Standing, report
 from hpo_service.search.confirmation.runs import run_facts
 from hpo_service.search.confirmation.sentence import sentence
-from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.core.errors import Conflict, NotFound
-from hpo_service.storage.queries import attempts, optuna_reads, studies
-from hpo_service.storage.queries.optuna_reads import TrialRow
-from hpo_service.storage.queries.usage import consumed_by_study
-from hpo_service.spec import ResolvedStudy
-from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
+from hpo_service.services.common.usage import spent_document
 from hpo_service.services.confirmations.schemas import (
     CandidateDocument,
     ConfirmationDocument,
@@ -24,7 +20,11 @@ from hpo_service.services.confirmations.schemas import (
     DifferenceDocument,
     RunDocument,
 )
-from hpo_service.services.common.usage import spent_document
+from hpo_service.spec import ResolvedStudy
+from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX, ConfirmationPlan
+from hpo_service.storage.queries import attempts, optuna_reads, studies
+from hpo_service.storage.queries.optuna_reads import TrialRow
+from hpo_service.storage.queries.usage import consumed_by_study
 from hpo_service.storage.tables import Study
 
 

@@ -6,9 +6,9 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import NotFound
 from hpo_service.services.data.fingerprints import check_fingerprint
-from hpo_service.storage.queries import jobs, studies
-from hpo_service.spec import ResolvedStudy
 from hpo_service.services.studies.spec_schemas import CheckState, DataCheckDocument
+from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import jobs, studies
 from hpo_service.storage.tables import Job
 from trainer.spec import CheckData
 

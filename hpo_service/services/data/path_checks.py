@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import NotFound
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.queries import jobs, studies, workers
-from hpo_service.spec import ResolvedStudy
 from hpo_service.services.common.schemas import Document
+from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import jobs, studies, workers
 from hpo_service.storage.tables import Job
 from trainer.common.errors import SnapshotError
-from trainer.spec import CheckPaths, PathsReport
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.marker import read_marker
+from trainer.spec import CheckPaths, PathsReport
 
 _MOST_PATHS = 256
 

@@ -8,14 +8,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.spec import StudySpec, Traits, expand
 from hpo_service.services.data.profile import read_traits
-from trainer.data.rows import (
-    RowError,
-    count_rows_quickly,
-    data_files,
-    example_counts,
-)
+from hpo_service.spec import StudySpec, Traits, expand
+from trainer.data.rows import RowError, count_rows_quickly, data_files, example_counts
 from trainer.spec import DataFormat
 
 _MAX_CONFIG_BYTES = 1_048_576

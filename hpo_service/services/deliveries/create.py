@@ -6,23 +6,18 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.auth.principals import Principal
 from hpo_service.core.errors import Conflict
-from hpo_service.storage.promotion_tables import Delivery, Promotion
-from hpo_service.storage.queries import (
-    attempts,
-    audit,
-    deliveries,
-    promotions,
-)
-from hpo_service.services.trials.artifacts import away
 from hpo_service.services.deliveries.read import delivery_document
 from hpo_service.services.deliveries.schemas import DeliverRequest, DeliveryDocument
 from hpo_service.services.promotions.read import find as find_promotion
 from hpo_service.services.promotions.read import require_effective
+from hpo_service.services.trials.artifacts import away
+from hpo_service.storage.promotion_tables import Delivery, Promotion
+from hpo_service.storage.queries import attempts, audit, deliveries, promotions
 from trainer.common.errors import SnapshotError
-from trainer.spec import SnapshotRef, VariantName, needed_for
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
 from trainer.snapshots.stores.verifying import open_files, verified_manifest
+from trainer.spec import SnapshotRef, VariantName, needed_for
 
 #: how many adapters that may be reused are looked at
 _LOOKED_AT = 4

@@ -6,9 +6,6 @@ from typing import Any, cast
 from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import NotFound
-from hpo_service.storage.queries import deliveries
-from hpo_service.storage.queries.deliveries import Found, Step
-from hpo_service.services.trials.artifacts import Archive, away
 from hpo_service.services.deliveries.schemas import (
     ArtifactDocument,
     DeliveryDocument,
@@ -17,20 +14,16 @@ from hpo_service.services.deliveries.schemas import (
     FinalLossDocument,
     StepDocument,
 )
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.services.trials.artifacts import Archive, away
+from hpo_service.storage.queries import deliveries
+from hpo_service.storage.queries.deliveries import Found, Step
 from trainer.common.errors import SnapshotError
-from trainer.spec import (
-    Artifact,
-    FileDigest,
-    FinalAdapter,
-    Outcome,
-    VariantName,
-    digest_of,
-)
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
 from trainer.snapshots.stores.verifying import open_files
+from trainer.spec import Artifact, FileDigest, FinalAdapter, Outcome, VariantName, digest_of
 
 _ADAPTER, _MERGED = "adapter", "merged"
 _NAMES = {"train_final": "the training", "merge": "the merge", "quantize": "the quantization"}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import TERMINAL
-from hpo_service.storage.queries import events, studies
-from hpo_service.storage.queries.events import EventRow
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.execution.schemas import EventDocument
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.storage.queries import events, studies
+from hpo_service.storage.queries.events import EventRow
 
 _BATCH = 500
 

@@ -2,11 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from hpo_service.storage.queries import studies
-from hpo_service.storage.queries.slices import SliceRow, slices_after
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.execution.schemas import SliceDocument, SliceState
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.storage.queries import studies
+from hpo_service.storage.queries.slices import SliceRow, slices_after
 
 
 def list_slices(

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import Conflict, NotFound
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.queries import audit, workers
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.execution.schemas import HeldSliceDocument, WorkerDocument
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.storage.queries import audit, workers
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Worker
 
 

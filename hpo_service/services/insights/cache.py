@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
-from hpo_service.storage.database.tenancy import confined_like
 from hpo_service.core.study_rules import TERMINAL
+from hpo_service.storage.database.tenancy import confined_like
 from hpo_service.storage.queries import events
 from hpo_service.storage.tables import Study
 

@@ -2,13 +2,13 @@
 
 from sqlalchemy.orm import Session
 
+from hpo_service.services.insights.schemas import DecisionDocument
+from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.services.trials.optuna_trials import finite
 from hpo_service.storage.queries import events, optuna_reads, studies
 from hpo_service.storage.queries.attempts import slice_states
 from hpo_service.storage.queries.events import EventRow
-from hpo_service.services.studies.schemas import Page
-from hpo_service.services.trials.optuna_trials import finite
-from hpo_service.services.insights.schemas import DecisionDocument
-from hpo_service.services.studies.read import read_token
 
 
 def list_decisions(

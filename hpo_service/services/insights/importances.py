@@ -6,20 +6,15 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import TERMINAL
 from hpo_service.formatting.range_edges import command, sentence
-from hpo_service.search.importances import (
-    FEWEST_TRIALS,
-    edges_among,
-    importances,
-    ranked,
-)
-from hpo_service.storage.queries import optuna_reads, studies
-from hpo_service.storage.queries.optuna_losses import read_losses
-from hpo_service.spec import ResolvedStudy
+from hpo_service.search.importances import FEWEST_TRIALS, edges_among, importances, ranked
 from hpo_service.search.strategies.base import TrialStanding, TrialView
+from hpo_service.services.insights.cache import insights_of
+from hpo_service.services.insights.schemas import ImportanceDocument, ImportancesDocument
 from hpo_service.services.studies.schemas import EdgeDocument
 from hpo_service.services.trials.optuna_trials import TrialFacts, read_facts
-from hpo_service.services.insights.schemas import ImportanceDocument, ImportancesDocument
-from hpo_service.services.insights.cache import insights_of
+from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import optuna_reads, studies
+from hpo_service.storage.queries.optuna_losses import read_losses
 from hpo_service.storage.tables import Study
 
 _STANDINGS: dict[str, TrialStanding] = {

@@ -4,18 +4,13 @@ import math
 
 from sqlalchemy.orm import Session
 
-from hpo_service.search.pareto import (
-    costs,
-    measured,
-    nondomination_ranks,
-    values,
-)
-from hpo_service.storage.queries import studies
+from hpo_service.search.pareto import costs, measured, nondomination_ranks, values
+from hpo_service.services.insights.cache import insights_of
+from hpo_service.services.insights.schemas import ObjectiveDocument, ParetoDocument, ParetoPoint
+from hpo_service.services.trials.optuna_trials import TrialFacts, read_facts
 from hpo_service.spec import SearchSettings
 from hpo_service.spec.objectives import Objective
-from hpo_service.services.trials.optuna_trials import TrialFacts, read_facts
-from hpo_service.services.insights.schemas import ObjectiveDocument, ParetoDocument, ParetoPoint
-from hpo_service.services.insights.cache import insights_of
+from hpo_service.storage.queries import studies
 from hpo_service.storage.tables import Study
 
 

@@ -2,32 +2,27 @@
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.services.promotions import verdict as promotion
 from hpo_service.auth.principals import Principal
-from hpo_service.search.best import Best, best_trial, judged
 from hpo_service.core.errors import Conflict, NotFound
-from hpo_service.services.promotions.verdict import Comparison
-from hpo_service.storage.promotion_tables import Promotion
-from hpo_service.storage.queries import (
-    attempts,
-    audit,
-    promotions,
-    studies,
-)
+from hpo_service.search.best import Best, best_trial, judged
 from hpo_service.services.promotions import facts as promotion_facts
-from hpo_service.services.trials.artifacts import away
-from hpo_service.services.trials.optuna_trials import StudyFacts, TrialFacts
-from hpo_service.services.promotions.schemas import PromoteRequest, PromotionDocument
+from hpo_service.services.promotions import verdict as promotion
 from hpo_service.services.promotions.facts import Candidate
 from hpo_service.services.promotions.read import promotion_document
+from hpo_service.services.promotions.schemas import PromoteRequest, PromotionDocument
+from hpo_service.services.promotions.verdict import Comparison
 from hpo_service.services.studies.summaries import read_leaders
+from hpo_service.services.trials.artifacts import away
+from hpo_service.services.trials.optuna_trials import StudyFacts, TrialFacts
 from hpo_service.services.trials.read import find_trial
+from hpo_service.storage.promotion_tables import Promotion
+from hpo_service.storage.queries import attempts, audit, promotions, studies
 from hpo_service.storage.tables import Study
 from trainer.common.errors import SnapshotError
-from trainer.spec import SnapshotManifest, SnapshotRef
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
 from trainer.snapshots.stores.verifying import open_files, verified_manifest
+from trainer.spec import SnapshotManifest, SnapshotRef
 
 
 def choose(session: Session, project_id: int, request: PromoteRequest) -> Candidate:

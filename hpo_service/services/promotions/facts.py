@@ -8,13 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters
-from hpo_service.services.promotions import verdict as promotion
-from hpo_service.search.best import Best
 from hpo_service.exporters.document import StudyFacts
-from hpo_service.services.promotions.verdict import Comparison
-from hpo_service.storage.queries import promotions, studies
-from hpo_service.storage.queries.usage import consumed_by_study, dispatched_by_trial
-from hpo_service.spec import ResolvedStudy
+from hpo_service.search.best import Best
+from hpo_service.services.promotions import verdict as promotion
 from hpo_service.services.promotions.schemas import (
     BillDocument,
     ComparisonDocument,
@@ -23,6 +19,10 @@ from hpo_service.services.promotions.schemas import (
     LossesDocument,
     PromotionFacts,
 )
+from hpo_service.services.promotions.verdict import Comparison
+from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import promotions, studies
+from hpo_service.storage.queries.usage import consumed_by_study, dispatched_by_trial
 from hpo_service.storage.tables import Study
 from trainer.spec import SnapshotManifest, SnapshotRef, TrialFile
 

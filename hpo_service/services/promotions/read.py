@@ -6,15 +6,11 @@ from hashlib import sha256
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters
-from hpo_service.services.promotions import verdict as promotion
 from hpo_service.auth.principals import Principal
 from hpo_service.core.errors import Conflict, Forbidden, NotFound
-from hpo_service.storage.promotion_tables import Promotion
-from hpo_service.storage.queries import audit, promotions
-from hpo_service.storage.queries.promotions import Found
-from hpo_service.services.common.schemas import Document
-from hpo_service.services.studies.schemas import Page
 from hpo_service.services.common.if_match import require_match
+from hpo_service.services.common.schemas import Document
+from hpo_service.services.promotions import verdict as promotion
 from hpo_service.services.promotions.schemas import (
     ChangeDocument,
     PromotionDifference,
@@ -22,6 +18,10 @@ from hpo_service.services.promotions.schemas import (
     PromotionFacts,
 )
 from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.storage.promotion_tables import Promotion
+from hpo_service.storage.queries import audit, promotions
+from hpo_service.storage.queries.promotions import Found
 from trainer.spec import TrialFile
 
 _COMPARED = ("model", "data", "parameters", "training")

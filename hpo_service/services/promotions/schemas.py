@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hpo_service.spec.study import NAME_PATTERN
 from hpo_service.services.common.schemas import Document
+from hpo_service.spec.study import NAME_PATTERN
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Note = Annotated[str, Field(max_length=2000, description="For those who see it later.")]

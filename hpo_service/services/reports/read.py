@@ -9,23 +9,18 @@ from importlib.metadata import version
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters
-from hpo_service.services.promotions import verdict as promotion
 from hpo_service.search.best import Best
-from hpo_service.services.promotions.verdict import Comparison
-from hpo_service.storage.queries import (
-    optuna_reads,
-    promotions,
-    reporting,
-    studies,
-)
-from hpo_service.storage.queries.reporting import Saved, TrialPoint
 from hpo_service.services.data.checks import show_of_study
-from hpo_service.services.studies.schemas import StudyDocument
-from hpo_service.services.trials.optuna_trials import COUNTERS, TrialFacts
 from hpo_service.services.insights.importances import show_importances
-from hpo_service.services.studies.read import study_document
+from hpo_service.services.promotions import verdict as promotion
+from hpo_service.services.promotions.verdict import Comparison
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 from hpo_service.services.studies.best import best_file, find_best
+from hpo_service.services.studies.read import study_document
+from hpo_service.services.studies.schemas import StudyDocument
+from hpo_service.services.trials.optuna_trials import COUNTERS, TrialFacts
+from hpo_service.storage.queries import optuna_reads, promotions, reporting, studies
+from hpo_service.storage.queries.reporting import Saved, TrialPoint
 from hpo_service.storage.tables import Study
 
 MOST_TRIALS = 150

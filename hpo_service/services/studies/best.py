@@ -3,13 +3,13 @@
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters
-from hpo_service.search.best import Best, best_trial
 from hpo_service.core.errors import NotFound
 from hpo_service.exporters.document import StudyFacts
-from hpo_service.storage.queries import studies
-from hpo_service.spec import ResolvedStudy
+from hpo_service.search.best import Best, best_trial
 from hpo_service.services.studies.schemas import BestDocument
 from hpo_service.services.studies.summaries import read_leaders
+from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import studies
 from hpo_service.storage.tables import Study
 from trainer.spec import TrialFile
 

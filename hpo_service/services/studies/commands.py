@@ -5,17 +5,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.core.errors import Conflict, InvalidRequest
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.queries import studies
-from hpo_service.spec import ResolvedStudy
-from hpo_service.services.confirmations.read import require_searching
-from hpo_service.services.studies.schemas import StudyDocument
+from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.services.common.if_match import require_match
-from hpo_service.services.studies.read import effective_resolved, etag, study_document
+from hpo_service.services.confirmations.read import require_searching
 from hpo_service.services.studies.pending_state import expected_state, next_state, require_open
+from hpo_service.services.studies.read import effective_resolved, etag, study_document
+from hpo_service.services.studies.schemas import StudyDocument
 from hpo_service.services.trials.read import trial_count
+from hpo_service.spec import ResolvedStudy
+from hpo_service.storage.queries import studies
 from hpo_service.storage.tables import Intent, Study
 
 

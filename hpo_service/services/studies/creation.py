@@ -8,23 +8,16 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hpo_service.core import study_rules as domain
-from hpo_service.services.data import preflight
-from hpo_service.core.study_rules import StudyState
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.queries import attempts, audit, studies
-from hpo_service.spec import (
-    ResolvedStudy,
-    StudySpec,
-    estimate,
-    parse_spec,
-    resolve,
-)
-from hpo_service.services.data import checks
+from hpo_service.core.study_rules import StudyState
 from hpo_service.services.access import quotas
-from hpo_service.services.studies.schemas import StudyDocument
+from hpo_service.services.data import checks, preflight
 from hpo_service.services.studies.read import study_document
+from hpo_service.services.studies.schemas import StudyDocument
 from hpo_service.services.studies.spec_schemas import ValidationReport
 from hpo_service.services.studies.warm_start import past_documents, with_past
+from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, resolve
+from hpo_service.storage.queries import attempts, audit, studies
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from hpo_service.core.study_rules import TERMINAL, StudyState, require_transition
 from hpo_service.core.errors import Conflict
 from hpo_service.core.messages import IntentKind
+from hpo_service.core.study_rules import TERMINAL, StudyState, require_transition
 
 _RESUMABLE = frozenset({StudyState.PAUSED, StudyState.PAUSING})
 _IDLE = frozenset({StudyState.QUEUED, StudyState.PAUSED})

@@ -8,18 +8,20 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.core.study_rules import Spent
 from hpo_service.core.errors import InvalidRequest
 from hpo_service.core.messages import IntentKind
+from hpo_service.core.study_rules import Spent
 from hpo_service.search.marginal_gain import outlook
-from hpo_service.storage.queries import events, studies
-from hpo_service.storage.queries.usage import Consumed, consumed_by_study
+from hpo_service.services.common.usage import spent_document, usage_document
 from hpo_service.services.confirmations.read import (
     confirmation_document,
     confirmed_by_study,
     finalists,
     read_confirmation,
 )
+from hpo_service.services.execution.blockers import standstill
+from hpo_service.services.insights.importances import study_edges
+from hpo_service.services.studies.forecasts import forecast_document
 from hpo_service.services.studies.schemas import (
     OutlookDocument,
     Page,
@@ -28,12 +30,10 @@ from hpo_service.services.studies.schemas import (
     StudySummary,
     TrialCounts,
 )
-from hpo_service.services.common.usage import spent_document, usage_document
-from hpo_service.services.studies.forecasts import forecast_document
-from hpo_service.services.insights.importances import study_edges
-from hpo_service.services.execution.blockers import standstill
 from hpo_service.services.studies.summaries import Summary, read_summaries
 from hpo_service.services.studies.warm_start import past_documents
+from hpo_service.storage.queries import events, studies
+from hpo_service.storage.queries.usage import Consumed, consumed_by_study
 from hpo_service.storage.tables import Intent, Study
 
 _EMPTY = Summary(counts=TrialCounts(), best=None, savings=SavingsDocument(examples=0, share=0.0))

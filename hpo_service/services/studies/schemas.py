@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from hpo_service.core.study_rules import StudyState
-from hpo_service.services.confirmations.schemas import ConfirmationDocument, ConfirmedDocument
 from hpo_service.services.common.schemas import Document as Document
 from hpo_service.services.common.schemas import SpentDocument as SpentDocument
 from hpo_service.services.common.schemas import UsageDocument as UsageDocument
+from hpo_service.services.confirmations.schemas import ConfirmationDocument, ConfirmedDocument
 from hpo_service.services.studies.forecasts import ForecastDocument
 
 Item = TypeVar("Item")

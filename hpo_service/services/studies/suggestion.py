@@ -12,23 +12,12 @@ from sqlalchemy.orm import Session
 from hpo_service.core import study_rules as domain
 from hpo_service.services.data import preflight
 from hpo_service.services.data.preflight import Inputs
-from hpo_service.spec.presets import load_preset
-from hpo_service.storage.queries import attempts, studies
-from hpo_service.spec import (
-    PastStudy,
-    ResolvedStudy,
-    estimate,
-    parse_spec,
-    resolve,
-)
-from hpo_service.spec.suggestion import (
-    Bill,
-    fitting_preset,
-    narrowed,
-    written,
-)
 from hpo_service.services.studies.schemas import Document, PastDocument
 from hpo_service.services.studies.warm_start import past_documents, with_past
+from hpo_service.spec import PastStudy, ResolvedStudy, estimate, parse_spec, resolve
+from hpo_service.spec.presets import load_preset
+from hpo_service.spec.suggestion import Bill, fitting_preset, narrowed, written
+from hpo_service.storage.queries import attempts, studies
 
 _EXAMPLES_ABOVE_EXPECTED = 1.5
 _NAME_CHARACTERS = 48

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hpo_service.search.best import Confirmed
-from hpo_service.storage.queries import optuna_reads
-from hpo_service.storage.queries.optuna_sums import TrialSums, leaders, trial_sums
 from hpo_service.services.confirmations.read import finalists, read_confirmation
 from hpo_service.services.studies.schemas import BestDocument, SavingsDocument, TrialCounts
 from hpo_service.services.trials.optuna_trials import COUNTERS, StudyFacts, TrialFacts
+from hpo_service.storage.queries import optuna_reads
+from hpo_service.storage.queries.optuna_sums import TrialSums, leaders, trial_sums
 from hpo_service.storage.tables import Study
 
 

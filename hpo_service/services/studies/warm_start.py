@@ -8,19 +8,12 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.storage.queries import optuna_reads, studies
-from hpo_service.spec.space import SearchSpace
-from hpo_service.spec import (
-    FEWEST_TRIALS,
-    MOST_STUDIES,
-    MOST_TRIALS,
-    PastStudy,
-    ResolvedStudy,
-    similarity,
-)
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw.recall import carried, place
 from hpo_service.services.studies.schemas import PastDocument
+from hpo_service.spec import FEWEST_TRIALS, MOST_STUDIES, MOST_TRIALS, PastStudy, ResolvedStudy, similarity
+from hpo_service.spec.space import SearchSpace
+from hpo_service.storage.queries import optuna_reads, studies
 from hpo_service.storage.tables import Study
 from trainer.spec import Parameters
 

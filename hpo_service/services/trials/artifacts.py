@@ -9,13 +9,13 @@ from typing import IO
 from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import NotFound, Unavailable
-from hpo_service.storage.queries import attempts
 from hpo_service.services.trials.read import find_trial
+from hpo_service.storage.queries import attempts
 from trainer.common.errors import SnapshotError
-from trainer.spec import SnapshotRef
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
 from trainer.snapshots.stores.verifying import open_files
+from trainer.spec import SnapshotRef
 
 _MAX_TAIL_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024

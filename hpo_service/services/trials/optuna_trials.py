@@ -12,15 +12,10 @@ import optuna.trial
 from sqlalchemy.orm import Session
 
 from hpo_service.search.best import Confirmed, best_trial, savings
-from hpo_service.storage.queries import optuna_reads
 from hpo_service.services.confirmations.read import confirmed_document
-from hpo_service.services.studies.schemas import (
-    BestDocument,
-    ImprovementDocument,
-    SavingsDocument,
-    TrialCounts,
-)
+from hpo_service.services.studies.schemas import BestDocument, ImprovementDocument, SavingsDocument, TrialCounts
 from hpo_service.services.trials.schemas import TrialState
+from hpo_service.storage.queries import optuna_reads
 from hpo_service.storage.tables import Study
 
 _PAUSED = "paused"

@@ -6,25 +6,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hpo_service.core.errors import NotFound
-from hpo_service.storage.queries import (
-    attempts,
-    optuna_reads,
-    studies,
-    usage,
-)
+from hpo_service.services.common.usage import usage_document
+from hpo_service.services.studies.read import read_token
+from hpo_service.services.studies.schemas import Page
+from hpo_service.services.trials.optuna_trials import TrialFacts, finite
+from hpo_service.services.trials.schemas import AttemptDocument, Rung, TrialDocument, TrialSummary
+from hpo_service.spec.space import SearchSpace
+from hpo_service.storage.queries import attempts, optuna_reads, studies, usage
 from hpo_service.storage.queries.attempts import AttemptRow
 from hpo_service.storage.queries.usage import Dispatched
-from hpo_service.spec.space import SearchSpace
-from hpo_service.services.studies.schemas import Page
-from hpo_service.services.common.usage import usage_document
-from hpo_service.services.trials.optuna_trials import TrialFacts, finite
-from hpo_service.services.studies.read import read_token
-from hpo_service.services.trials.schemas import (
-    AttemptDocument,
-    Rung,
-    TrialDocument,
-    TrialSummary,
-)
 from hpo_service.storage.tables import Study
 from trainer.spec import sum_usage
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from hpo_service.services.common.schemas import UsageDocument
+from hpo_service.services.common.usage import usage_document
+from hpo_service.services.execution.schemas import WorkerDocument
+from hpo_service.services.execution.workers import list_workers
+from hpo_service.services.insights.cache import insights_of
+from hpo_service.services.studies.forecasts import ForecastDocument, forecast_document
+from hpo_service.services.studies.read import read_token, study_summaries
+from hpo_service.services.studies.schemas import StudySummary
 from hpo_service.storage.queries import overview, studies
 from hpo_service.storage.queries.overview import Lowest, OpenSlice, RecentEvent
 from hpo_service.storage.queries.usage import dispatched_by_trial
-from hpo_service.services.common.schemas import UsageDocument
-from hpo_service.services.studies.schemas import StudySummary
-from hpo_service.services.common.usage import usage_document
-from hpo_service.services.execution.schemas import WorkerDocument
-from hpo_service.services.studies.forecasts import ForecastDocument, forecast_document
-from hpo_service.services.insights.cache import insights_of
-from hpo_service.services.studies.read import read_token, study_summaries
-from hpo_service.services.execution.workers import list_workers
 from hpo_service.storage.tables import Study
 
 MOST_SLICES = 200

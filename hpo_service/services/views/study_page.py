@@ -6,37 +6,26 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from hpo_service.services.promotions import verdict as promotion
-from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.core.messages import IntentKind
+from hpo_service.core.study_rules import TERMINAL, StudyState
+from hpo_service.services.insights.cache import insights_of
+from hpo_service.services.insights.importances import show_importances
+from hpo_service.services.insights.schemas import ImportancesDocument
+from hpo_service.services.promotions import verdict as promotion
+from hpo_service.services.reports.facts import ReportedTrial
+from hpo_service.services.reports.read import by_rank, chosen, read_comparison, read_drawn, told_of
+from hpo_service.services.studies.best import find_best
+from hpo_service.services.studies.pending_state import expected_state, is_open, possible
+from hpo_service.services.studies.read import study_document
+from hpo_service.services.studies.schemas import BestDocument, StudyDocument
+from hpo_service.services.trials.read import trials_called
+from hpo_service.services.trials.schemas import TrialSummary
+from hpo_service.services.views.start_page import Running, read_events, read_running
+from hpo_service.spec.space import SearchSpace
+from hpo_service.spec.space.dimensions import Categories, FloatRange, IntRange, NumberChoices
 from hpo_service.storage.queries import reporting, studies
 from hpo_service.storage.queries.overview import RecentEvent
 from hpo_service.storage.queries.reporting import TrialPoint
-from hpo_service.spec.space import SearchSpace
-from hpo_service.spec.space.dimensions import (
-    Categories,
-    FloatRange,
-    IntRange,
-    NumberChoices,
-)
-from hpo_service.services.studies.schemas import BestDocument, StudyDocument
-from hpo_service.services.insights.importances import show_importances
-from hpo_service.services.insights.schemas import ImportancesDocument
-from hpo_service.services.insights.cache import insights_of
-from hpo_service.services.views.start_page import Running, read_events, read_running
-from hpo_service.services.studies.read import study_document
-from hpo_service.services.reports.facts import ReportedTrial
-from hpo_service.services.reports.read import (
-    by_rank,
-    chosen,
-    read_comparison,
-    read_drawn,
-    told_of,
-)
-from hpo_service.services.studies.best import find_best
-from hpo_service.services.studies.pending_state import expected_state, is_open, possible
-from hpo_service.services.trials.schemas import TrialSummary
-from hpo_service.services.trials.read import trials_called
 from hpo_service.storage.tables import Study
 
 TRIALS_A_PAGE = 25

@@ -11,20 +11,8 @@ from optuna.distributions import BaseDistribution
 from pydantic import TypeAdapter, ValidationError
 
 from hpo_service.core.errors import InvalidSpec
-from hpo_service.spec.space.expressions import (
-    Expression,
-    ExpressionError,
-    Value,
-    parse_expression,
-)
-from hpo_service.spec.space.dimensions import (
-    Categories,
-    Constant,
-    Derived,
-    Dimension,
-    Form,
-    Scalar,
-)
+from hpo_service.spec.space.dimensions import Categories, Constant, Derived, Dimension, Form, Scalar
+from hpo_service.spec.space.expressions import Expression, ExpressionError, Value, parse_expression
 from hpo_service.spec.space.forms import DEFAULTS
 from trainer.spec import Parameters
 

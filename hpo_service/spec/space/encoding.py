@@ -5,11 +5,11 @@ from math import isclose
 from typing import Any
 
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.spec.space.expressions import Value
+from hpo_service.core.spelling import did_you_mean
 from hpo_service.spec.space.core import Infeasible, Space, is_used
 from hpo_service.spec.space.dimensions import Dimension, OutsideForm, Scalar
+from hpo_service.spec.space.expressions import Value
 from hpo_service.spec.space.forms import DEFAULTS, Refused, typed
-from hpo_service.core.spelling import did_you_mean
 
 
 def encode(space: Space, values: Mapping[str, object], pointer: str = "") -> dict[str, Any]:

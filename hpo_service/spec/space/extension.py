@@ -4,16 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.spec.space.core import Space
-from hpo_service.spec.space.dimensions import (
-    Categories,
-    FloatRange,
-    Form,
-    IntRange,
-    NumberChoices,
-)
-from hpo_service.spec.space.forms import Refused, read_form
 from hpo_service.core.spelling import did_you_mean
+from hpo_service.spec.space.core import Space
+from hpo_service.spec.space.dimensions import Categories, FloatRange, Form, IntRange, NumberChoices
+from hpo_service.spec.space.forms import Refused, read_form
 
 _CLONE = "clone the study to change it"
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hpo_service.core.errors import Problem
+from hpo_service.core.spelling import unknown_key
 from hpo_service.spec.space.dimensions import (
     Categories,
     Constant,
@@ -18,7 +19,6 @@ from hpo_service.spec.space.dimensions import (
     NumberChoices,
     Scalar,
 )
-from hpo_service.core.spelling import unknown_key
 from trainer.spec import Parameters
 
 MAX_CHOICES = 100

@@ -4,23 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hpo_service.core.errors import InvalidSpec, Problem
-from hpo_service.spec.space.expressions import (
-    FUNCTIONS,
-    Expression,
-    ExpressionError,
-    parse_expression,
-)
-from hpo_service.spec.space.core import Space
-from hpo_service.spec.space.dimensions import (
-    Constant,
-    Derived,
-    Dimension,
-    Form,
-    OutsideForm,
-    Scalar,
-)
-from hpo_service.spec.space.forms import DEFAULTS, Refused, read_form
 from hpo_service.core.spelling import did_you_mean
+from hpo_service.spec.space.core import Space
+from hpo_service.spec.space.dimensions import Constant, Derived, Dimension, Form, OutsideForm, Scalar
+from hpo_service.spec.space.expressions import FUNCTIONS, Expression, ExpressionError, parse_expression
+from hpo_service.spec.space.forms import DEFAULTS, Refused, read_form
 
 MAX_PARAMETERS = 64
 MAX_CONSTRAINTS = 64

@@ -8,8 +8,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from hpo_service.storage.database.tenancy import EVERY_PROJECT, PROJECT_SETTING
 from hpo_service.core.errors import SetupError
+from hpo_service.storage.database.tenancy import EVERY_PROJECT, PROJECT_SETTING
 
 DRIVER = "postgresql+psycopg2"
 OPTUNA_SCHEMA = "optuna"

@@ -12,13 +12,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 import migrations
-from hpo_service.storage.database.engine import (
-    OPTUNA_SCHEMA,
-    describe,
-    make_engine,
-    optuna_url,
-)
 from hpo_service.core.errors import SetupError, Unavailable
+from hpo_service.storage.database.engine import OPTUNA_SCHEMA, describe, make_engine, optuna_url
 from hpo_service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:

@@ -9,12 +9,7 @@ from sqlalchemy import Row, and_, func, select
 from sqlalchemy.orm import Session
 
 from hpo_service.storage.queries.usage import SECONDS, total, usage_of
-from hpo_service.storage.tables import (
-    Attempt,
-    Slice,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import Attempt, Slice, Study, Worker
 from trainer.spec import Outcome, Usage
 
 _ATTEMPTS_OF_SLICES = and_(Attempt.slice_id == Slice.id, Attempt.project_id == Slice.project_id)

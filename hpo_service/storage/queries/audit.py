@@ -15,12 +15,7 @@ from typing import Any
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.orm import Session
 
-from hpo_service.storage.audit_chain import (
-    NO_ROWS,
-    Head,
-    Link,
-    canonical,
-)
+from hpo_service.storage.audit_chain import NO_ROWS, Head, Link, canonical
 from hpo_service.storage.audit_tables import AuditHead, AuditRow
 from trainer.common.logs import mask_secrets, one_line
 

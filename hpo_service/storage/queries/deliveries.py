@@ -11,13 +11,7 @@ from sqlalchemy.orm import Session
 from hpo_service.core.errors import NotFound
 from hpo_service.core.messages import IntentKind
 from hpo_service.storage.promotion_tables import Delivery, Promotion
-from hpo_service.storage.tables import (
-    ApiKey,
-    Intent,
-    Job,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import ApiKey, Intent, Job, Study, Worker
 
 
 @dataclass(frozen=True, kw_only=True)

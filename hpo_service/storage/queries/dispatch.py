@@ -7,21 +7,11 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from hpo_service.core.study_rules import (
-    TERMINAL,
-    Cause,
-    Spent,
-    StudyState,
-)
 from hpo_service.core.messages import EventKind
+from hpo_service.core.study_rules import TERMINAL, Cause, Spent, StudyState
 from hpo_service.storage.queries import attempt_ends
 from hpo_service.storage.queries.failures import counted
-from hpo_service.storage.tables import (
-    Event,
-    Intent,
-    Slice,
-    Study,
-)
+from hpo_service.storage.tables import Event, Intent, Slice, Study
 from trainer.spec import SliceResult
 
 _ADDED = "added events"

@@ -6,18 +6,12 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from hpo_service.core.study_rules import Cause
 from hpo_service.core.messages import IntentKind
+from hpo_service.core.study_rules import Cause
 from hpo_service.storage.promotion_tables import Delivery
 from hpo_service.storage.queries.failures import counted
 from hpo_service.storage.tables import Intent, Job
-from trainer.spec import (
-    JobResult,
-    Outcome,
-    SnapshotRef,
-    Task,
-    TrainFinal,
-)
+from trainer.spec import JobResult, Outcome, SnapshotRef, Task, TrainFinal
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('hpo.slices', 'id'))")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:fingerprint, :project))")

@@ -9,13 +9,7 @@ from zlib import crc32
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.orm import Session
 
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Event,
-    OutboxCursor,
-    Project,
-    Study,
-)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Event, OutboxCursor, Project, Study
 
 #: first half of the keys of our advisory locks, so that nobody else's are met
 _LOCKS = 1_752_461_151

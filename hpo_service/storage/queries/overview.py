@@ -10,14 +10,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.messages import EventKind
 from hpo_service.storage.promotion_tables import Promotion
-from hpo_service.storage.tables import (
-    Attempt,
-    Event,
-    Intent,
-    Slice,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import Attempt, Event, Intent, Slice, Study, Worker
 
 _OPEN = ("running", "waiting")
 # In the order in which the losses were told; failed trials and losses that are not finite are left out.

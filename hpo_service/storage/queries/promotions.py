@@ -10,15 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from hpo_service.core.errors import NotFound
 from hpo_service.core.messages import EventKind, IntentKind
 from hpo_service.storage.promotion_tables import Promotion, PromotionApproval
-from hpo_service.storage.tables import (
-    ApiKey,
-    Attempt,
-    Intent,
-    Project,
-    Slice,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import ApiKey, Attempt, Intent, Project, Slice, Study, Worker
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, :project))")
 

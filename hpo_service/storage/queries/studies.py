@@ -7,9 +7,9 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hpo_service.core.study_rules import TERMINAL
 from hpo_service.core.errors import Conflict, NotFound
 from hpo_service.core.messages import IntentKind
+from hpo_service.core.study_rules import TERMINAL
 from hpo_service.storage.tables import Intent, Project, Study
 
 

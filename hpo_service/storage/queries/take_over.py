@@ -10,12 +10,7 @@ from hpo_service.core.study_rules import Cause, cost_usd
 from hpo_service.storage.queries.attempt_ends import close_attempt
 from hpo_service.storage.queries.failures import counted
 from hpo_service.storage.queries.workers import GONE, QUARANTINED
-from hpo_service.storage.tables import (
-    Attempt,
-    Job,
-    Slice,
-    Worker,
-)
+from hpo_service.storage.tables import Attempt, Job, Slice, Worker
 from trainer.spec import Outcome, SliceResult, Usage
 
 Token = tuple[int, int]

@@ -4,29 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Float,
-    RowMapping,
-    SQLColumnExpression,
-    and_,
-    case,
-    cast,
-    func,
-    null,
-    select,
-    true,
-)
+from sqlalchemy import ColumnElement, Float, RowMapping, SQLColumnExpression, and_, case, cast, func, null, select, true
 from sqlalchemy.orm import Session, aliased
 
 from hpo_service.core.study_rules import Spent
 from hpo_service.storage.optuna.tables import trials
-from hpo_service.storage.tables import (
-    Attempt,
-    Slice,
-    Study,
-    StudyUsage,
-)
+from hpo_service.storage.tables import Attempt, Slice, Study, StudyUsage
 from trainer.spec import Usage, UsageSums
 
 

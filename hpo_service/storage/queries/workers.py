@@ -8,14 +8,7 @@ from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from hpo_service.core.messages import IntentKind
-from hpo_service.storage.tables import (
-    DEFAULT_PROJECT_ID,
-    Attempt,
-    Intent,
-    Slice,
-    Study,
-    Worker,
-)
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Attempt, Intent, Slice, Study, Worker
 
 GONE, READY, DRAINING, QUARANTINED = "gone", "ready", "draining", "quarantined"
 

@@ -10,14 +10,9 @@ from tempfile import mkdtemp
 
 import pytest
 
-from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    Wanted,
-    WorkerGone,
-    WorkerReady,
-)
 from hpo_service.core.settings import Settings
+from hpo_service.core.study_rules import Cause
+from hpo_service.executors.base import ExecutorEvent, Wanted, WorkerGone, WorkerReady
 from tests.executor_rigs import FakeRig, LocalRig, RayRig, Rig
 from tests.slices import TIMEOUT_SECONDS, a_job, a_slice, ended, ended_jobs, long_slice, submit, wait_for, wait_ready
 from trainer.spec import Outcome, QualityReport

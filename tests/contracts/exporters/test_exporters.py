@@ -16,25 +16,14 @@ from ruamel.yaml import YAML
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments, get_scheduler
 
-from hpo_service.search.best import (
-    Best,
-    Confirmed,
-    Improvement,
-    Searched,
-)
 from hpo_service.core.errors import InvalidRequest
 from hpo_service.exporters import FORMATS, render
 from hpo_service.exporters.document import StudyFacts, best_document
+from hpo_service.search.best import Best, Confirmed, Improvement, Searched
 from hpo_service.spec import parse_spec, resolve
-from trainer.training.lr_schedule import learning_rate
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    TrainingSettings,
-    TrialFile,
-)
 from trainer.model.target_modules import target_modules
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
+from trainer.training.lr_schedule import learning_rate
 
 
 def document(**parameters: Any) -> TrialFile:

@@ -20,8 +20,8 @@ from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, T
 
 from hpo_service.exporters import render
 from tests.exported import OTHER, document
-from trainer.spec import TrialFile
 from trainer.model.target_modules import target_modules
+from trainer.spec import TrialFile
 
 KEYS = Path(__file__).with_name("foreign_keys")
 VARIED = st.fixed_dictionaries({}, optional={name: st.just(value) for name, value in OTHER.items()})

@@ -6,14 +6,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from hpo_service.executors.base import (
-    Executor,
-    ExecutorEvent,
-    SliceProgress,
-    Wanted,
-    WorkerGone,
-    WorkerReady,
-)
+from hpo_service.executors.base import Executor, ExecutorEvent, SliceProgress, Wanted, WorkerGone, WorkerReady
 from hpo_service.executors.ray.cluster import Cluster
 from hpo_service.executors.ray.executor import RayExecutor
 from tests.ray_cluster import RESOURCE, RayCluster
@@ -52,7 +45,8 @@ def rank_process(rank: int) -> psutil.Process:
     (found,) = (
         process
         for process in psutil.process_iter(["cmdline"])
-        if "trainer.worker.__main__" in (command := process.info["cmdline"] or []) and command[-2:] == ["--rank", str(rank)]
+        if "trainer.worker.__main__" in (command := process.info["cmdline"] or [])
+        and command[-2:] == ["--rank", str(rank)]
     )
     return found
 

@@ -20,12 +20,12 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.local.mlflow_server.server import ENVIRONMENT, REQUIREMENTS
 from hpo_service.integrations import delivery as delivery_module
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.mlflow import MlflowTracker
 from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
 from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.local.mlflow_server.server import ENVIRONMENT, REQUIREMENTS
 from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until
 from tests.promoted import end_study, promote

@@ -7,8 +7,8 @@ import pytest
 
 from tests.mixed_trials import KINDS, differing
 from tests.plain_peft import OPTIONS, largest_difference
-from trainer.training.engines.resident import ResidentEngine
 from trainer.spec import TrialSpec
+from trainer.training.engines.resident import ResidentEngine
 
 MakeEngine = Callable[..., ResidentEngine]
 MakeSpec = Callable[..., TrialSpec]

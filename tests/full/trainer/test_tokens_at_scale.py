@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from trainer.data import token_cache
 from trainer.data.rows import RowError
-from trainer.spec import DataSpec
 from trainer.data.token_cache import TokenCache
+from trainer.spec import DataSpec
 
 ROWS = 150_000
 MODEL = Path(__file__).parents[3] / "examples/tiny-llama"

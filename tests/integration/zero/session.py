@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import save_file
 
 from trainer.accounting.devices import prepare_device
-from trainer.training.engines.zero.engine import ZeroEngine, ZeroTrial
 from trainer.common.errors import TrainerError
-from trainer.training.evaluate import Evaluation
+from trainer.data.batches import Batch
+from trainer.data.token_cache import TokenCache
 from trainer.distributed.ranks import start_ranks
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import SnapshotRef, TrialSpec, Usage
 from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
-from trainer.data.batches import Batch
+from trainer.spec import SnapshotRef, TrialSpec, Usage
+from trainer.training.engines.zero.engine import ZeroEngine, ZeroTrial
+from trainer.training.evaluate import Evaluation
 
 
 class Session:

@@ -7,10 +7,10 @@ import sys
 
 import torch
 
-from trainer.distributed import worker_group as group
-from trainer.worker import __main__ as worker
-from trainer.training.engines.zero.base import PartitionedBase
 from trainer.data.batches import Batch
+from trainer.distributed import worker_group as group
+from trainer.training.engines.zero.base import PartitionedBase
+from trainer.worker import __main__ as worker
 
 
 def main(most: int, rank: str, arguments: list[str]) -> None:

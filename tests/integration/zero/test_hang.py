@@ -7,17 +7,12 @@ from pathlib import Path
 
 import psutil
 
+from hpo_service.core.settings import Settings
+from hpo_service.core.study_rules import Cause
 from hpo_service.dispatcher import local_workers
 from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience, Standstill
-from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    SliceProgress,
-    Wanted,
-    WorkerGone,
-)
+from hpo_service.executors.base import ExecutorEvent, SliceProgress, Wanted, WorkerGone
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.core.settings import Settings
 from tests.slices import ended, submit, wait_for, wait_ready
 from trainer.spec import Outcome, Slice, TrialSpec
 

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.core.settings import Settings
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
-from hpo_service.core.settings import Settings
 from hpo_service.storage.tables import Attempt, Slice
 from tests import serving
 from tests.dispatching import events_of

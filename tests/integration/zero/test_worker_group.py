@@ -12,6 +12,7 @@ import pytest
 
 from trainer.distributed.worker_group import RANK_LOST
 from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
 from trainer.spec import (
     Outcome,
     Progress,
@@ -25,7 +26,6 @@ from trainer.spec import (
     WorkerMessage,
     worker_message,
 )
-from trainer.snapshots.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 ROOM = {"max_lora_r": 8, "target_modules": "all-linear"}

@@ -19,15 +19,15 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.common.environment import PROCESS_ENVIRONMENT
-from trainer.training.evaluate import Evaluation
+from trainer.data.token_cache import TokenCache
 from trainer.distributed.worker_group import rank_environment
 from trainer.model.base_model import BaseModel
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import SnapshotRef, TrialSpec
 from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
+from trainer.spec import SnapshotRef, TrialSpec
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.training.evaluate import Evaluation
 
 RANKS = 2
 SESSION = Path(__file__).with_name("session.py")

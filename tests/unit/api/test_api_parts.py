@@ -4,20 +4,15 @@ import socket
 
 import pytest
 
-from hpo_service.auth.principals import digest, parse_key
 from hpo_service.api.http.auth import bearer
-from hpo_service.core.study_rules import StudyState
+from hpo_service.api.process import listen
+from hpo_service.auth.principals import digest, parse_key
 from hpo_service.core.errors import Conflict, InvalidRequest, SetupError
 from hpo_service.core.messages import IntentKind
-from hpo_service.formatting.html import (
-    Markup,
-    join,
-    page,
-    tag,
-)
-from hpo_service.api.process import listen
-from hpo_service.services.studies.creation import merge_patch
+from hpo_service.core.study_rules import StudyState
+from hpo_service.formatting.html import Markup, join, page, tag
 from hpo_service.services.common.idempotency import Repetition
+from hpo_service.services.studies.creation import merge_patch
 from hpo_service.services.studies.pending_state import expected_state, next_state, require_open
 
 

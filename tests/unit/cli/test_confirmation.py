@@ -4,13 +4,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.cli.confirmation import (
-    bill_of,
-    confirmed_words,
-    expected_bill,
-    sentence_of,
-    show_candidates,
-)
+from hpo_service.cli.confirmation import bill_of, confirmed_words, expected_bill, sentence_of, show_candidates
 from hpo_service.cli.views import best_sentence
 from tests.unit.cli.test_views import best, improvement
 

@@ -10,17 +10,11 @@ from pydantic import SecretStr
 
 from hpo_service.cli.database_checks import judge_database
 from hpo_service.cli.findings import Finding
-from hpo_service.cli.machine_checks import (
-    check_mlflow,
-    check_ray,
-    check_shared_memory,
-    check_sinks,
-    judge_devices,
-)
-from hpo_service.storage.database.facts import DatabaseFacts
-from hpo_service.local.home import Home
-from hpo_service.integrations import switches
+from hpo_service.cli.machine_checks import check_mlflow, check_ray, check_shared_memory, check_sinks, judge_devices
 from hpo_service.core.settings import Settings
+from hpo_service.integrations import switches
+from hpo_service.local.home import Home
+from hpo_service.storage.database.facts import DatabaseFacts
 from trainer.spec.installation import Gpu, Installation, Part
 
 GPU = Gpu(name="NVIDIA H100", memory_bytes=80 * 1024**3)

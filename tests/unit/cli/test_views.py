@@ -6,13 +6,7 @@ import pytest
 
 from hpo_service.cli.figures import check_sentence, efficiency, ran_as
 from hpo_service.cli.output import make_table, text
-from hpo_service.cli.views import (
-    best_sentence,
-    duration,
-    gain_sentence,
-    searched_names,
-    standing,
-)
+from hpo_service.cli.views import best_sentence, duration, gain_sentence, searched_names, standing
 from hpo_service.cli.watch import describe
 from hpo_service.client.http import StudyEvent
 

@@ -3,16 +3,7 @@
 from datetime import UTC, datetime
 
 from hpo_service.console.buttons import Field, button, dialog
-from hpo_service.console.frame import (
-    Assets,
-    Column,
-    console_page,
-    facts,
-    meter,
-    moment,
-    panel,
-    table,
-)
+from hpo_service.console.frame import Assets, Column, console_page, facts, meter, moment, panel, table
 from tests.reported import HOSTILE, Page
 
 ASSETS = Assets(script="/s.js", style="/s.css")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from hpo_service.core.errors import Conflict
 from hpo_service.core.study_rules import (
     TERMINAL,
     Limits,
@@ -18,7 +19,6 @@ from hpo_service.core.study_rules import (
     trial_ladder,
     unaffordable,
 )
-from hpo_service.core.errors import Conflict
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

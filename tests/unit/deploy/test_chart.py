@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from hpo_service.auth.principals import Scope
 from hpo_service.auth.oidc import read_rules
+from hpo_service.auth.principals import Scope
 
 KUBERNETES = kubernetes_validate.latest_version()
 #: no packaged schema has these; their fields are checked below

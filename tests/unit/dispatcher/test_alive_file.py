@@ -4,9 +4,9 @@ import threading
 import time
 from pathlib import Path
 
-from hpo_service.storage.database import make_engine, session_factory
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
+from hpo_service.storage.database import make_engine, session_factory
 from tests.dispatching import loss_of
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hpo_service.formatting.events import describe
 from hpo_service.core.messages import EventKind
+from hpo_service.formatting.events import describe
 
 
 @pytest.mark.parametrize(

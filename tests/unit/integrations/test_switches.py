@@ -3,9 +3,9 @@
 import pytest
 
 from hpo_service.core.errors import SetupError
+from hpo_service.core.settings import Settings
 from hpo_service.integrations import switches
 from hpo_service.integrations.switches import has_sinks, require_usable
-from hpo_service.core.settings import Settings
 
 
 @pytest.mark.parametrize(("uri", "expected"), [(None, False), ("", False), ("http://mlflow:5000", True)])

@@ -6,13 +6,7 @@ from random import Random
 import pytest
 
 from hpo_service.core.study_rules import Limits, Spent
-from hpo_service.search.forecast import (
-    Forecast,
-    capped,
-    forecast,
-    remaining_examples,
-    spread,
-)
+from hpo_service.search.forecast import Forecast, capped, forecast, remaining_examples, spread
 from hpo_service.spec.estimate import expected_trials
 from hpo_service.spec.study import StrategyName
 from tests.searching import Simulation, resolved

@@ -6,14 +6,9 @@ from typing import Any
 
 import pytest
 
-from hpo_service.search.importances import (
-    Edge,
-    edges,
-    importances,
-    ranked,
-)
-from hpo_service.spec.space import SearchSpace
+from hpo_service.search.importances import Edge, edges, importances, ranked
 from hpo_service.search.strategies.base import TrialView
+from hpo_service.spec.space import SearchSpace
 from tests.searching import space_of
 
 LADDER = (60, 180, 1000)

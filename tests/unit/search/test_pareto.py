@@ -4,12 +4,7 @@ import math
 
 import numpy as np
 
-from hpo_service.search.pareto import (
-    costs,
-    measured,
-    nondomination_ranks,
-    values,
-)
+from hpo_service.search.pareto import costs, measured, nondomination_ranks, values
 from hpo_service.spec.objectives import LOSS, Objective
 
 SPEED = Objective(name="train_tokens_per_second", goal="maximize")

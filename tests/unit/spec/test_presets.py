@@ -4,14 +4,9 @@ import random
 
 import pytest
 
-from hpo_service.spec.presets import PRESETS, load_preset
-from hpo_service.spec import (
-    Traits,
-    estimate,
-    parse_spec,
-    resolve,
-)
+from hpo_service.spec import Traits, estimate, parse_spec, resolve
 from hpo_service.spec.points import completed
+from hpo_service.spec.presets import PRESETS, load_preset
 from tests.searching import document, resolved
 from trainer.spec import Parameters
 

@@ -9,15 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo_service.core.errors import InvalidSpec
-from hpo_service.spec.presets import PRESETS
+from hpo_service.search.strategies import Asha, FreezeThaw, Median, NoPruning, build
 from hpo_service.spec import ResolvedStudy, estimate
-from hpo_service.search.strategies import (
-    Asha,
-    FreezeThaw,
-    Median,
-    NoPruning,
-    build,
-)
+from hpo_service.spec.presets import PRESETS
 from tests.searching import RATE, Simulation, resolved
 from trainer.spec import Parameters
 

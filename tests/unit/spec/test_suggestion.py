@@ -3,12 +3,7 @@
 from ruamel.yaml import YAML
 
 from hpo_service.spec import PastStudy, Traits
-from hpo_service.spec.suggestion import (
-    Bill,
-    fitting_preset,
-    narrowed,
-    written,
-)
+from hpo_service.spec.suggestion import Bill, fitting_preset, narrowed, written
 
 SPACE = {
     "learning_rate": {"low": 5e-5, "high": 1e-3, "log": True},

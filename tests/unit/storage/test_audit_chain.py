@@ -6,13 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from hpo_service.storage.audit_chain import (
-    BEGINNING,
-    NO_ROWS,
-    Head,
-    Link,
-    check,
-)
+from hpo_service.storage.audit_chain import BEGINNING, NO_ROWS, Head, Link, check
 
 Row = tuple[Link, str]
 AT = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -11,17 +11,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
-from trainer.model.base_model import BaseModel
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    TrainingSettings,
-    TrialSpec,
-)
 from trainer.data.token_cache import TokenCache
 from trainer.data.token_options import default_cache_dir
+from trainer.model.base_model import BaseModel
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 
 WORDS = ["a", "b", "c", "cat", "dog", "tree", "river", "stone", "light", "small", "runs", "under", "over", "of"]
 

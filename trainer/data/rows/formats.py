@@ -3,13 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from trainer.data.rows.row import (
-    FormatName,
-    Message,
-    Role,
-    Row,
-    RowError,
-)
+from trainer.data.rows.row import FormatName, Message, Role, Row, RowError
 from trainer.spec.trial import DataFormat
 
 #: columns that any format reads; others are never loaded from Parquet

@@ -13,16 +13,9 @@ from typing import IO
 
 from trainer.common.errors import SnapshotError
 from trainer.common.failpoints import Failpoint, reach
-from trainer.spec import FileDigest
 from trainer.snapshots.stores import housekeeping
-from trainer.snapshots.stores.base import (
-    LOG,
-    MANIFEST,
-    Contents,
-    Files,
-    LogFile,
-    require_known,
-)
+from trainer.snapshots.stores.base import LOG, MANIFEST, Contents, Files, LogFile, require_known
+from trainer.spec import FileDigest
 
 
 class FolderStore:

@@ -8,8 +8,8 @@ from secrets import token_hex
 from pydantic import ValidationError
 
 from trainer.common.errors import SnapshotError
-from trainer.spec.base import Frozen
 from trainer.snapshots.stores.base import Store
+from trainer.spec.base import Frozen
 
 MARKER = "marker.json"
 #: ids of earlier leaders that are kept, whose workers may live on

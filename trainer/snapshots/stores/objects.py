@@ -18,18 +18,10 @@ import fsspec
 
 from trainer.common.errors import SnapshotError
 from trainer.common.failpoints import Failpoint, reach
-from trainer.spec import FileDigest
-from trainer.snapshots.stores.base import (
-    LOG,
-    MANIFEST,
-    Contents,
-    Files,
-    LogFile,
-    StoredSnapshot,
-    require_known,
-)
+from trainer.snapshots.stores.base import LOG, MANIFEST, Contents, Files, LogFile, StoredSnapshot, require_known
 from trainer.snapshots.stores.housekeeping import LEFTOVER_SECONDS
 from trainer.snapshots.stores.object_log import ObjectLog, tail
+from trainer.spec import FileDigest
 
 _CHUNK_BYTES = 8 << 20
 _IN_MEMORY_BYTES = 32 << 20

@@ -8,8 +8,8 @@ from typing import IO
 from pydantic import ValidationError
 
 from trainer.common.errors import SnapshotError
-from trainer.spec import SnapshotManifest, SnapshotRef
 from trainer.snapshots.stores.base import Store
+from trainer.spec import SnapshotManifest, SnapshotRef
 
 
 def verified_manifest(store: Store, ref: SnapshotRef) -> SnapshotManifest:

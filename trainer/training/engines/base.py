@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from trainer.accounting.meter import ModelShape
-from trainer.memory.micro_batch import MemoryPlan
 from trainer.data.dataset import Judged
-from trainer.training.divergence import DivergenceWatch
-from trainer.training.evaluate import BatchWork, Evaluation
+from trainer.memory.micro_batch import MemoryPlan
 from trainer.snapshots.snapshot import Snapshot, TrialState
 from trainer.spec import DataFingerprints, Notice, TrialSpec
+from trainer.training.divergence import DivergenceWatch
+from trainer.training.evaluate import BatchWork, Evaluation
 
 
 @dataclass(frozen=True)

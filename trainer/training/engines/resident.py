@@ -7,33 +7,22 @@ from itertools import count
 
 import torch
 
-from trainer.model.adapter import (
-    Adapter,
-    activate_adapter,
-    add_adapter,
-    deactivate_adapter,
-    remove_adapter,
-)
-from trainer.memory.micro_batch import (
-    Admission,
-    MemoryPlan,
-    architecture_of,
-    usable_memory_bytes,
-)
-from trainer.data.dataset import (
-    DataCache,
-    DataOrder,
-    Judged,
-    TrialData,
-    require_same_data,
-)
+from trainer.common.errors import SnapshotError
+from trainer.data.batches import Batch
+from trainer.data.dataset import DataCache, DataOrder, Judged, TrialData, require_same_data
+from trainer.data.rows import total_examples
+from trainer.data.token_cache import TokenCache
+from trainer.memory.micro_batch import Admission, MemoryPlan, architecture_of, usable_memory_bytes
+from trainer.model.adapter import Adapter, activate_adapter, add_adapter, deactivate_adapter, remove_adapter
+from trainer.model.base_model import BaseModel
+from trainer.model.keyed_random import token_keys
+from trainer.snapshots.snapshot import Snapshot, TrialState
+from trainer.spec import DataFingerprints, Notice, TrialSpec
 from trainer.training.divergence import DivergenceWatch
 from trainer.training.engines.base import Step
 from trainer.training.engines.warm_base import WarmBase
-from trainer.common.errors import SnapshotError
 from trainer.training.evaluate import BatchWork, Evaluation, evaluate
-from trainer.model.keyed_random import token_keys
-from trainer.model.base_model import BaseModel
+from trainer.training.lr_schedule import learning_rate, total_steps
 from trainer.training.optimizer import (
     check_optimizer,
     make_optimizer,
@@ -42,12 +31,6 @@ from trainer.training.optimizer import (
     restore_optimizer,
     set_learning_rate,
 )
-from trainer.data.rows import total_examples
-from trainer.training.lr_schedule import learning_rate, total_steps
-from trainer.snapshots.snapshot import Snapshot, TrialState
-from trainer.spec import DataFingerprints, Notice, TrialSpec
-from trainer.data.token_cache import TokenCache
-from trainer.data.batches import Batch
 
 
 @dataclass

@@ -2,14 +2,7 @@
 
 from fastapi import APIRouter
 
-from hpo_service.api.routes.console import (
-    assets,
-    changes,
-    promotions,
-    start,
-    studies,
-    workers,
-)
+from hpo_service.api.routes.console import assets, changes, promotions, start, studies, workers
 
 router = APIRouter(include_in_schema=False)
 for _module in (start, studies, workers, promotions, changes, assets):

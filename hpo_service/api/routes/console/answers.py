@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.responses import HTMLResponse
 
-from hpo_service.api.routes.console.assets import assets
 from hpo_service.api.http.dependencies import PrincipalDependency
-from hpo_service.formatting.html import Markup
+from hpo_service.api.routes.console.assets import assets
 from hpo_service.console.frame import POLICY, Assets, Viewer
+from hpo_service.formatting.html import Markup
 
 
 def _viewer(caller: PrincipalDependency) -> Viewer:

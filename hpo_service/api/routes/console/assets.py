@@ -7,10 +7,10 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.scopes import needs
-from hpo_service.core.errors import NotFound
+from hpo_service.auth.principals import Scope
 from hpo_service.console.frame import Assets
+from hpo_service.core.errors import NotFound
 from hpo_service.reports.looks import PLOTS
 
 router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])

@@ -11,10 +11,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from hpo_service.auth.principals import Scope
 from hpo_service.api.http.dependencies import ProjectDependency, SessionsDependency
-from hpo_service.api.middleware.stream_limits import CountedStream
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.middleware.stream_limits import CountedStream
+from hpo_service.auth.principals import Scope
 from hpo_service.services.views.start_page import read_change_mark
 
 router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import HTMLResponse
 
-from hpo_service.auth.principals import Scope
-from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
-from hpo_service.api.routes.promotions import PromotionName
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
+from hpo_service.api.routes.promotions import PromotionName
 from hpo_service.api.routes.studies import PageToken
+from hpo_service.auth.principals import Scope
 from hpo_service.console.promotions import promotion_page, promotions_page
 from hpo_service.services.promotions import read as promotions
 

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse
 
-from hpo_service.auth.principals import Scope
-from hpo_service.api.routes.console.answers import AssetsDependency, answer
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.routes.console.answers import AssetsDependency, answer
+from hpo_service.auth.principals import Scope
 from hpo_service.console.start import start_page
 from hpo_service.services.views.start_page import read_overview
 

@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse
 
-from hpo_service.auth.principals import Scope
-from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency, SettingsDependency
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
 from hpo_service.api.routes.studies import StudyName
 from hpo_service.api.routes.trials import TrialNumber
+from hpo_service.auth.principals import Scope
 from hpo_service.console.study import study_page
 from hpo_service.console.trial import trial_page
-from hpo_service.services.views.study_page import Order, read_study_page
 from hpo_service.services.trials.read import show_trial
+from hpo_service.services.views.study_page import Order, read_study_page
 
 router = APIRouter(prefix="/studies/{name}", dependencies=[needs(Scope.STUDY_READ)])
 

@@ -3,10 +3,10 @@
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from hpo_service.auth.principals import Scope
-from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
 from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
 from hpo_service.api.http.scopes import needs
+from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
+from hpo_service.auth.principals import Scope
 from hpo_service.console.workers import workers_page
 from hpo_service.services.execution.workers import list_workers
 

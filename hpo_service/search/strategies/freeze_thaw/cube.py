@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_service.spec.space import (
-    Assignment,
-    Categories,
-    Dimension,
-    Infeasible,
-    SearchSpace,
-)
+from hpo_service.spec.space import Assignment, Categories, Dimension, Infeasible, SearchSpace
 
 Array = NDArray[np.float64]
 

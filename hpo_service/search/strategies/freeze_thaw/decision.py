@@ -7,16 +7,8 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import qmc
 
-from hpo_service.spec.space import Assignment
 from hpo_service.search.strategies import ranking
-from hpo_service.search.strategies.base import (
-    Advance,
-    Numbers,
-    Start,
-    Step,
-    StudyView,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Numbers, Start, Step, StudyView, TrialView
 from hpo_service.search.strategies.freeze_thaw import candidates
 from hpo_service.search.strategies.freeze_thaw.acquisition import LEAST_CHANCE, log_expected_improvement
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
@@ -25,6 +17,7 @@ from hpo_service.search.strategies.freeze_thaw.knowledge import Knowledge
 from hpo_service.search.strategies.freeze_thaw.opening import Opening, key_of
 from hpo_service.search.strategies.freeze_thaw.past import Past
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.spec.space import Assignment
 
 _FEWEST_MEASURED = 4
 _DRAWS = 200

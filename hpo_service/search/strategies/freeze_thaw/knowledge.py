@@ -13,14 +13,7 @@ from hpo_service.search.strategies.freeze_thaw import curves
 from hpo_service.search.strategies.freeze_thaw.acquisition import CostModel, Feasibility, MemoryLimit
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.curves import Curves
-from hpo_service.search.strategies.freeze_thaw.gaussian_process import (
-    Array,
-    Indices,
-    Kernel,
-    Posterior,
-    Sites,
-    fit,
-)
+from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array, Indices, Kernel, Posterior, Sites, fit
 from hpo_service.search.strategies.freeze_thaw.past import Past, Trend, trend
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from trainer.spec import Outcome

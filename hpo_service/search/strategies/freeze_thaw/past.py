@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
-from hpo_service.search.strategies.freeze_thaw.gaussian_process import (
-    Array,
-    Indices,
-    Sites,
-    fit,
-)
+from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array, Indices, Sites, fit
 from hpo_service.search.strategies.freeze_thaw.smooth import Smooth
 
 _FEWEST = 4

@@ -7,21 +7,15 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from hpo_service.spec.space import (
-    Categories,
-    Dimension,
-    Infeasible,
-    NumberChoices,
-    SearchSpace,
-)
-from hpo_service.spec.space.dimensions import Scalar
-from hpo_service.spec import PastStudy
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw import curves
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.past import Past, PastTable
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.spec import PastStudy
+from hpo_service.spec.space import Categories, Dimension, Infeasible, NumberChoices, SearchSpace
+from hpo_service.spec.space.dimensions import Scalar
 
 
 def recall(space: SearchSpace, studies: Sequence[PastStudy]) -> Past:

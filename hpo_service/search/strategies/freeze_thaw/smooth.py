@@ -4,12 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from hpo_service.search.strategies.freeze_thaw.gaussian_process import (
-    Array,
-    Indices,
-    Kernel,
-    Sites,
-)
+from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array, Indices, Kernel, Sites
 
 _JITTER = 1e-5
 _GRID = np.linspace(0, 1, 257)

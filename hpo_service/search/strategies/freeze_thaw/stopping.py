@@ -6,16 +6,9 @@ the study's memory, so a restart does not forget it.
 
 from dataclasses import replace
 
-from hpo_service.spec.stopping import StopWhen
 from hpo_service.search.strategies import ranking
-from hpo_service.search.strategies.base import (
-    Advance,
-    Finished,
-    Start,
-    Step,
-    StudyView,
-    Wait,
-)
+from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, Wait
+from hpo_service.spec.stopping import StopWhen
 
 _COUNT = "calm_decisions"
 

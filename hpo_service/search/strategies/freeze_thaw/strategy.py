@@ -11,22 +11,16 @@ from functools import cached_property
 
 import numpy as np
 
-from hpo_service.spec.space import Constant, Dimension, SearchSpace
-from hpo_service.spec.stopping import StopWhen
 from hpo_service.search.strategies import ranking
-from hpo_service.search.strategies.base import (
-    Judgement,
-    Start,
-    Step,
-    StudyView,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Judgement, Start, Step, StudyView, TrialView
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.decision import Decision
 from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.past import Past
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from hpo_service.search.strategies.freeze_thaw.stopping import stopped
+from hpo_service.spec.space import Constant, Dimension, SearchSpace
+from hpo_service.spec.stopping import StopWhen
 from trainer.spec import Parameters
 
 

@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 import pytest
 
-from hpo_service.spec import PastStudy, ResolvedStudy, SamplerName
-from hpo_service.spec.study import StrategyName
 from hpo_service.search.strategies import build
 from hpo_service.search.strategies.base import TrialView
+from hpo_service.spec import PastStudy, ResolvedStudy, SamplerName
+from hpo_service.spec.study import StrategyName
 from tests.searching import RATE, Simulation, resolved
 from trainer.spec import Outcome
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from hpo_service.auth.principals import Principal
 from hpo_service.api.middleware import rate_limits as limits
 from hpo_service.api.middleware.rate_limits import AddressLimits, Buckets, KeyLimits
+from hpo_service.auth.principals import Principal
 
 
 class FakeClock:

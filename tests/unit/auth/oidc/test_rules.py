@@ -5,14 +5,9 @@ from typing import Any
 
 import pytest
 
+from hpo_service.auth.oidc import Rule, granted, person_of, read_rules
 from hpo_service.auth.principals import Scope
 from hpo_service.core.errors import SetupError
-from hpo_service.auth.oidc import (
-    Rule,
-    granted,
-    person_of,
-    read_rules,
-)
 
 READ, WRITE, APPROVE = Scope.STUDY_READ, Scope.STUDY_WRITE, Scope.APPROVE
 RULES = (

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hpo_service.dispatcher.lifecycle.confirmation_candidates import candidates
-from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.search.strategies.base import TrialStanding, TrialView
+from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from tests.dispatching import SPEC
 from trainer.spec import Outcome, Parameters
 

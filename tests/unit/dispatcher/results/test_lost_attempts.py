@@ -1,9 +1,9 @@
 """Who is to blame for a worker that ended."""
 
-from hpo_service.dispatcher.workers.progress_timeouts import Liveness
+from hpo_service.core.study_rules import Cause
 from hpo_service.dispatcher.results.lost_attempts import losses
 from hpo_service.dispatcher.results.poison_slices import is_poison, kills
-from hpo_service.core.study_rules import Cause
+from hpo_service.dispatcher.workers.progress_timeouts import Liveness
 from hpo_service.executors.base import SliceProgress, WorkerGone
 from trainer.spec import Progress
 

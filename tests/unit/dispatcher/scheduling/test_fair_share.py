@@ -2,8 +2,8 @@
 
 import pytest
 
-from hpo_service.dispatcher.scheduling.quotas import Room
 from hpo_service.dispatcher.scheduling.fair_share import Usages, Want, allot
+from hpo_service.dispatcher.scheduling.quotas import Room
 
 
 def test_a_higher_priority_gets_all_that_it_can_use() -> None:

@@ -9,14 +9,8 @@ import pytest
 
 from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
 from hpo_service.dispatcher.scheduling.propose import Proposal
+from hpo_service.search.strategies.base import Advance, Judgement, Step, StudyView, Wait
 from hpo_service.spec.space import SearchSpace
-from hpo_service.search.strategies.base import (
-    Advance,
-    Judgement,
-    Step,
-    StudyView,
-    Wait,
-)
 from tests.searching import resolved, view
 
 

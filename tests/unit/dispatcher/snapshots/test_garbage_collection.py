@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from hpo_service.dispatcher.snapshots.retention import StudyNeeds
 from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
+from hpo_service.dispatcher.snapshots.retention import StudyNeeds
 from trainer.snapshots.stores.folder import FolderStore
 
 

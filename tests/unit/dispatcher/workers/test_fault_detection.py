@@ -2,23 +2,10 @@
 
 import pytest
 
-from hpo_service.dispatcher.workers.fault_detection import Faults
 from hpo_service.core.study_rules import Cause
-from hpo_service.executors.base import (
-    ExecutorEvent,
-    SliceEnded,
-    WorkerGone,
-    WorkerReady,
-)
-from trainer.spec import (
-    DeviceHealth,
-    Notice,
-    Outcome,
-    Ready,
-    SliceResult,
-    SnapshotRef,
-    worsened,
-)
+from hpo_service.dispatcher.workers.fault_detection import Faults
+from hpo_service.executors.base import ExecutorEvent, SliceEnded, WorkerGone, WorkerReady
+from trainer.spec import DeviceHealth, Notice, Outcome, Ready, SliceResult, SnapshotRef, worsened
 
 HEALTHY = DeviceHealth(uuid="GPU-1", name="H100", ecc_uncorrected_volatile=0, remapped_rows=0)
 SICK = HEALTHY.model_copy(update={"ecc_uncorrected_volatile": 1})

@@ -6,20 +6,8 @@ from typing import Literal
 import pytest
 
 from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience, Standstill
-from hpo_service.executors.base import (
-    JobEnded,
-    SliceEnded,
-    SliceProgress,
-    WorkerGone,
-    WorkerReady,
-)
-from trainer.spec import (
-    JobResult,
-    Outcome,
-    Progress,
-    Ready,
-    SliceResult,
-)
+from hpo_service.executors.base import JobEnded, SliceEnded, SliceProgress, WorkerGone, WorkerReady
+from trainer.spec import JobResult, Outcome, Progress, Ready, SliceResult
 
 Token = tuple[int, int]
 A, B = (1, 1), (2, 1)

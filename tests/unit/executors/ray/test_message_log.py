@@ -6,14 +6,7 @@ import time
 from hpo_service.core.study_rules import Cause
 from hpo_service.executors.ray.message_log import MessageLog
 from hpo_service.executors.ray.protocol import Ended
-from trainer.spec import (
-    Outcome,
-    Progress,
-    Ready,
-    SliceResult,
-    SnapshotRef,
-    worker_message,
-)
+from trainer.spec import Outcome, Progress, Ready, SliceResult, SnapshotRef, worker_message
 
 
 def progress(examples: int, slice_id: int = 1, *, checkpoint: bool = False) -> Progress:

@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from hpo_service.core.errors import SetupError
+from hpo_service.core.settings import Settings
 from hpo_service.local.mlflow_server import MlflowServer, require_startable
 from hpo_service.local.mlflow_server.server import REQUIREMENTS
-from hpo_service.core.settings import Settings
 
 #: stands for MLflow: its launcher, too, waits for a server that it does not end
 STAND_IN = """

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hpo_service.core.errors import SetupError
 from hpo_service.local.postgres import locks
 from hpo_service.local.postgres.account import server_account
 from hpo_service.local.postgres.binaries import locate
 from hpo_service.local.postgres.place import fits_socket
 from hpo_service.local.postgres.roles import make_passwords, read_passwords
-from hpo_service.core.errors import SetupError
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hpo_service.search.confirmation.race import (
-    Course,
-    Exit,
-    Results,
-    course,
-    most_runs,
-)
+from hpo_service.search.confirmation.race import Course, Exit, Results, course, most_runs
 from hpo_service.search.confirmation.statistics import RunResult
 from hpo_service.spec import Candidate, ConfirmationPlan
 from trainer.spec import Parameters

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from hpo_service.search.confirmation.statistics import (
-    PRIOR_DEGREES,
-    PRIOR_SPREAD,
-    RunResult,
-    difference,
-    seed_variance,
-)
+from hpo_service.search.confirmation.statistics import PRIOR_DEGREES, PRIOR_SPREAD, RunResult, difference, seed_variance
 
 LOSS = 2.0
 FOLDS = 32

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 
 from hpo_service.search.samplers import MAX_ASKS, SamplerName, propose_assignment
-from hpo_service.spec.space import Infeasible, SearchSpace
 from hpo_service.search.strategies.base import StudyView, TrialView
+from hpo_service.spec.space import Infeasible, SearchSpace
 from tests.searching import RATE, Simulation, resolved, space_of, synthetic_loss, view
 
 SPACE: dict[str, Any] = {

@@ -8,8 +8,8 @@ from scipy.stats import qmc
 
 from hpo_service.search.samplers import SamplerName, propose_assignment
 from hpo_service.search.samplers.evolution import evolved_names
-from hpo_service.spec.space import SearchSpace
 from hpo_service.search.strategies.base import TrialView
+from hpo_service.spec.space import SearchSpace
 from tests.searching import space_of, view
 
 SQUARE: dict[str, Any] = {"weight_decay": {"low": 0, "high": 1}, "lora_dropout": {"low": 0, "high": 0.9}}

@@ -3,13 +3,7 @@
 import pytest
 
 from hpo_service.search.strategies import Asha
-from hpo_service.search.strategies.base import (
-    Advance,
-    Finished,
-    Start,
-    TrialView,
-    Wait,
-)
+from hpo_service.search.strategies.base import Advance, Finished, Start, TrialView, Wait
 from tests.searching import Simulation, resolved, trial, view
 
 ASHA = Asha(3)

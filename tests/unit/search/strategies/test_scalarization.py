@@ -5,15 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpo_service.spec.objectives import LOSS, Objective
 from hpo_service.search.strategies import Asha
-from hpo_service.search.strategies.base import (
-    Advance,
-    Start,
-    StudyView,
-    Wait,
-)
+from hpo_service.search.strategies.base import Advance, Start, StudyView, Wait
 from hpo_service.search.strategies.scalarization import Scalarization
+from hpo_service.spec.objectives import LOSS, Objective
 from tests.searching import trial, view
 
 SIZE = Objective(name="adapter_parameters", goal="minimize")

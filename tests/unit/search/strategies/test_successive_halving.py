@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from hpo_service.search.strategies import SuccessiveHalving
-from hpo_service.search.strategies.base import (
-    Advance,
-    Finished,
-    Start,
-    StudyView,
-    TrialView,
-    Wait,
-)
+from hpo_service.search.strategies.base import Advance, Finished, Start, StudyView, TrialView, Wait
 from tests.searching import Simulation, resolved, trial, view
 
 HALVING = SuccessiveHalving(3)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hpo_service.services.data import preflight
 from hpo_service.core.errors import InvalidSpec
+from hpo_service.services.data import preflight
 from hpo_service.spec import parse_spec
 from tests import serving
 

@@ -5,12 +5,7 @@ from typing import Any
 import pytest
 
 from hpo_service.search.best import Best, Confirmed, Improvement
-from hpo_service.services.promotions.verdict import (
-    Change,
-    changes,
-    compare,
-    verdict,
-)
+from hpo_service.services.promotions.verdict import Change, changes, compare, verdict
 
 
 def best(loss: float, baseline: float | None = 3.0, *, number: int = 4, **confirmed: Any) -> Best:

@@ -8,8 +8,8 @@ import pytest
 from hpo_service.core.errors import NotFound
 from hpo_service.services.trials.artifacts import open_adapter, read_tail
 from tests.serving import write_snapshot
-from trainer.spec import SnapshotRef
 from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import SnapshotRef
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo_service.core.errors import HpoError
-from hpo_service.spec.space.expressions import (
-    FUNCTIONS,
-    MAX_LENGTH,
-    ExpressionError,
-    Value,
-    parse_expression,
-)
+from hpo_service.spec.space.expressions import FUNCTIONS, MAX_LENGTH, ExpressionError, Value, parse_expression
 
 NAMES: dict[str, Value] = {"lora_r": 16, "lora_alpha": 32.0, "lr_scheduler": "cosine", "train_rows": 1000}
 

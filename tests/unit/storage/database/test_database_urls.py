@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy.engine import make_url
 
-from hpo_service.storage.database import describe, normalize_url, optuna_url
 from hpo_service.core.errors import SetupError
+from hpo_service.storage.database import describe, normalize_url, optuna_url
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])

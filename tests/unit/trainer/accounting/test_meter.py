@@ -8,12 +8,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.accounting.meter import DeviceUse, Meter, ModelShape
-from trainer.training.engines.base import Step
-from trainer.training.engines.resident import ResidentEngine
 from trainer.accounting.nvml import Gpus
 from trainer.accounting.peak_memory import HostPeak
 from trainer.accounting.peaks import Dtype, peak_flops_per_second
 from trainer.spec import TrialSpec
+from trainer.training.engines.base import Step
+from trainer.training.engines.resident import ResidentEngine
 
 MakeSpec = Callable[..., TrialSpec]
 MakeEngine = Callable[..., ResidentEngine]

@@ -8,16 +8,10 @@ from pathlib import Path
 import pytest
 
 from trainer.commands.check_paths import look
-from trainer.worker.jobs import REFUSED, JobRuns
-from trainer.spec import (
-    CheckPaths,
-    Job,
-    JobResult,
-    Outcome,
-    PathsReport,
-)
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.snapshots.stores.marker import leave_marker
+from trainer.spec import CheckPaths, Job, JobResult, Outcome, PathsReport
+from trainer.worker.jobs import REFUSED, JobRuns
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

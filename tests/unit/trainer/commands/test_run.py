@@ -13,15 +13,10 @@ import torch
 
 from trainer.__main__ import main
 from trainer.accounting.devices import device_name
-from trainer.training.engines.resident import ResidentEngine
 from trainer.commands.run import RunError, read_trial_file
+from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
+from trainer.training.engines.resident import ResidentEngine
 from trainer.worker.slice_report import abandoned
-from trainer.spec import (
-    Outcome,
-    Slice,
-    SliceResult,
-    TrialSpec,
-)
 
 MakeSpec = Callable[..., TrialSpec]
 

@@ -6,14 +6,8 @@ from pathlib import Path
 import pytest
 
 from trainer.accounting.prices import read_prices
-from trainer.spec import (
-    Notice,
-    Outcome,
-    SliceResult,
-    SnapshotRef,
-    Usage,
-)
 from trainer.commands.summary import summarize
+from trainer.spec import Notice, Outcome, SliceResult, SnapshotRef, Usage
 
 NOVEMBER = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.common import failpoints
-from trainer.common.failpoints import (
-    FAILPOINTS,
-    VARIABLE,
-    Commit,
-    Failpoint,
-    RayFailpoint,
-    arm,
-)
+from trainer.common.failpoints import FAILPOINTS, VARIABLE, Commit, Failpoint, RayFailpoint, arm
 
 ROOT = Path(__file__).parents[3]
 PASS_THREE_TIMES = """

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainer.common.logs import (
-    LogFormat,
-    bound,
-    format_of,
-    make_formatter,
-    mask_secrets,
-)
+from trainer.common.logs import LogFormat, bound, format_of, make_formatter, mask_secrets
 
 KEY = "hpo_key_12_" + "aB3-_" * 8 + "xyz"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
 from trainer.common.errors import UserError
+from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
 from trainer.data.rows import RowError, scan_rows
 
 TURNS = ["user cat", "assistant dog tree", "user river", "assistant stone"]

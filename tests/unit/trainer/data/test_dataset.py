@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from trainer.common.errors import DataError
+from trainer.data.batches import collate
 from trainer.data.dataset import DataCache, DataOrder
 from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
-from trainer.common.errors import DataError
 from trainer.data.rows import read_rows
-from trainer.spec import TrialSpec
 from trainer.data.token_cache import TokenCache
-from trainer.data.batches import collate
+from trainer.spec import TrialSpec
 
 MakeSpec = Callable[..., TrialSpec]
 CPU = torch.device("cpu")

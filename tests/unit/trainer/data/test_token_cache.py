@@ -17,8 +17,8 @@ from trainer.data import shards, token_cache
 from trainer.data.row_encoding import Encoded, Encoder, EncoderSettings
 from trainer.data.rows import read_rows
 from trainer.data.shards import TokenTable, read_shard, write_shard
-from trainer.spec import DataSpec
 from trainer.data.token_cache import TokenCache, TokenCacheError
+from trainer.spec import DataSpec
 
 SPEC = DataSpec(train="t")
 

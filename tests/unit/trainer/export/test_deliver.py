@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from trainer.common.errors import DataError
-from trainer.export.judged_rows import write_judged_rows
-from trainer.worker.jobs import REFUSED_TASK
 from trainer.data.rows import read_rows
-from trainer.spec import DataSpec, FileDigest, digest_of
 from trainer.data.split import split_rows
+from trainer.export.judged_rows import write_judged_rows
+from trainer.spec import DataSpec, FileDigest, digest_of
+from trainer.worker.jobs import REFUSED_TASK
 
 
 def rows(path: Path) -> list[object]:

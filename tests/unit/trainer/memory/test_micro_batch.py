@@ -9,32 +9,20 @@ import torch
 from pydantic import BaseModel as Message
 
 import trainer.training.engines.resident as resident_module
-from trainer.memory.micro_batch import (
-    Admission,
-    MemoryPlan,
-    total_memory_bytes,
-    usable_memory_bytes,
-)
-from trainer.data.dataset import TrialData
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.common.errors import MemoryShortage
+from trainer.data.batches import Batch
+from trainer.data.dataset import TrialData
+from trainer.data.token_cache import TokenCache
+from trainer.memory.micro_batch import Admission, MemoryPlan, total_memory_bytes, usable_memory_bytes
 from trainer.memory.peak_estimate import MemoryPrediction
 from trainer.model.base_model import BaseModel
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import Outcome, Slice, SliceResult, SnapshotRef, StartSlice, TrialSpec
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.worker.loop import Turns
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    Outcome,
-    Slice,
-    SliceResult,
-    SnapshotRef,
-    StartSlice,
-    TrialSpec,
-)
-from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
-from trainer.data.batches import Batch
-from trainer.worker.loop import Turns
 
 MakeSpec = Callable[..., TrialSpec]
 #: the model's own size does not matter here

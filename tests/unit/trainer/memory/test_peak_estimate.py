@@ -9,26 +9,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from trainer.model.adapter import activate_adapter, add_adapter
-from trainer.memory.micro_batch import architecture_of
-from trainer.model.keyed_random import token_keys
-from trainer.memory.peak_estimate import (
-    Architecture,
-    BatchSize,
-    MemoryPrediction,
-    base_bytes,
-    predict_memory,
-)
-from trainer.model.base_model import BaseModel
-from trainer.spec import (
-    DataSpec,
-    ModelSpec,
-    Parameters,
-    TrainingSettings,
-    TrialSpec,
-    ZeroSettings,
-)
 from trainer.data.batches import Batch
+from trainer.memory.micro_batch import architecture_of
+from trainer.memory.peak_estimate import Architecture, BatchSize, MemoryPrediction, base_bytes, predict_memory
+from trainer.model.adapter import activate_adapter, add_adapter
+from trainer.model.base_model import BaseModel
+from trainer.model.keyed_random import token_keys
+from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialSpec, ZeroSettings
 
 _CONFIG: dict[str, Any] = {
     "vocab_size": 2048,

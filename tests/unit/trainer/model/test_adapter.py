@@ -11,13 +11,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
-from trainer.model.adapter_init import start_of
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.common.errors import SnapshotError, UserError
+from trainer.model.adapter_init import start_of
 from trainer.snapshots.snapshot import Snapshot, SnapshotStore
-from trainer.spec import TrialSpec, Usage
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
 from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import TrialSpec, Usage
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 
 MakeSpec = Callable[..., TrialSpec]
 MakeEngine = Callable[..., ResidentEngine]

@@ -9,14 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
-from trainer.training.engines.resident import ResidentEngine
 from trainer.common.errors import UserError
-from trainer.model.keyed_random import TokenKeys, keyed_bits, token_keys
 from trainer.common.random_keys import stream_key
+from trainer.data.batches import Batch
+from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
+from trainer.model.keyed_random import TokenKeys, keyed_bits, token_keys
 from trainer.model.neftune import NeftuneNoise, neftune_noise
 from trainer.spec import TrialSpec
-from trainer.data.batches import Batch
+from trainer.training.engines.resident import ResidentEngine
 
 MASK = 2**64 - 1
 CPU = torch.device("cpu")

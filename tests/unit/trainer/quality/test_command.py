@@ -15,12 +15,7 @@ import pytest
 from tests.quality_data import clean_rows, write_rows
 from trainer.__main__ import main
 from trainer.data.rows import files as rows_of_files
-from trainer.spec import (
-    CheckData,
-    DataSpec,
-    QualityReport,
-    QualityThresholds,
-)
+from trainer.spec import CheckData, DataSpec, QualityReport, QualityThresholds
 
 
 @pytest.fixture

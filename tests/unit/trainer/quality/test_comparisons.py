@@ -9,20 +9,9 @@ import pytest
 
 from tests.quality_data import Row, clean_rows, finding, lines_of, report_on, sentence, write_rows
 from trainer.quality.ngrams import Texts, runs, sorted_unique
-from trainer.quality.pairs import (
-    SIMILARITY,
-    Sketch,
-    SketchTask,
-    near_pairs,
-    sketch,
-)
+from trainer.quality.pairs import SIMILARITY, Sketch, SketchTask, near_pairs, sketch
 from trainer.quality.processes import Processes
-from trainer.quality.shared_text import (
-    SHINGLE_BYTES,
-    SharedText,
-    own_shingles,
-    slots_of,
-)
+from trainer.quality.shared_text import SHINGLE_BYTES, SharedText, own_shingles, slots_of
 
 
 def edited(row: Row, word: str = "otherwise") -> Row:

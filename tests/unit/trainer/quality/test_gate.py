@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tests.quality_data import PRIVATE, TOKENS, Row, clean_rows, finding, report_on, write_rows
 from trainer.common.errors import UserError
+from trainer.data.rows import RowError
+from trainer.data.split import split_rows
 from trainer.quality import table
 from trainer.quality.render import markdown, terminal
-from trainer.data.rows import RowError
 from trainer.spec import DataSpec, QualityReport, QualityThresholds
 from trainer.spec.quality import CHECKS
-from trainer.data.split import split_rows
 
 
 def _with_defects(path: Path) -> str:

@@ -18,13 +18,7 @@ from tests.quality_data import (
     sentence,
     write_rows,
 )
-from trainer.quality.patterns import (
-    PERSONAL_DATA,
-    SECRETS,
-    is_refusal,
-    kinds_of,
-    masked,
-)
+from trainer.quality.patterns import PERSONAL_DATA, SECRETS, is_refusal, kinds_of, masked
 from trainer.quality.rowfacts import ROW_CHECKS
 
 DEFECTS: dict[str, Row] = {

@@ -7,22 +7,15 @@ import pytest
 import torch
 
 import trainer.snapshots.stores.folder
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.common.errors import SnapshotError
-from trainer.worker.resident_trials import Residents
-from trainer.worker.slice_run import SliceRun
+from trainer.data.token_cache import TokenCache
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    FileDigest,
-    Outcome,
-    Slice,
-    SnapshotRef,
-    TrialSpec,
-    Usage,
-)
 from trainer.snapshots.stores.base import ADAPTER, MANIFEST, OPTIMIZER
 from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
+from trainer.spec import FileDigest, Outcome, Slice, SnapshotRef, TrialSpec, Usage
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
+from trainer.worker.resident_trials import Residents
+from trainer.worker.slice_run import SliceRun
 
 Train = Callable[..., list[float]]
 

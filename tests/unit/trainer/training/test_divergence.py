@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from trainer.training.divergence import DivergenceWatch, divergence_notice
 from trainer.common.errors import Diverged
-from trainer.training.lr_schedule import learning_rate
 from trainer.spec import Notice, Parameters
+from trainer.training.divergence import DivergenceWatch, divergence_notice
+from trainer.training.lr_schedule import learning_rate
 
 
 def fed(watch: DivergenceWatch, losses: list[float]) -> DivergenceWatch:

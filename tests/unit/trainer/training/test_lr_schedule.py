@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.plain_peft import plain_scheduler
-from trainer.training.lr_schedule import learning_rate, total_steps
 from trainer.spec import LrScheduler, Parameters
+from trainer.training.lr_schedule import learning_rate, total_steps
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "constant", "wsd"])

@@ -5,13 +5,8 @@ import torch
 from torch import nn
 
 from trainer.common.errors import SnapshotError
-from trainer.training.optimizer import (
-    make_optimizer,
-    optimizer_state,
-    restore_optimizer,
-    set_learning_rate,
-)
 from trainer.spec import Parameters
+from trainer.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, set_learning_rate
 
 NAMES = ("m.lora_A.weight", "m.lora_B.weight", "m.lora_magnitude_vector")
 

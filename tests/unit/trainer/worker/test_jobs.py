@@ -11,17 +11,10 @@ from typing import TypeVar
 import psutil
 import pytest
 
+from trainer.quality.processes import Processes, ProcessLost
+from trainer.spec import CheckData, DataSpec, Job, JobResult, Outcome, QualityReport
 from trainer.worker import jobs
 from trainer.worker.jobs import JobRun, JobRuns
-from trainer.quality.processes import Processes, ProcessLost
-from trainer.spec import (
-    CheckData,
-    DataSpec,
-    Job,
-    JobResult,
-    Outcome,
-    QualityReport,
-)
 
 Answer = TypeVar("Answer")
 

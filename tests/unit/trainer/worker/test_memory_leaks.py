@@ -11,21 +11,13 @@ import torch
 from pydantic import BaseModel as Message
 
 import trainer.worker.memory_leaks
+from trainer.data.token_cache import TokenCache
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import Notice, Outcome, Slice, SliceResult, StartSlice, TrialSpec, WorkerCommand
 from trainer.worker import loop as turns
 from trainer.worker.memory_leaks import LeakWatch
 from trainer.worker.resident_trials import Residents
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    Notice,
-    Outcome,
-    Slice,
-    SliceResult,
-    StartSlice,
-    TrialSpec,
-    WorkerCommand,
-)
-from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
 
 MakeSpec = Callable[..., TrialSpec]
 MEBIBYTE = 2**20

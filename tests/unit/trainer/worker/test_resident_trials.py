@@ -8,22 +8,15 @@ import torch
 from pydantic import BaseModel as Message
 from structlog.contextvars import get_contextvars
 
-from trainer.memory import micro_batch as admission
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
-from trainer.memory.peak_estimate import MemoryPrediction
-from trainer.worker.resident_trials import Residents
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    Progress,
-    Slice,
-    SliceResult,
-    SnapshotRef,
-    StartSlice,
-    TrialSpec,
-)
-from trainer.snapshots.stores.folder import FolderStore
 from trainer.data.token_cache import TokenCache
+from trainer.memory import micro_batch as admission
+from trainer.memory.peak_estimate import MemoryPrediction
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import Progress, Slice, SliceResult, SnapshotRef, StartSlice, TrialSpec
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.worker.loop import Turns
+from trainer.worker.resident_trials import Residents
 
 MakeSpec = Callable[..., TrialSpec]
 

@@ -10,19 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.data.batches import Batch
+from trainer.data.token_cache import TokenCache
 from trainer.model.base_model import BaseModel
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    Outcome,
-    Slice,
-    SliceResult,
-    TrialSpec,
-)
-from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
-from trainer.data.batches import Batch
 
 MakeSpec = Callable[..., TrialSpec]
 Run = Callable[..., SliceResult]

@@ -6,17 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.data.token_cache import TokenCache
+from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
-from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import (
-    Outcome,
-    Slice,
-    SliceResult,
-    TrialSpec,
-)
-from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.token_cache import TokenCache
 
 MakeSpec = Callable[..., TrialSpec]
 RunSlice = Callable[..., SliceResult]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from trainer.snapshots.snapshot import SnapshotStore
+from trainer.snapshots.stores.folder import FolderStore
 from trainer.spec import (
     Outcome,
     Progress,
@@ -27,7 +28,6 @@ from trainer.spec import (
     WorkerMessage,
     worker_message,
 )
-from trainer.snapshots.stores.folder import FolderStore
 
 MakeSpec = Callable[..., TrialSpec]
 
@@ -46,7 +46,11 @@ class Worker:
     """A real worker process and its two streams."""
 
     def __init__(self, snapshots: Path, *options: str, noise: str = "") -> None:
-        start = ["-c", f"{noise}\nimport trainer.worker; trainer.worker.main()"] if noise else ["-m", "trainer.worker.__main__"]
+        start = (
+            ["-c", f"{noise}\nimport trainer.worker; trainer.worker.main()"]
+            if noise
+            else ["-m", "trainer.worker.__main__"]
+        )
         self.errors = snapshots / f"stderr-{uuid.uuid4().hex}"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(

@@ -7,18 +7,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-from trainer.training.engines.zero.deepspeed import Partitioned, ZeroModule
 from trainer.common.errors import UserError
-from trainer.model.base_model import (
-    BaseModel,
-    Head,
-    bit_sums,
-    load_model,
-    split_head,
-)
-from trainer.distributed.ranks import Ranks
-from trainer.spec import ModelSpec
 from trainer.data.batches import Batch
+from trainer.distributed.ranks import Ranks
+from trainer.model.base_model import BaseModel, Head, bit_sums, load_model, split_head
+from trainer.spec import ModelSpec
+from trainer.training.engines.zero.deepspeed import Partitioned, ZeroModule
 
 Result = TypeVar("Result")
 

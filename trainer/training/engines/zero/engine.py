@@ -6,20 +6,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from trainer.common.errors import SnapshotError, UserError
+from trainer.data.dataset import DataCache, DataOrder, Judged, TrialData, require_same_data
+from trainer.data.rows import total_examples
+from trainer.data.token_cache import TokenCache
+from trainer.distributed.ranks import Ranks
+from trainer.memory.micro_batch import Admission, MemoryPlan, architecture_of, usable_memory_bytes
 from trainer.model.adapter import exported_config_json, lora_config
-from trainer.memory.micro_batch import (
-    Admission,
-    MemoryPlan,
-    architecture_of,
-    usable_memory_bytes,
-)
-from trainer.data.dataset import (
-    DataCache,
-    DataOrder,
-    Judged,
-    TrialData,
-    require_same_data,
-)
+from trainer.model.keyed_random import token_keys
+from trainer.snapshots.snapshot import Snapshot, TrialState
+from trainer.spec import DataFingerprints, Notice, TrialSpec, ZeroSettings
 from trainer.training.divergence import DivergenceWatch
 from trainer.training.engines.base import Step
 from trainer.training.engines.warm_base import WarmBase
@@ -28,33 +24,11 @@ from trainer.training.engines.zero.config import deepspeed_config
 from trainer.training.engines.zero.deepspeed import ZeroModule, load_deepspeed, wrap
 from trainer.training.engines.zero.limits import check
 from trainer.training.engines.zero.pieces import Piece, pieces_of, work_of
-from trainer.training.engines.zero.slots import (
-    Room,
-    Slots,
-    names_of,
-    room_for,
-)
-from trainer.training.engines.zero.state import (
-    MOMENTS,
-    WEIGHT,
-    Parts,
-    SharedState,
-)
-from trainer.common.errors import SnapshotError, UserError
+from trainer.training.engines.zero.slots import Room, Slots, names_of, room_for
+from trainer.training.engines.zero.state import MOMENTS, WEIGHT, Parts, SharedState
 from trainer.training.evaluate import BatchWork, Evaluation, evaluate
-from trainer.model.keyed_random import token_keys
-from trainer.training.optimizer import set_learning_rate
-from trainer.distributed.ranks import Ranks
-from trainer.data.rows import total_examples
 from trainer.training.lr_schedule import learning_rate, total_steps
-from trainer.snapshots.snapshot import Snapshot, TrialState
-from trainer.spec import (
-    DataFingerprints,
-    Notice,
-    TrialSpec,
-    ZeroSettings,
-)
-from trainer.data.token_cache import TokenCache
+from trainer.training.optimizer import set_learning_rate
 
 
 @dataclass

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
+from trainer.data.batches import Batch
 from trainer.data.dataset import DataOrder, Examples
 from trainer.distributed.ranks import Ranks
-from trainer.data.batches import Batch
 
 
 @dataclass(frozen=True)

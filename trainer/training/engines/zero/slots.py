@@ -9,14 +9,14 @@ from peft.functional import inject_adapter_in_model, set_adapter
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from trainer.common.errors import SnapshotError, UserError
 from trainer.model.adapter import lora_config, lora_scaling
 from trainer.model.adapter_init import start_of
-from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
-from trainer.common.errors import SnapshotError, UserError
 from trainer.model.base_model import BaseModel
+from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
 from trainer.model.neftune import NeftuneNoise
-from trainer.spec import Parameters, TrialSpec
 from trainer.model.target_modules import target_modules
+from trainer.spec import Parameters, TrialSpec
 
 _NAME = "trial"
 _A, _B = "lora_A", "lora_B"

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import torch
 
+from trainer.distributed.ranks import Ranks
 from trainer.training.engines.zero.deepspeed import Partitioned, ZeroOptimizer
 from trainer.training.engines.zero.slots import Slots
-from trainer.distributed.ranks import Ranks
 
 WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
 FIELDS = (WEIGHT, *MOMENTS)

@@ -9,8 +9,8 @@ from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
 from tests.store_rigs import FolderRig, Rig, a_state, flip
 from trainer.common.errors import SnapshotError
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import FileDigest, Usage
 from trainer.snapshots.stores import Store
+from trainer.spec import FileDigest, Usage
 
 ARTIFACT = "deliveries/1/merged/2/model"
 CONTENTS = {"config.json": b"{}", "sub/weights.bin": b"w" * 5000}

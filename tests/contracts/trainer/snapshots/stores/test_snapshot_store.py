@@ -7,26 +7,20 @@ import pytest
 import s3fs
 import torch
 
-from hpo_service.dispatcher.snapshots.retention import StudyNeeds
 from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
+from hpo_service.dispatcher.snapshots.retention import StudyNeeds
 from tests.store_rigs import Change, Rig, a_state, cut, flip, gone, paths
 from trainer.common import failpoints
 from trainer.common.errors import SnapshotError
 from trainer.distributed.ranks import Ranks
 from trainer.snapshots.snapshot import SnapshotStore
 from trainer.snapshots.snapshot_together import find_marker_together
-from trainer.spec import SnapshotRef, Usage
 from trainer.snapshots.stores import open_store
-from trainer.snapshots.stores.base import (
-    ADAPTER,
-    ADAPTER_CONFIG,
-    MANIFEST,
-    OPTIMIZER,
-    StoredSnapshot,
-)
+from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.snapshots.stores.marker import leave_marker, read_marker
 from trainer.snapshots.stores.verifying import open_files, verified_manifest
+from trainer.spec import SnapshotRef, Usage
 
 
 def test_what_was_written_is_read_bit_for_bit(snapshots: SnapshotStore) -> None:

@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.spec.space import (
-    Categories,
-    FloatRange,
-    IntRange,
-    NumberChoices,
-)
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
+from hpo_service.spec.space import Categories, FloatRange, IntRange, NumberChoices
 from tests.searching import RATE, space_of
 
 GRADED = [

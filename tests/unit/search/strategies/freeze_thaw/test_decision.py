@@ -2,17 +2,11 @@
 
 import numpy as np
 
-from hpo_service.spec.space import SearchSpace
-from hpo_service.search.strategies.base import (
-    Advance,
-    Start,
-    StudyView,
-    TrialStanding,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Start, StudyView, TrialStanding, TrialView
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.decision import Decision
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.spec.space import SearchSpace
 from tests.searching import RATE, space_of
 from trainer.spec import Outcome
 

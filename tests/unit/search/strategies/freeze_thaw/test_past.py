@@ -6,26 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from hpo_service.spec.space import SearchSpace
-from hpo_service.search.strategies.base import (
-    Advance,
-    Start,
-    Step,
-    StudyView,
-    TrialView,
-)
+from hpo_service.search.strategies.base import Advance, Start, Step, StudyView, TrialView
 from hpo_service.search.strategies.freeze_thaw import FreezeThaw
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
-from hpo_service.search.strategies.freeze_thaw.gaussian_process import (
-    Array,
-    Posterior,
-    Sites,
-    fit,
-)
+from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array, Posterior, Sites, fit
 from hpo_service.search.strategies.freeze_thaw.knowledge import Knowledge
 from hpo_service.search.strategies.freeze_thaw.past import Past, PastTable, trend
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from hpo_service.search.strategies.freeze_thaw.smooth import Smooth
+from hpo_service.spec.space import SearchSpace
 from tests.searching import space_of
 
 UNIT = {"low": 0.0, "high": 0.9}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from hpo_service.spec import PastStudy
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw.recall import carried, place, recall
+from hpo_service.spec import PastStudy
 from tests.searching import RATE, space_of
 
 LADDER = (10, 30, 100)

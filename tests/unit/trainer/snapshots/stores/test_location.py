@@ -8,15 +8,15 @@ import torch
 from pydantic import BaseModel
 
 from hpo_service.core.errors import SetupError
-from hpo_service.executors.worker_process import worker_environment
 from hpo_service.core.settings import Settings
-from trainer.worker import loop as turns
+from hpo_service.executors.worker_process import worker_environment
 from trainer.common.errors import UserError
-from trainer.worker.resident_trials import Residents
-from trainer.spec import Ready
+from trainer.data.token_cache import TokenCache
 from trainer.snapshots.stores import open_store
 from trainer.snapshots.stores.location import credential_prefixes, parse_location
-from trainer.data.token_cache import TokenCache
+from trainer.spec import Ready
+from trainer.worker import loop as turns
+from trainer.worker.resident_trials import Residents
 
 
 def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

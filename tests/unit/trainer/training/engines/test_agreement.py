@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.plain_peft import largest_difference
-from trainer.training.engines.resident import ResidentEngine
 from trainer.spec import TrialSpec
+from trainer.training.engines.resident import ResidentEngine
 
 
 @pytest.mark.parametrize("name", ["dropout", "dora_pissa"])

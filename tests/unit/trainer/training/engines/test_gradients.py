@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from trainer.data.batches import Batch
 from trainer.model.adapter_layers import TrialVariant
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.model.keyed_random import token_keys
 from trainer.spec import TrialSpec
-from trainer.data.batches import Batch
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 
 STEP = 1e-6
 

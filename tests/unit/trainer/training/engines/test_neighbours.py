@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.mixed_trials import differing
-from trainer.training.engines.resident import ResidentEngine
 from trainer.spec import TrialSpec
+from trainer.training.engines.resident import ResidentEngine
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from trainer.data.row_encoding import Encoded
-from trainer.training.engines.resident import ResidentEngine
 from trainer.common.errors import UserError
+from trainer.data.batches import Batch, collate
+from trainer.data.row_encoding import Encoded
 from trainer.model.base_model import BaseModel
 from trainer.spec import ModelSpec, TrialSpec
-from trainer.data.batches import Batch, collate
+from trainer.training.engines.resident import ResidentEngine
 
 MakeSpec = Callable[..., TrialSpec]
 CPU = torch.device("cpu")

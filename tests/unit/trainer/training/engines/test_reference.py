@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from transformers import GraniteConfig, GraniteForCausalLM, LlamaForCausalLM
 
 from tests.plain_peft import labels_of
-from trainer.training.engines.resident import ResidentEngine
+from trainer.data.batches import Batch
 from trainer.model.base_model import BaseModel
 from trainer.snapshots.snapshot import SnapshotStore
-from trainer.spec import ModelSpec, TrialSpec, Usage
 from trainer.snapshots.stores.base import ADAPTER
 from trainer.snapshots.stores.folder import FolderStore
-from trainer.data.batches import Batch
+from trainer.spec import ModelSpec, TrialSpec, Usage
+from trainer.training.engines.resident import ResidentEngine
 
 MakeSpec = Callable[..., TrialSpec]
 Train = Callable[..., list[float]]

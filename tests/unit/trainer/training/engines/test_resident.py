@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 from trainer.common.errors import Diverged, SnapshotError, UserError
 from trainer.snapshots.snapshot import Snapshot, SnapshotStore
-from trainer.spec import TrialSpec, Usage
 from trainer.snapshots.stores.folder import FolderStore
+from trainer.spec import TrialSpec, Usage
+from trainer.training.engines.resident import ResidentEngine, ResidentTrial
 
 MakeSpec = Callable[..., TrialSpec]
 Train = Callable[..., list[float]]

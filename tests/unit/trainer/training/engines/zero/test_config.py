@@ -8,8 +8,8 @@ import pytest
 from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.spec import StudySpec, parse_spec
 from tests.searching import document
-from trainer.training.engines.zero.config import deepspeed_config
 from trainer.spec import ZeroConfig, ZeroSettings
+from trainer.training.engines.zero.config import deepspeed_config
 
 
 def problem(config: Any) -> Problem:
