@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 import hpo_service.storage.audit_tables
-import hpo_service.storage.promotion_tables
+import hpo_service.storage.promotion_tables  # noqa: F401 (its tables belong to the metadata)
 from hpo_service.storage.tables import SCHEMA, Base
 
 

@@ -6,7 +6,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 import hpo_service.storage.audit_tables
-import hpo_service.storage.promotion_tables
+import hpo_service.storage.promotion_tables  # noqa: F401 (its tables belong to the metadata)
 from hpo_service.storage.database.preparation import alembic_config, downgrade, head, upgrade
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, SCHEMA, Base
 

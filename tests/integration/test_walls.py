@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 import hpo_service.storage.audit_tables
-import hpo_service.storage.promotion_tables
+import hpo_service.storage.promotion_tables  # noqa: F401 (its tables belong to the metadata)
 from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
 from hpo_service.storage.queries import studies
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Base, Event, Intent, Project, Study, Worker
