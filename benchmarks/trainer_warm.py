@@ -74,7 +74,7 @@ def cold_first_step_ms(work: Work, environment: dict[str, str]) -> float:
         command = [
             sys.executable,
             "-m",
-            "trainer.worker.__main__",
+            "trainer.worker",
             "--snapshots",
             folder,
             "--threads",

@@ -100,7 +100,7 @@ def workers(folder: Path, step_seconds: float, orphan_seconds: int = 60) -> RayW
         threads=1,
         resource=RESOURCE,
         orphan_seconds=orphan_seconds,
-        command=without_model if step_seconds else ("-m", "trainer.worker.__main__"),
+        command=without_model if step_seconds else ("-m", "trainer.worker"),
     )
 
 

@@ -47,7 +47,7 @@ class FolderRig:
             file.write_bytes(content)
 
     def lose_bits_of(self, name: str, patch: pytest.MonkeyPatch) -> None:
-        write = trainer.stores.folder._write
+        write = trainer.snapshots.stores.folder._write
 
         def lossy(path: Path, content: bytes) -> Any:
             digest = write(path, content)
@@ -55,7 +55,7 @@ class FolderRig:
                 path.write_bytes(flip(content))
             return digest
 
-        patch.setattr(trainer.stores.folder, "_write", lossy)
+        patch.setattr(trainer.snapshots.stores.folder, "_write", lossy)
 
     def leave_half(self, path: str) -> None:
         folder = (self.root / path).parent / ".partial-0"

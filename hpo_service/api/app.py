@@ -150,7 +150,7 @@ def _add_oidc(app: FastAPI, settings: Settings) -> bool:
     if settings.oidc_issuer is None:
         return False
     app.state.oidc_provider, app.state.oidc_rules = oidc_setup.connect(settings)
-    from hpo_service.api.routes import oidc
+    from hpo_service.api.routes import oidc  # its library is an extra, which is there now
 
     app.include_router(oidc.router)
     return True

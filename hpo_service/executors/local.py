@@ -47,7 +47,7 @@ class LocalWorkers:
     slots: int = 1
     resident: int = 8
     rank_timeout_seconds: float = 600.0
-    command: tuple[str, ...] = (sys.executable, "-m", "trainer.worker.__main__")
+    command: tuple[str, ...] = (sys.executable, "-m", "trainer.worker")
 
     def command_line(self, ranks: int) -> list[str]:
         """The argv of a worker of so many ranks."""

@@ -109,7 +109,7 @@ class ChaosDispatcher:
 
     def _command(self) -> tuple[str, ...]:
         skew = ("env", *(f"{name}={value}" for name, value in _skew(self.skew_seconds).items()))
-        program = ("-m", "trainer.worker.__main__")
+        program = ("-m", "trainer.worker")
         if self.step_seconds is not None:
             program = ("-m", "tests.chaos.worker", str(self.step_seconds), str(self.repeats))  # type: ignore[assignment]
         return (*(skew if self.skew_seconds else ()), sys.executable, *program)

@@ -19,7 +19,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.client.http import ApiProblem, Client
 from tests import serving
 
-CODE = "from hpo_service.serve import run_api; from hpo_service.settings import Settings; run_api(Settings())"
+CODE = (
+    "from hpo_service.api.process import run_api; from hpo_service.core.settings import Settings; run_api(Settings())"
+)
 
 
 def free_port() -> int:

@@ -30,7 +30,7 @@ def test_prepare_is_quick_when_done(database_url: str) -> None:
     prepare(database_url)
     assert time.monotonic() - begun < 0.5
     script = (
-        "import sys; from hpo_service.database import prepare; prepare(sys.argv[1]);"
+        "import sys; from hpo_service.storage.database import prepare; prepare(sys.argv[1]);"
         "print(sorted({'optuna', 'alembic'} & set(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", script, database_url], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What is installed for training on this machine, and whether it works together: `python -m trainer.installation`.
+"""What is installed for training on this machine, and whether it works together: `python -m trainer.commands.installation`.
 
 Prints one JSON object, `Installation`. Nothing here fails: what does not work is told.
 """

@@ -67,7 +67,7 @@ class TokenCache:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def data_digest(self, path: str) -> str:
-        """See `trainer.fingerprint.data_digest`."""
+        """See `trainer.data.fingerprint.data_digest`."""
         with self._usable():
             return data_digest(path, self.folder)
 

@@ -66,7 +66,7 @@ def _require_devices(ranks: int) -> None:
 @contextmanager
 def _worker(arguments: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker whose end, and that of its ranks, is the end of the context, whatever ends it."""
-    command = [sys.executable, "-m", "trainer.worker.__main__", *arguments]
+    command = [sys.executable, "-m", "trainer.worker", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process

@@ -30,7 +30,7 @@ _OUTCOMES = tuple(Outcome)
 _MESSAGE_BYTES = 1024
 _OUT_OF_MEMORY = "out of memory"
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 Value = TypeVar("Value")
 

@@ -17,12 +17,12 @@ OUT_OF_MEMORY = 72
 #: how long rank 0 has to notice by itself that another rank is gone
 _GRACE_SECONDS = 10.0
 #: what a rank is started with; its arguments are those of rank 0
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "trainer.worker.__main__")
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "trainer.worker")
 _POLL_SECONDS = 0.2
 
 Abandoned = Callable[[Outcome, str], Sequence[SliceResult]]
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 
 def rank_environment(rank: int, size: int, port: int) -> dict[str, str]:

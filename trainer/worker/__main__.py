@@ -24,7 +24,7 @@ from trainer.data.token_options import add_token_options
 from trainer.distributed.worker_group import WorkerGroup, joined_environment
 from trainer.spec import WorkerCommand, worker_command
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 
 class Channel:

@@ -41,7 +41,7 @@ _SIGN_OF_LIFE_SECONDS = 5.0
 _HELP_POLL_SECONDS = 0.2
 _HELP_SECONDS = 10.0
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 
 class OutOfStep(Exception):

@@ -12,7 +12,7 @@ import torch
 from trainer.accounting.meter import memory_bytes
 from trainer.spec import Notice
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 #: readings that are not looked at: caches fill, libraries load
 _WARM_UP = 5

@@ -22,7 +22,7 @@ from trainer.worker.trial_log import TrialLog
 #: checkpoints of an attempt on disk: the newest, which was read back, and the one before
 _KEPT_CHECKPOINTS = 2
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 
 class SliceRun:

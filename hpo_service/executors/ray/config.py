@@ -24,7 +24,7 @@ class RayWorkers:
     idle_seconds: float = 300.0
     orphan_seconds: int = 900
     rank_timeout_seconds: float = 600.0
-    command: tuple[str, ...] = ("-m", "trainer.worker.__main__")
+    command: tuple[str, ...] = ("-m", "trainer.worker")
 
     def launches(self, ranks: int, leader: str) -> dict[int, Launch]:
         """What the host of each rank starts; rank 0 of several waits for the others at `leader`."""

@@ -45,8 +45,7 @@ def rank_process(rank: int) -> psutil.Process:
     (found,) = (
         process
         for process in psutil.process_iter(["cmdline"])
-        if "trainer.worker.__main__" in (command := process.info["cmdline"] or [])
-        and command[-2:] == ["--rank", str(rank)]
+        if "trainer.worker" in (command := process.info["cmdline"] or []) and command[-2:] == ["--rank", str(rank)]
     )
     return found
 

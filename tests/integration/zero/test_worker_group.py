@@ -39,7 +39,7 @@ class Group:
         self.log = folder / "worker.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainer.worker.__main__", "--snapshots", folder / "snapshots", "--ranks", "2"],
+                [sys.executable, "-m", "trainer.worker", "--snapshots", folder / "snapshots", "--ranks", "2"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,6 +1,6 @@
 """The confirmation in a report."""
 
-from tests.unit.reports.test_recommendation import CONFIRMATION, CONFIRMED
+from tests.unit.reports.sections.test_recommendation import CONFIRMATION, CONFIRMED
 
 from hpo_service.reports import render_html
 from tests.reported import Page, best, pictures, study, study_report

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 _PART_EVERY_SECONDS = 30.0
 
-_log = logging.getLogger("trainer.worker.__main__")
+_log = logging.getLogger("trainer.worker")
 
 
 class ObjectLog:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.unit.confirmation.test_race import plan, run
+from tests.unit.search.confirmation.test_race import plan, run
 
 from hpo_service.search.confirmation.statistics import LEVEL, PRIOR_SPREAD
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.unit.confirmation.test_race import plan
-from tests.unit.test_best import complete
+from tests.unit.search.confirmation.test_race import plan
+from tests.unit.search.test_best import complete
 
 from hpo_service.search.best import Searched, best_trial
 from hpo_service.search.confirmation.report import report

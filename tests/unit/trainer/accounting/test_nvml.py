@@ -188,19 +188,19 @@ def test_a_run_on_a_gpu_reports_its_energy_and_health(
         f"""
         import io
         from contextlib import redirect_stderr, redirect_stdout
-        import trainer.residents, trainer.slices
+        from trainer.worker import resident_trials, slice_run
         from trainer.__main__ import main
 
-        trainer.residents.device_uuids = lambda device: ("{FIRST}",)
+        resident_trials.device_uuids = lambda device: ("{FIRST}",)
         set(_0_xid0=79)
-        tick, turns = trainer.slices.SliceRun.tick, []
+        tick, turns = slice_run.SliceRun.tick, []
 
         def burn_and_tick(run):
             turns.append(1)
             set(_0_energy=5000 + 1000 * len(turns))
             return tick(run)
 
-        trainer.slices.SliceRun.tick = burn_and_tick
+        slice_run.SliceRun.tick = burn_and_tick
         said, summary = io.StringIO(), io.StringIO()
         with redirect_stderr(said), redirect_stdout(summary):
             assert main(["run", sys.argv[1], "--output-dir", sys.argv[2], "--threads", "1"]) == 0, said.getvalue()

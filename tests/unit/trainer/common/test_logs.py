@@ -14,7 +14,7 @@ KEY = "hpo_key_12_" + "aB3-_" * 8 + "xyz"
 
 def line(form: LogFormat, message: str, *arguments: object, **more: Any) -> str:
     record = logging.LogRecord(
-        "trainer.worker.__main__", logging.WARNING, __file__, 1, message, arguments, more.pop("exc", None)
+        "trainer.worker", logging.WARNING, __file__, 1, message, arguments, more.pop("exc", None)
     )
     for name, value in more.items():
         setattr(record, name, value)
@@ -29,7 +29,7 @@ def test_json_lines_carry_what_is_bound() -> None:
     assert told == {
         "message": "stopped after 3 steps",
         "level": "warning",
-        "logger": "trainer.worker.__main__",
+        "logger": "trainer.worker",
         "slice_id": 7,
         "attempt": 2,
         "worker": "local-0",
@@ -40,7 +40,7 @@ def test_json_lines_carry_what_is_bound() -> None:
 def test_text_lines_carry_what_is_bound() -> None:
     with bound(slice_id=7, attempt=2):
         told = line("text", "stopped")
-    assert all(part in told for part in ("stopped", "warning", "slice_id=7", "attempt=2", "trainer.worker.__main__"))
+    assert all(part in told for part in ("stopped", "warning", "slice_id=7", "attempt=2", "trainer.worker"))
     assert "\x1b" not in told
 
 

@@ -92,7 +92,7 @@ def test_a_hit_tokenizes_nothing(
 
 def test_a_digest_is_computed_once_for_all_processes(tmp_path: Path, rows: Path) -> None:
     code = (
-        "import sys, hashlib, pathlib; from trainer.fingerprint import data_digest; "
+        "import sys, hashlib, pathlib; from trainer.data.fingerprint import data_digest; "
         "hashlib.file_digest = None if sys.argv[3] == 'known' else hashlib.file_digest; "
         "print(data_digest(sys.argv[1], pathlib.Path(sys.argv[2])))"
     )
@@ -144,7 +144,7 @@ def test_processes_make_the_same_bytes(
 def test_two_workers_at_once_tokenize_once(tmp_path: Path, rows: Path, base_folder: Path) -> None:
     """Both get every row; the second waits for the first, as the time at which it tokenized says."""
     code = (
-        "import sys, pathlib; from transformers import AutoTokenizer; from trainer import token_cache; "
+        "import sys, pathlib; from transformers import AutoTokenizer; from trainer.data import token_cache; "
         "from trainer.spec import DataSpec; made = []; make = token_cache.tokenize_here; "
         "token_cache.tokenize_here = lambda *given: (made.append(1), make(*given))[1]; "
         "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1]); print('here', flush=True); sys.stdin.readline(); "
@@ -191,7 +191,7 @@ def test_what_a_killed_process_left_goes(
     tmp_path: Path, rows: Path, base_folder: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     code = (
-        "import os, sys, pathlib; from transformers import AutoTokenizer; from trainer import token_cache; "
+        "import os, sys, pathlib; from transformers import AutoTokenizer; from trainer.data import token_cache; "
         "from trainer.spec import DataSpec; token_cache._write_manifest = lambda *_: os._exit(9); "
         "token_cache.TokenCache(pathlib.Path(sys.argv[3]), 1).table("
         "sys.argv[2], DataSpec(train='t'), 64, AutoTokenizer.from_pretrained(sys.argv[1]))"

@@ -135,7 +135,7 @@ def test_what_does_not_read_back_leaves_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A disk that loses a bit: found before the older snapshot at the same path is given up."""
-    write = trainer.stores.folder._write
+    write = trainer.snapshots.stores.folder._write
 
     def lossy(path: Path, content: bytes) -> FileDigest:
         digest = write(path, content)
@@ -143,7 +143,7 @@ def test_what_does_not_read_back_leaves_the_one_before(
             flip(path)
         return digest
 
-    monkeypatch.setattr(trainer.stores.folder, "_write", lossy)
+    monkeypatch.setattr(trainer.snapshots.stores.folder, "_write", lossy)
     train(engine, trial, 24)
     with pytest.raises(SnapshotError, match="does not read back"):
         store.write("s/t/16", engine.snapshot(trial, None), Usage())

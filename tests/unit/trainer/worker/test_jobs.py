@@ -96,7 +96,7 @@ def test_a_stopped_job_is_killed_with_its_children() -> None:
 
 def test_it_ends_when_its_worker_does() -> None:
     worker = (
-        "import sys; sys.path.insert(0, '.'); from tests.unit.trainer.test_jobs import child, WAITS;"
+        "import sys; sys.path.insert(0, '.'); from tests.unit.trainer.worker.test_jobs import child, WAITS;"
         "run = child(WAITS); print(run._process.pid, flush=True); import signal; signal.pause()"
     )
     with subprocess.Popen(

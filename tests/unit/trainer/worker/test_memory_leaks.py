@@ -27,7 +27,9 @@ CPU = torch.device("cpu")
 def readings(monkeypatch: pytest.MonkeyPatch, mebibytes: list[float], margin: float = 10) -> list[Notice]:
     watch, notices = LeakWatch(CPU, int(margin * MEBIBYTE)), []
     for reading in mebibytes:
-        monkeypatch.setattr(trainer.leaks, "private_memory_bytes", lambda reading=reading: int(reading * MEBIBYTE))
+        monkeypatch.setattr(
+            trainer.worker.memory_leaks, "private_memory_bytes", lambda reading=reading: int(reading * MEBIBYTE)
+        )
         notices.append(watch.read(0))
     return [notice for notice in notices if notice is not None]
 
@@ -55,7 +57,9 @@ def test_other_growth_is_none(monkeypatch: pytest.MonkeyPatch, mebibytes: list[f
 def test_what_is_known_to_be_in_use_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = LeakWatch(CPU, 10 * MEBIBYTE)
     for number in range(20):
-        monkeypatch.setattr(trainer.leaks, "private_memory_bytes", lambda number=number: (500 + 50 * number) * MEBIBYTE)
+        monkeypatch.setattr(
+            trainer.worker.memory_leaks, "private_memory_bytes", lambda number=number: (500 + 50 * number) * MEBIBYTE
+        )
         assert watch.read(50 * number * MEBIBYTE) is None
 
 
@@ -86,7 +90,7 @@ def test_a_worker_that_leaks_hands_back_its_slices_and_ends(
         raise Recycled
 
     monkeypatch.setattr("os._exit", leave)
-    caplog.set_level(logging.INFO, "trainer.worker.__main__")
+    caplog.set_level(logging.INFO, "trainer.worker")
     results: list[SliceResult] = []
     commands: SimpleQueue[WorkerCommand] = SimpleQueue()
 

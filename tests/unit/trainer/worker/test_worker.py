@@ -32,7 +32,7 @@ from trainer.spec import (
 MakeSpec = Callable[..., TrialSpec]
 
 NOISE = """
-import os, threading, time, trainer.worker
+import os, threading, time
 def chatter():
     while True:
         print("printed by a library", flush=True)
@@ -47,9 +47,7 @@ class Worker:
 
     def __init__(self, snapshots: Path, *options: str, noise: str = "") -> None:
         start = (
-            ["-c", f"{noise}\nimport trainer.worker; trainer.worker.main()"]
-            if noise
-            else ["-m", "trainer.worker.__main__"]
+            ["-c", f"{noise}\nfrom trainer.worker.__main__ import main; main()"] if noise else ["-m", "trainer.worker"]
         )
         self.errors = snapshots / f"stderr-{uuid.uuid4().hex}"
         with self.errors.open("wb") as errors:

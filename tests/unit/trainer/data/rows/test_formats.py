@@ -246,7 +246,7 @@ def test_large_files_are_counted_without_being_read(tmp_path: Path, monkeypatch:
 
 def test_rows_need_no_machine_learning_library() -> None:
     code = (
-        "import sys, trainer.rows; "
+        "import sys, trainer.data.rows; "
         "sys.exit(', '.join({'torch', 'transformers', 'datasets', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
     )
     assert run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip() == ""
