@@ -70,7 +70,7 @@ LOCK := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashe
 lock: install
 	$(LOCK) --extra object-store --extra mlflow --extra oidc --extra otel pyproject.toml -o deploy/requirements/api.txt
 	$(LOCK) --extra trainer --extra zero --extra ray --extra object-store --extra quantized --extra otel pyproject.toml -o deploy/requirements/worker.txt
-	$(LOCK) hpo_service/mlflow_server/requirements.txt -o deploy/requirements/mlflow.txt
+	$(LOCK) hpo_service/local/mlflow_server/requirements.txt -o deploy/requirements/mlflow.txt
 
 clean:
 	rm -rf $(VENV) .peers .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

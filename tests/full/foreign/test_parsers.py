@@ -21,7 +21,7 @@ from tests.exported import OTHER, document
 from trainer.spec import TrialFile
 
 HERE = Path(__file__).parent
-KEYS = Path(__file__).parents[2] / "contracts" / "foreign_keys"
+KEYS = Path(__file__).parents[2] / "contracts" / "exporters" / "foreign_keys"
 VERSIONS = {"axolotl": "0.19.0", "llamafactory": "0.9.5"}
 CHANGES: list[dict[str, Any]] = [
     {},

@@ -69,8 +69,9 @@ class Store(Protocol):
 
     An artifact is a folder of any files, which whoever made it knows by name and digest: a delivered model.
 
-    Contract (tests/contracts/trainer/snapshots/stores/test_snapshot_store.py): a snapshot that can be seen is whole. A path that leads outside
-    and a file that is missing or not what was recorded raise SnapshotError, a store that does not answer OSError.
+    Contract (tests/contracts/trainer/snapshots/stores/test_snapshot_store.py): a snapshot that can be seen is whole. A
+    path that leads outside and a file that is missing or not what was recorded raise SnapshotError, a store that does
+    not answer OSError.
     """
 
     location: str

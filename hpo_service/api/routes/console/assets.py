@@ -32,7 +32,7 @@ class _Asset:
 
 @cache
 def _assets() -> dict[str, _Asset]:
-    folder = files("hpo_service.api") / "static"
+    folder = files("hpo_service.api.routes.console") / "static"
     script, style = ((folder / name).read_text(encoding="utf-8") for name in (_SCRIPT, _STYLE))
     return {
         _SCRIPT: _Asset(script.encode(), "text/javascript"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from hpo_service.services.data.profile import read_traits
 from tests import serving
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def write_weights(path: Path, shapes: dict[str, list[int]]) -> None:

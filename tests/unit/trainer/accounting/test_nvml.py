@@ -16,7 +16,7 @@ from trainer.accounting.nvml import Gpus, HealthWatch
 from trainer.spec import DeviceHealth, TrialSpec, worsened
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 FIRST = "GPU-00000000-0000-0000-0000-000000000000"
 SECOND = "11111111-1111-1111-1111-111111111111"
 

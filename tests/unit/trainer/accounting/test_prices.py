@@ -107,6 +107,6 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_example_is_a_table() -> None:
-    table = read_prices(Path(__file__).parents[3] / "deploy/prices.example.yaml")
+    table = read_prices(Path(__file__).parents[4] / "deploy/prices.example.yaml")
     assert table.usd_per_device_hour("NVIDIA H100 80GB HBM3", datetime(2026, 11, 25, tzinfo=UTC)) == 3.0
     assert {row.source for row in table.rows} == {"placeholder"}

@@ -28,7 +28,7 @@ def write_trial(path: Path, spec: TrialSpec, **more: Any) -> Path:
 
 def run(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trainer", "run", *map(str, arguments)]
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(root)}, check=False, timeout=60
     )

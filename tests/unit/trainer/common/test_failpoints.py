@@ -11,7 +11,7 @@ import pytest
 from trainer.common import failpoints
 from trainer.common.failpoints import FAILPOINTS, VARIABLE, Commit, Failpoint, RayFailpoint, arm
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PASS_THREE_TIMES = """
 from trainer.failpoints import Failpoint, reach
 for time in range(3):

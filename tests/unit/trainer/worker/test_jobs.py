@@ -18,7 +18,7 @@ from trainer.worker.jobs import JobRun, JobRuns
 
 Answer = TypeVar("Answer")
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+EXAMPLES = Path(__file__).parents[4] / "examples"
 TIMEOUT_SECONDS = 60.0
 WAITS = "import sys; sys.stdin.buffer.read()"
 
