@@ -10,12 +10,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.core.pricing import Prices
 from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.dispatcher import recovery as taking_over
-from hpo_service.dispatcher import turn as hearing
+from hpo_service.dispatcher import recovery
 from hpo_service.dispatcher.jobs import deliveries
-from hpo_service.dispatcher.scheduling import capping
-from hpo_service.dispatcher.scheduling import forecasts as forecasting
-from hpo_service.dispatcher.scheduling import scheduler as filling
+from hpo_service.dispatcher.scheduling import capping, forecasts, scheduler
 from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
 from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
 from hpo_service.dispatcher.snapshots.retention import Retention, StudyNeeds, read_needs
@@ -23,8 +20,8 @@ from hpo_service.dispatcher.state.clock import DatabaseClock
 from hpo_service.dispatcher.state.leadership import Leadership
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
-from hpo_service.dispatcher.workers import kill_hung as watching
-from hpo_service.dispatcher.workers import quarantine
+from hpo_service.dispatcher.turn import Asked, Ended, fulfil_intents, note_progress, register_workers, settle_ended
+from hpo_service.dispatcher.workers import kill_hung, quarantine
 from hpo_service.dispatcher.workers.progress_timeouts import Liveness, Patience
 from hpo_service.dispatcher.workers.store_probe import StoreProof
 from hpo_service.executors.base import Executor
@@ -100,16 +97,16 @@ class Dispatcher:
             time.sleep(_STANDBY_SECONDS)
             return
         self._proof.leave(context.leadership.epoch)
-        studies = taking_over.load(context)
+        studies = recovery.load(context)
         self._tidying.sweep_if_due()
         try:
             self._account()
             self._hear(studies)
             capping.stop_at_caps(context, studies)
             self._stop_unwanted(studies)
-            watching.end_hung(context)
+            kill_hung.end_hung(context)
             if not context.draining:
-                filling.fill(context, studies)
+                scheduler.fill(context, studies)
         except BaseException:
             # Memory may be ahead of the database: it is read again before the next decision.
             context.studies = None
@@ -143,7 +140,7 @@ class Dispatcher:
         assert context.leadership.epoch is not None
         ends = bool(context.inbox.reported() or context.inbox.gone)
         with context.writing(Commit.SETTLE if ends else Commit.HEAR) as session:
-            registered = hearing.register_workers(
+            registered = register_workers(
                 session,
                 context.inbox,
                 context.fleet,
@@ -153,10 +150,10 @@ class Dispatcher:
             )
             self._proof.note(session, context.inbox.ready)
             orders = quarantine.write_faults(session, context, studies.values(), registered)
-            asked = hearing.fulfil_intents(session, context, studies) if intents else hearing.Asked()
-            ended = hearing.settle_ended(session, context, studies, registered)
-            hearing.note_progress(session, studies, context.inbox, context.jobs)
-            forecasting.write_due(session, context, studies)
+            asked = fulfil_intents(session, context, studies) if intents else Asked()
+            ended = settle_ended(session, context, studies, registered)
+            note_progress(session, studies, context.inbox, context.jobs)
+            forecasts.write_due(session, context, studies)
         self._proof.end_refused(context.executor, context.inbox.ready)
         context.fleet.worker_ids |= registered
         context.fleet.note_software(context.inbox.ready)
@@ -187,7 +184,7 @@ class Dispatcher:
                 study.heard = False
                 self.context.proposals.outdate(study.id)
 
-    def _tidy(self, ended: hearing.Ended, deleted: set[int]) -> None:
+    def _tidy(self, ended: Ended, deleted: set[int]) -> None:
         for result in ended.settled:
             if result.outcome is Outcome.DONE and result.snapshot is not None:
                 self._tidying.keep_only(result.snapshot.path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from hpo_service.core.messages import EventKind
 from hpo_service.core.study_rules import Cause, StudyState
 from hpo_service.dispatcher.jobs import jobs
-from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.lifecycle import study_state
 from hpo_service.dispatcher.results.slice_results import settle
 from hpo_service.dispatcher.state.assignments import lost_result
 from hpo_service.dispatcher.state.live_studies import LiveStudy, load_studies
@@ -94,4 +94,4 @@ def _catch_up(context: Context, studies: dict[int, LiveStudy]) -> None:
                 lost = jobs.lost(token, reason)
                 jobs.settle(session, context.jobs, [], lost, prices=prices, cause=Cause.NEVER_SENT)
             for study in ending:
-                endings.conclude(session, study)
+                study_state.conclude(session, study)

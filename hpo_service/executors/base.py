@@ -82,8 +82,8 @@ class Executor(Protocol):
     One thread, that of the dispatcher's loop, calls everything from `start` to `close`. Only `wake` may be called on
     any other thread, at any time, after `close` too, and in a signal handler.
 
-    Contract (tests/contracts/executors/test_executor.py): every submitted `(slice, attempt)` is followed by exactly one of
-    `SliceEnded` with its token or `WorkerGone` of the worker that holds it, every job by one of `JobEnded` or
+    Contract (tests/contracts/executors/test_executor.py): every submitted `(slice, attempt)` is followed by exactly one
+    of `SliceEnded` with its token or `WorkerGone` of the worker that holds it, every job by one of `JobEnded` or
     `WorkerGone`. A job runs beside the slices and takes no slot; a worker runs one at a time. A worker that died is
     replaced without being asked, after a delay that grows when it keeps dying, unless one of its places is excluded.
     A slice that is to run `alone` is given to a worker that holds no other slice, which then takes no more.

@@ -70,7 +70,7 @@ class Credentials:
     def create_key(
         self, label: str, scopes: Collection[Scope], *, project: str, lifetime_seconds: int | None
     ) -> NewKeyDocument:
-        """A new API key; it cannot be seen again. Raises as `studies.keys.create`."""
+        """A new API key; it cannot be seen again. Raises as `access.keys.create`."""
         with self._changing("create_key", project) as (session, project_id):
             return keys.create(
                 session, project_id, label, scopes, granter=tuple(Scope), lifetime_seconds=lifetime_seconds
@@ -83,7 +83,7 @@ class Credentials:
             return keys.list_keys(session, project_id, page_size=_MOST, page_token=None).items
 
     def rotate_key(self, label: str, home: Home, *, project: str, overlap_seconds: int) -> NewKeyDocument:
-        """A second key of the label, which the home keeps if it had the first one. Raises as `studies.keys.rotate`."""
+        """A second key of the label, which the home keeps if it had the first one. Raises as `access.keys.rotate`."""
         with self._changing("rotate_key", project) as (session, project_id):
             made = keys.rotate(session, project_id, label, granter=tuple(Scope), overlap_seconds=overlap_seconds)
         kept = parse_key(home.key() or "")
@@ -92,7 +92,7 @@ class Credentials:
         return made
 
     def revoke_key(self, key_id: int, project: str) -> KeyDocument:
-        """Raises as `studies.keys.revoke`."""
+        """Raises as `access.keys.revoke`."""
         with self._changing("revoke_key", project) as (session, project_id):
             return keys.revoke(session, project_id, key_id)
 

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from hpo_service.core import study_rules as domain
+from hpo_service.core import study_rules
 from hpo_service.spec.resolved import ResolvedStudy
 from hpo_service.spec.sampling import sampler_advice
 from hpo_service.spec.space import SearchSpace, advice
@@ -112,7 +112,7 @@ def _shares(resolved: ResolvedStudy, rungs: int) -> list[float]:
         case "successive_halving":
             survivors = 1 / search.reduction_factor
         case "hyperband":
-            begun = domain.bracket_shares(resolved.ladder, search.reduction_factor)
+            begun = study_rules.bracket_shares(resolved.ladder, search.reduction_factor)
             survivors = ASHA_SURPLUS / search.reduction_factor
             return [
                 sum(share * survivors ** max(0, index - first) for first, share in enumerate(begun))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from hpo_service.core import study_rules as domain
+from hpo_service.core import study_rules
 from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.spec import points
 from hpo_service.spec.confirmation import ConfirmationPlan
@@ -69,10 +69,10 @@ class ResolvedStudy(Frozen):
         """The space; keep it, building it takes a moment."""
         return SearchSpace.from_json(self.space)
 
-    def limits(self) -> domain.Limits:
+    def limits(self) -> study_rules.Limits:
         """The hard caps."""
         budget = self.budget
-        return domain.Limits(
+        return study_rules.Limits(
             max_trials=budget.max_trials,
             max_examples=budget.max_examples,
             max_gpu_hours=budget.max_gpu_hours,
@@ -108,7 +108,7 @@ class ResolvedStudy(Frozen):
 
     def trial_rungs(self, parameters: Parameters) -> tuple[int, ...]:
         """Where a trial with these parameters stops to be judged; the last one is its end."""
-        return domain.trial_ladder(self.ladder, total_examples(self.train_rows, parameters.epochs))
+        return study_rules.trial_ladder(self.ladder, total_examples(self.train_rows, parameters.epochs))
 
     def extend(self, space: Mapping[str, Any], budget: Mapping[str, Any]) -> Self:
         """The study with a wider space and changed caps. The ladder stays, so that all trials stay comparable.
@@ -254,5 +254,5 @@ def _ladder(search: SearchSettings, most_examples: int, longest_warmup: float) -
     if search.strategy == "freeze_thaw":
         # Inside the warmup losses say nothing about the end.
         first = min(_LATEST_FIRST_RUNG, max(search.first_rung_fraction, longest_warmup))
-        return domain.ladder(most_examples, first, _FREEZE_THAW_RUNG_FACTOR)
-    return domain.ladder(most_examples, search.first_rung_fraction, search.reduction_factor)
+        return study_rules.ladder(most_examples, first, _FREEZE_THAW_RUNG_FACTOR)
+    return study_rules.ladder(most_examples, search.first_rung_fraction, search.reduction_factor)

@@ -9,7 +9,7 @@ from hpo_service.storage.tables import Base
 
 
 class AuditRow(Base):
-    """Somebody changed something, or was refused. Each project has a chain of its own (`hpo_service.storage.audit_chain`)."""
+    """Somebody changed something, or was refused. Each project has a chain of its own (`storage.audit_chain`)."""
 
     __tablename__ = "audit"
     project_id: Mapped[int] = mapped_column(ForeignKey("hpo.projects.id"), primary_key=True)

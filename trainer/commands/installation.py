@@ -1,6 +1,7 @@
-"""What is installed for training on this machine, and whether it works together: `python -m trainer.commands.installation`.
+"""What is installed for training on this machine, and whether it works together.
 
-Prints one JSON object, `Installation`. Nothing here fails: what does not work is told.
+`python -m trainer.commands.installation` prints one JSON object, `Installation`. Nothing here fails: what
+does not work is told.
 """
 
 import sys

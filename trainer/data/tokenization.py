@@ -1,7 +1,8 @@
 """Turning all parts of a data set into token shards, in this process or in several.
 
 Which rows go into which shard, and so every byte of them, does not depend on the number of processes. Further
-processes are started anew (`python -m trainer.data.tokenization`), never forked: threads of torch would not survive that.
+processes are started anew (`python -m trainer.data.tokenization`), never forked: threads of torch would not survive
+that.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""How credentials travel: as Bearer tokens of programs, as cookies of browsers. The rest is in `hpo_service.auth.principals`."""
+"""How credentials travel: as Bearer tokens of programs, as cookies of browsers. For the rest see `auth.principals`."""
 
 from hpo_service.auth.principals import (
     LOGIN_SECONDS,

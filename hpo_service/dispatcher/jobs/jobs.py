@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from hpo_service.core.messages import EventKind
 from hpo_service.core.pricing import Prices
 from hpo_service.core.study_rules import COUNTED_CAUSES, TERMINAL, Cause, StudyState, cost_usd
-from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.lifecycle import study_state
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.executors.base import Token, Work
 from hpo_service.storage.promotion_tables import Delivery
@@ -240,13 +240,13 @@ def apply_check(
     if study.state in TERMINAL:
         return
     if outcome is not Outcome.DONE or report is None:
-        endings.fail_study(session, study, f"the data could not be checked: {message}. {_way_round()}")
+        study_state.fail_study(session, study, f"the data could not be checked: {message}. {_way_round()}")
         return
     findings = [finding for finding in report["findings"] if finding["verdict"] in ("warn", "fail")]
     payload = {"job": study.check_job_id, "verdict": report["verdict"], "findings": findings}
     dispatch.add_event(session, study.project_id, study.id, EventKind.DATA_CHECKED, payload)
     if report["verdict"] == "fail":
-        endings.fail_study(session, study, _refusal(study.name, findings))
+        study_state.fail_study(session, study, _refusal(study.name, findings))
         return
     study.awaits_check = False
     if study.state is StudyState.QUEUED:

@@ -11,8 +11,7 @@ from hpo_service.core.errors import Conflict, HpoError
 from hpo_service.core.messages import EventKind, IntentKind
 from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.dispatcher.jobs.jobs import apply_ended_check
-from hpo_service.dispatcher.lifecycle import optuna_notes as notes
-from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.lifecycle import optuna_notes, study_state
 from hpo_service.dispatcher.lifecycle.open_study import open_study
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.spec import ResolvedStudy
@@ -47,7 +46,7 @@ def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
         _queue_trial(session, study, study.resolved.baseline, baseline=True)
     for point in study.resolved.enqueue:
         _queue_trial(session, study, point, baseline=False)
-    notes.refresh(study)
+    optuna_notes.refresh(study)
     apply_ended_check(session, study)
 
 
@@ -67,30 +66,30 @@ def _queue_trial(session: Session, study: LiveStudy, point: dict[str, Any], *, b
 
 def _pause(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     target = StudyState.PAUSED if study.state is StudyState.QUEUED else StudyState.PAUSING
-    endings.enter(session, study, target)
-    endings.conclude(session, study)
+    study_state.enter(session, study, target)
+    study_state.conclude(session, study)
 
 
 def _resume(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     if study.state not in (StudyState.PAUSED, StudyState.PAUSING):
         raise Conflict(f"study {study.name!r} is {study.state}; only a paused study can be resumed.")
-    endings.enter(session, study, StudyState.RUNNING)
+    study_state.enter(session, study, StudyState.RUNNING)
 
 
 def _stop(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     if study.state is StudyState.QUEUED:
-        endings.end_unstarted(session, study, StudyState.COMPLETED)
+        study_state.end_unstarted(session, study, StudyState.COMPLETED)
         return
-    endings.enter(session, study, StudyState.STOPPING, "stopped by the user")
-    endings.conclude(session, study)
+    study_state.enter(session, study, StudyState.STOPPING, "stopped by the user")
+    study_state.conclude(session, study)
 
 
 def _cancel(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     if study.state in (StudyState.QUEUED, StudyState.PAUSED):
-        endings.end_unstarted(session, study, StudyState.CANCELLED)
+        study_state.end_unstarted(session, study, StudyState.CANCELLED)
         return
-    endings.enter(session, study, StudyState.CANCELLING)
-    endings.conclude(session, study)
+    study_state.enter(session, study, StudyState.CANCELLING)
+    study_state.conclude(session, study)
 
 
 def _enqueue(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
@@ -107,7 +106,7 @@ def _extend(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
     _require_live(study, "be extended")
     study.adopt(ResolvedStudy.model_validate(payload["resolved"]))
     dispatch.update_study(session, study.id, resolved=payload["resolved"])
-    notes.refresh(study)
+    optuna_notes.refresh(study)
     changed = {"budget": payload["resolved"]["budget"], "space": payload["resolved"]["space"]}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_CHANGED, changed)
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.dispatcher.lifecycle import study_state as endings
+from hpo_service.dispatcher.lifecycle import study_state
 from hpo_service.dispatcher.lifecycle.confirmation_candidates import candidates
 from hpo_service.dispatcher.lifecycle.confirmation_notes import recorded_runs
 from hpo_service.dispatcher.lifecycle.open_study import open_study
@@ -56,7 +56,7 @@ def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) ->
     ended, study.search_ended = study.search_ended or "", None
     plan = plan_of(study, ended)
     if plan is None:
-        endings.end_confirmed(session, study, StudyState.COMPLETED, ended)
+        study_state.end_confirmed(session, study, StudyState.COMPLETED, ended)
         return
     resolved = study.resolved.confirming(plan).model_dump(mode="json")
     row = dispatch.add_confirmation(session, study.id, CONFIRMATION_SUFFIX, resolved)
@@ -65,7 +65,7 @@ def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) ->
     studies[child.id] = child
     study.child_id = child.id
     if study.state is not StudyState.RUNNING:
-        endings.enter(session, study, StudyState.RUNNING, _progress(child))
+        study_state.enter(session, study, StudyState.RUNNING, _progress(child))
 
 
 def _new_seeds(known: int, count: int) -> tuple[int, ...]:
@@ -84,12 +84,12 @@ def _carry_over(session: Session, study: LiveStudy, child: LiveStudy) -> None:
     """Pause, resume, stop or end the child as its parent was."""
     match study.state:
         case StudyState.PAUSING | StudyState.PAUSED if child.state is StudyState.QUEUED:
-            endings.enter(session, child, StudyState.PAUSED)
+            study_state.enter(session, child, StudyState.PAUSED)
         case StudyState.PAUSING | StudyState.PAUSED if child.state is StudyState.RUNNING:
-            endings.enter(session, child, StudyState.PAUSING)
-            endings.conclude(session, child)
+            study_state.enter(session, child, StudyState.PAUSING)
+            study_state.conclude(session, child)
         case StudyState.RUNNING if child.state in (StudyState.PAUSED, StudyState.PAUSING):
-            endings.enter(session, child, StudyState.RUNNING)
+            study_state.enter(session, child, StudyState.RUNNING)
         case StudyState.STOPPING | StudyState.COMPLETED:
             _end(session, child, StudyState.STOPPING, StudyState.COMPLETED)
         case StudyState.CANCELLING | StudyState.CANCELLED | StudyState.FAILED:
@@ -98,10 +98,10 @@ def _carry_over(session: Session, study: LiveStudy, child: LiveStudy) -> None:
 
 def _end(session: Session, child: LiveStudy, ending: StudyState, ended: StudyState) -> None:
     if child.state in _IDLE:
-        endings.end_unstarted(session, child, ended)
+        study_state.end_unstarted(session, child, ended)
     elif child.state not in TERMINAL and child.state not in (ending, StudyState.CANCELLING):
-        endings.enter(session, child, ending)
-        endings.conclude(session, child)
+        study_state.enter(session, child, ending)
+        study_state.conclude(session, child)
 
 
 def _show(session: Session, study: LiveStudy, child: LiveStudy) -> None:
@@ -111,16 +111,16 @@ def _show(session: Session, study: LiveStudy, child: LiveStudy) -> None:
     if child.state in TERMINAL:
         _conclude(session, study, child)
     elif study.state is StudyState.PAUSING and child.state is StudyState.PAUSED:
-        endings.enter(session, study, StudyState.PAUSED)
+        study_state.enter(session, study, StudyState.PAUSED)
     elif study.state is StudyState.RUNNING:
-        endings.say(session, study, _progress(child))
+        study_state.say(session, study, _progress(child))
 
 
 def _conclude(session: Session, study: LiveStudy, child: LiveStudy) -> None:
     plan = child.resolved.confirmation
     assert plan is not None
     if study.state is StudyState.CANCELLING:
-        endings.end_confirmed(session, study, StudyState.CANCELLED, "")
+        study_state.end_confirmed(session, study, StudyState.CANCELLED, "")
         return
     message = plan.ended
     if child.state is StudyState.FAILED:
@@ -130,8 +130,8 @@ def _conclude(session: Session, study: LiveStudy, child: LiveStudy) -> None:
     elif report(plan, recorded_runs(child)).ended is None:
         message += f"; the confirmation ended early: {child.message}"
     if study.state is StudyState.PAUSING:
-        endings.enter(session, study, StudyState.STOPPING)
-    endings.end_confirmed(session, study, StudyState.COMPLETED, message)
+        study_state.enter(session, study, StudyState.STOPPING)
+    study_state.end_confirmed(session, study, StudyState.COMPLETED, message)
 
 
 def _progress(child: LiveStudy) -> str:

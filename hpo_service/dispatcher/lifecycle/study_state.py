@@ -5,8 +5,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.messages import EventKind
 from hpo_service.core.study_rules import StudyState, require_transition
-from hpo_service.dispatcher.lifecycle import optuna_notes as notes
-from hpo_service.dispatcher.lifecycle import trial_notes
+from hpo_service.dispatcher.lifecycle import optuna_notes, trial_notes
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.storage.queries import dispatch
 from trainer.spec import Outcome
@@ -19,7 +18,7 @@ def enter(session: Session, study: LiveStudy, state: StudyState, message: str = 
     payload = {"state": str(state), "message": message}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
     study.state, study.message = state, message
-    notes.refresh(study)
+    optuna_notes.refresh(study)
 
 
 def fail_study(session: Session, study: LiveStudy, message: str) -> None:
@@ -47,7 +46,7 @@ def conclude(session: Session, study: LiveStudy) -> None:
 
 
 def complete(session: Session, study: LiveStudy, reason: str) -> None:
-    """Nothing is left to search. Nothing may run. What is to be confirmed is confirmed first, see `confirming`."""
+    """Nothing is left to search. Nothing may run. What is to be confirmed is confirmed first, see `confirmation`."""
     if study.resolved.confirm is None:
         _finish(session, study, StudyState.COMPLETED, reason)
     else:
@@ -67,7 +66,7 @@ def say(session: Session, study: LiveStudy, message: str) -> None:
         payload = {"state": str(study.state), "message": message}
         dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
         study.message = message
-        notes.refresh(study)
+        optuna_notes.refresh(study)
 
 
 def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None:

@@ -10,14 +10,10 @@ from sqlalchemy.orm import Session
 from hpo_service.core.messages import EventKind
 from hpo_service.core.pricing import Prices
 from hpo_service.core.study_rules import COUNTED_CAUSES, Cause, StudyState, cost_usd, nearly_spent
-from hpo_service.dispatcher.lifecycle import optuna_notes as notes
-from hpo_service.dispatcher.lifecycle import study_state as endings
-from hpo_service.dispatcher.lifecycle import trial_notes
-from hpo_service.dispatcher.results import lost_usage, same_data
-from hpo_service.dispatcher.results import oom_retry as short_memory
-from hpo_service.dispatcher.results import poison_slices as poison
+from hpo_service.dispatcher.lifecycle import optuna_notes, study_state, trial_notes
+from hpo_service.dispatcher.results import lost_usage, oom_retry, poison_slices, same_data
 from hpo_service.dispatcher.state.live_studies import PAUSED, LiveSlice, LiveStudy
-from hpo_service.dispatcher.telemetry import spans as slice_spans
+from hpo_service.dispatcher.telemetry import spans
 from hpo_service.storage.queries import attempt_ends, dispatch
 from trainer.spec import Outcome, SliceResult, is_device_fault
 
@@ -50,8 +46,8 @@ def settle(
         return False
     result = same_data.checked(study, result)
     cause = cause or _own_cause(result)
-    poisonous = poison.is_poison(piece.kills, cause, alone=alone)
-    smaller = short_memory.half(study, piece, result)
+    poisonous = poison_slices.is_poison(piece.kills, cause, alone=alone)
+    smaller = oom_retry.half(study, piece, result)
     next_state = _next_state(study, piece, result, cause, poisonous=poisonous, again=smaller is not None)
     result = lost_usage.estimated(session, study, piece, result, cause=cause, sharing=sharing)
     price = prices.usd_per_device_hour(result.device)
@@ -60,11 +56,11 @@ def settle(
         log.warning("stale result of slice %d attempt %d is dropped", result.slice_id, result.attempt)
         return False
     study.news()
-    slice_spans.note(session, study, piece, result, cause)
+    spans.note(session, study, piece, result, cause)
     same_data.keep(session, study, result)
     piece.running, piece.stop_sent = False, False
     piece.failures += int(cause in COUNTED_CAUSES)
-    piece.kills += int(cause in poison.KILLING_CAUSES)
+    piece.kills += int(cause in poison_slices.KILLING_CAUSES)
     if next_state != "waiting":
         del study.slices[piece.id]
     before = study.spent
@@ -73,13 +69,13 @@ def settle(
     if near is not None:
         _event(session, study, EventKind.BUDGET_NEARLY_SPENT, {"message": near}, piece.trial_number)
     if poisonous and next_state == "failed":
-        result = result.model_copy(update={"message": poison.evidence(session, piece.id)})
+        result = result.model_copy(update={"message": poison_slices.evidence(session, piece.id)})
     if smaller is not None and next_state == "waiting":
-        short_memory.keep(session, study, piece, result, smaller)
+        oom_retry.keep(session, study, piece, result, smaller)
     elif next_state == "failed":
-        result = short_memory.with_evidence(session, study, piece, result)
+        result = oom_retry.with_evidence(session, study, piece, result)
     _apply(session, study, piece, result, next_state, cause)
-    endings.conclude(session, study)
+    study_state.conclude(session, study)
     return True
 
 
@@ -132,7 +128,7 @@ def _apply(
         _event(session, study, EventKind.TRIAL_NOTICE, notice.model_dump(mode="json"), piece.trial_number)
     if next_state == "done":
         _reported(session, study, piece, result)
-        notes.refresh(study)
+        optuna_notes.refresh(study)
     elif next_state == "failed":
         _failed(session, study, piece, result)
     else:
@@ -197,10 +193,10 @@ def _failed(session: Session, study: LiveStudy, piece: LiveSlice, result: SliceR
     payload = {"outcome": str(result.outcome), "message": result.message}
     _event(session, study, EventKind.TRIAL_FAILED, payload, piece.trial_number)
     if result.outcome in _ABOUT_THE_STUDY:
-        endings.fail_study(session, study, f"trial {piece.trial_number}: {result.message}")
+        study_state.fail_study(session, study, f"trial {piece.trial_number}: {result.message}")
     elif result.outcome in _RETRIED and _hopeless(study.trials()):
         why = f"{_HOPELESS_TRIALS} trials failed and none reported a loss; the last one: {result.message}"
-        endings.fail_study(session, study, why)
+        study_state.fail_study(session, study, why)
 
 
 def _hopeless(trials: list[FrozenTrial]) -> bool:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from hpo_service.core.study_rules import Need, StudyState
 from hpo_service.dispatcher.jobs import deliveries, jobs
 from hpo_service.dispatcher.jobs.jobs import LiveJob
-from hpo_service.dispatcher.lifecycle import study_state as endings
-from hpo_service.dispatcher.scheduling import budget_reservations as reserving
+from hpo_service.dispatcher.lifecycle import study_state
+from hpo_service.dispatcher.scheduling import budget_reservations
 from hpo_service.dispatcher.scheduling import placement as placing
 from hpo_service.dispatcher.scheduling.budget_reservations import Verdict
 from hpo_service.dispatcher.scheduling.placement import Placement, Row
@@ -85,11 +85,11 @@ def hand_out(context: Context, plan: Plan) -> None:
         for job, reason in plan.given_up:
             deliveries.follow(session, context.jobs, jobs.give_up(session, context.jobs, job, Outcome.LOST, reason))
         for study, reason in plan.failures:
-            endings.fail_study(session, study, reason)
+            study_state.fail_study(session, study, reason)
         for study, reason in plan.ends:
-            endings.complete(session, study, reason)
+            study_state.complete(session, study, reason)
         for study, message in plan.waits:
-            endings.say(session, study, message)
+            study_state.say(session, study, message)
         current = _Transaction(
             context=context,
             session=session,
@@ -155,15 +155,17 @@ def _weigh(current: _Transaction, study: LiveStudy, trial_number: int | None, un
     """What the slice is expected to take, which is reserved now; None if the budget or the project's quota refuses."""
     context = current.context
     if study.id not in current.reserved:
-        current.reserved[study.id] = reserving.reserved(context, study) if reserving.is_capped(study) else Need()
+        current.reserved[study.id] = (
+            budget_reservations.reserved(context, study) if budget_reservations.is_capped(study) else Need()
+        )
     held = current.reserved[study.id]
-    verdict = reserving.weigh(context, study, held, trial_number, until)
+    verdict = budget_reservations.weigh(context, study, held, trial_number, until)
     if verdict.refusal is not None:
         _refuse(current.session, study, verdict.refusal)
         return None
     if not _take_quota(current, study, verdict.need.seconds):
         return None
-    current.reserved[study.id] = reserving.plus(held, verdict.need)
+    current.reserved[study.id] = budget_reservations.plus(held, verdict.need)
     return verdict
 
 
@@ -183,10 +185,10 @@ def _refuse(session: Session, study: LiveStudy, reason: str) -> None:
     if study.running():
         study.idle = True
     elif study.state is StudyState.QUEUED:
-        endings.complete(session, study, reason)
+        study_state.complete(session, study, reason)
     else:
-        endings.enter(session, study, StudyState.STOPPING, reason)
-        endings.conclude(session, study)
+        study_state.enter(session, study, StudyState.STOPPING, reason)
+        study_state.conclude(session, study)
 
 
 def _begin(current: _Transaction, study: LiveStudy, piece: LiveSlice, row: Row | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import StudyState
-from hpo_service.dispatcher.scheduling import budget_reservations as reserving
+from hpo_service.dispatcher.scheduling import budget_reservations
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.search.forecast import Forecast, Range, capped, forecast, remaining_examples
@@ -42,7 +42,7 @@ def of_study(context: Context, study: LiveStudy) -> Forecast | None:
         study.spent,
         paces,
         devices=_slices_at_once(context, study) * resolved.training.ranks,
-        usd_per_second=reserving.usd_per_second(context, study),
+        usd_per_second=budget_reservations.usd_per_second(context, study),
         now=context.clock.now(),
     )
     return None if found is None else capped(found, resolved.limits(), study.started_at)

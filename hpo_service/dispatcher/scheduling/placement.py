@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.messages import EventKind
 from hpo_service.core.study_rules import StudyState
-from hpo_service.dispatcher.lifecycle import study_state as endings
-from hpo_service.dispatcher.results import oom_retry as short_memory
+from hpo_service.dispatcher.lifecycle import study_state
+from hpo_service.dispatcher.results import oom_retry
 from hpo_service.dispatcher.scheduling.propose import Proposal
 from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
 from hpo_service.search.strategies.base import Advance, Start
@@ -70,7 +70,7 @@ def accept(session: Session, study: LiveStudy, proposal: Proposal, slice_id: int
     step = proposal.step
     assert isinstance(step, Advance | Start)
     if study.state is StudyState.QUEUED:
-        endings.enter(session, study, StudyState.RUNNING)
+        study_state.enter(session, study, StudyState.RUNNING)
     known, until = target(study, proposal)
     if isinstance(step, Start):
         assert proposal.assignment is not None
@@ -174,7 +174,7 @@ def describe(study: LiveStudy, piece: LiveSlice, snapshots: Sequence[dict[str, A
         snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{attempt}",
         snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in snapshots[:_OFFERED_SNAPSHOTS]),
         data_fingerprints=study.data_fingerprints,
-        micro_batch=short_memory.micro_batch(study, piece.trial_number),
+        micro_batch=oom_retry.micro_batch(study, piece.trial_number),
         alone=piece.kills > 0,
     )
 

@@ -5,11 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.dispatcher.scheduling import fair_share as sharing
-from hpo_service.dispatcher.scheduling import job_placement as job_places
-from hpo_service.dispatcher.scheduling import placement as placing
-from hpo_service.dispatcher.scheduling import quotas, shortage
-from hpo_service.dispatcher.scheduling import worker_demand as wanting
+from hpo_service.dispatcher.scheduling import fair_share, job_placement, placement, quotas, shortage, worker_demand
 from hpo_service.dispatcher.scheduling.commit_plan import Plan, hand_out
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
@@ -37,11 +33,11 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     """Hand out what fits now, and let what may come next be proposed."""
     context.quotas.refresh(context.sessions, studies.values())
     left = quotas.room(context.quotas, studies, context.jobs)
-    context.executor.demand(wanting.wanted(_by_priority(studies), context.jobs, left))
+    context.executor.demand(worker_demand.wanted(_by_priority(studies), context.jobs, left))
     placed = [study for study in _by_priority(studies) if _is_placed(study)]
     context.proposals.retain([study.id for study in placed])
     current = _Round(context=context, studies=placed, plan=Plan(left=left))
-    current.plan.jobs, current.plan.given_up = job_places.planned(context, left)
+    current.plan.jobs, current.plan.given_up = job_placement.planned(context, left)
     _plan_refusals(current)
     current.plan.waits = _waits(current)
     current.slots = {} if context.faults.resting else _slots(context, current.studies, left.copy())
@@ -93,7 +89,7 @@ def _slots(context: Context, studies: list[LiveStudy], left: quotas.Room) -> dic
     found: dict[int, int] = {}
     now = time.monotonic()
 
-    def take(want: sharing.Want) -> bool:
+    def take(want: fair_share.Want) -> bool:
         need = (want.project_id, want.ranks, want.slice_seconds)
         fits = left.fits(*need)
         if fits:
@@ -107,17 +103,17 @@ def _slots(context: Context, studies: list[LiveStudy], left: quotas.Room) -> dic
             group = [study for study in studies if study.resolved.training.ranks == ranks]
             queued = free - context.executor.free_slots(False, ranks)
             wants = [_want(context, study, now) for study in group]
-            found |= sharing.allot(wants, min(free, _MOST_A_TURN + queued), queued, take)
+            found |= fair_share.allot(wants, min(free, _MOST_A_TURN + queued), queued, take)
     return found
 
 
-def _want(context: Context, study: LiveStudy, now: float) -> sharing.Want:
+def _want(context: Context, study: LiveStudy, now: float) -> fair_share.Want:
     running = study.running()
     most = study.resolved.budget.max_parallel - len(running)
     waiting = len(study.slices) - len(running)
     most = min(most, waiting if study.idle else waiting + context.proposals.expected(study.id))
     elapsed = sum(now - piece.begun_at for piece in running) * study.resolved.training.ranks
-    return sharing.Want(
+    return fair_share.Want(
         study_id=study.id,
         project_id=study.project_id,
         ranks=study.resolved.training.ranks,
@@ -147,7 +143,7 @@ def _plan_study(current: _Round, study: LiveStudy) -> None:
             if room > 0:
                 current.plan.proposals.append((study, proposal))
                 room -= 1
-        elif placing.still_valid(study, proposal):
+        elif placement.still_valid(study, proposal):
             if isinstance(proposal.step, Finished) and not study.slices:
                 current.plan.ends.append((study, proposal.step.reason))
             else:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import Spent, StudyState
-from hpo_service.dispatcher.results import poison_slices as poison
+from hpo_service.dispatcher.results import poison_slices
 from hpo_service.search.pareto import measured
 from hpo_service.search.pareto import values as objective_values
 from hpo_service.search.strategies import build
@@ -253,7 +253,7 @@ def open_slice(row: Slice) -> LiveSlice:
         attempt=row.attempt,
         failures=row.failures,
         running=row.state == "running",
-        kills=poison.kills(row.failures_by_cause),
+        kills=poison_slices.kills(row.failures_by_cause),
     )
 
 

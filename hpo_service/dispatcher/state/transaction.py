@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.core.pricing import Prices
 from hpo_service.dispatcher.jobs.jobs import Jobs
-from hpo_service.dispatcher.lifecycle import confirmation as confirming
+from hpo_service.dispatcher.lifecycle import confirmation
 from hpo_service.dispatcher.scheduling.fair_share import Usages
 from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
 from hpo_service.dispatcher.scheduling.quotas import Quotas
@@ -17,8 +17,7 @@ from hpo_service.dispatcher.state.clock import DatabaseClock
 from hpo_service.dispatcher.state.inbox import Inbox
 from hpo_service.dispatcher.state.leadership import Leadership
 from hpo_service.dispatcher.state.live_studies import LiveStudy
-from hpo_service.dispatcher.telemetry import event_log
-from hpo_service.dispatcher.telemetry import spans as slice_spans
+from hpo_service.dispatcher.telemetry import event_log, spans
 from hpo_service.dispatcher.workers.fault_detection import Faults
 from hpo_service.dispatcher.workers.progress_timeouts import Liveness
 from hpo_service.executors.base import Executor
@@ -64,11 +63,11 @@ class Context:
             self.leadership.fence(session)
             yield session
             if self.studies is not None:
-                confirming.follow_all(session, self.studies)
+                confirmation.follow_all(session, self.studies)
             session.flush()
             for study in (self.studies or {}).values():
                 study.storage.flush(session.connection())
             before_commit(commit)
         after_commit(commit)
         event_log.write(dispatch.take_added_events(session))
-        slice_spans.write(session)
+        spans.write(session)

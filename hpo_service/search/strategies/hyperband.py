@@ -8,7 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
-from hpo_service.core import study_rules as domain
+from hpo_service.core import study_rules
 from hpo_service.search.strategies import ranking
 from hpo_service.search.strategies.base import Advance, Judgement, Step, StudyView, TrialView
 
@@ -49,7 +49,7 @@ class Hyperband:
 
     def _edges(self, ladder: tuple[int, ...]) -> list[float]:
         """Where the share of each bracket ends, between 0 and 1."""
-        return list(accumulate(domain.bracket_shares(ladder, self.reduction_factor)))
+        return list(accumulate(study_rules.bracket_shares(ladder, self.reduction_factor)))
 
     def _to_the_beginning(self, view: StudyView) -> Advance | None:
         for index, trials in enumerate(self._brackets(view)):

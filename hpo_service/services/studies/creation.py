@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hpo_service.core import study_rules as domain
+from hpo_service.core import study_rules
 from hpo_service.core.messages import IntentKind
 from hpo_service.core.study_rules import StudyState
 from hpo_service.services.access import quotas
@@ -100,7 +100,9 @@ def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_ho
         full_examples=expectation.full_examples,
         expected_share=expectation.expected_share,
         expected_seconds=seconds,
-        expected_usd=None if not seconds or not usd_per_gpu_hour else domain.cost_usd(seconds, gpus, usd_per_gpu_hour),
+        expected_usd=None
+        if not seconds or not usd_per_gpu_hour
+        else study_rules.cost_usd(seconds, gpus, usd_per_gpu_hour),
         confirmation_examples=expectation.confirmation_examples,
         confirmation_runs=expectation.confirmation_runs,
         baseline=resolved.baseline,

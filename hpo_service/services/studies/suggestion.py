@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from hpo_service.core import study_rules as domain
+from hpo_service.core import study_rules
 from hpo_service.services.data import preflight
 from hpo_service.services.data.preflight import Inputs
 from hpo_service.services.studies.schemas import Document, PastDocument
@@ -130,7 +130,7 @@ def _bill(session: Session, project_id: int, resolved: ResolvedStudy, usd_per_gp
     seconds = None if rate is None else rate * examples
     priced = seconds is not None and usd_per_gpu_hour > 0
     gpus = resolved.resources.gpus_per_trial
-    usd = domain.cost_usd(seconds, gpus, usd_per_gpu_hour) if priced and seconds is not None else None
+    usd = study_rules.cost_usd(seconds, gpus, usd_per_gpu_hour) if priced and seconds is not None else None
     return Bill(examples=examples, seconds=seconds, usd=usd)
 
 

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from trainer.data.batches import Batch
-from trainer.distributed import worker_group as group
+from trainer.distributed import worker_group
 from trainer.training.engines.zero.base import PartitionedBase
 from trainer.worker import __main__ as worker
 
@@ -23,7 +23,7 @@ def main(most: int, rank: str, arguments: list[str]) -> None:
         return whole(base, batch)
 
     PartitionedBase.nll = nll  # type: ignore[assignment, method-assign]
-    group.COMMAND = (sys.executable, __file__, str(most), rank)
+    worker_group.COMMAND = (sys.executable, __file__, str(most), rank)
     sys.argv[1:] = arguments
     worker.main(arguments)
 

@@ -1,9 +1,8 @@
 """The confirmation in a report."""
 
-from tests.unit.reports.sections.test_recommendation import CONFIRMATION, CONFIRMED
-
 from hpo_service.reports import render_html
 from tests.reported import Page, best, pictures, study, study_report
+from tests.unit.reports.sections.test_recommendation import CONFIRMATION, CONFIRMED
 
 
 def test_candidates_are_listed_and_drawn_with_their_runs() -> None:

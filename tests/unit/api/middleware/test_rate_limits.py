@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from hpo_service.api.middleware import rate_limits as limits
+from hpo_service.api.middleware import rate_limits
 from hpo_service.api.middleware.rate_limits import AddressLimits, Buckets, KeyLimits
 from hpo_service.auth.principals import Principal
 
@@ -92,7 +92,7 @@ def test_a_bucket_is_full_at_first_and_fills_with_time() -> None:
 
 
 def test_who_is_forgotten_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_MOST_KNOWN", 2)
+    monkeypatch.setattr(rate_limits, "_MOST_KNOWN", 2)
     buckets = Buckets(1.0, 1.0, FakeClock())
     for who in ("a", "b", "c"):
         buckets.take(who)

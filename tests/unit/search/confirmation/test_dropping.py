@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.unit.search.confirmation.test_race import plan, run
 
 from hpo_service.search.confirmation.statistics import LEVEL, PRIOR_SPREAD
+from tests.unit.search.confirmation.test_race import plan, run
 
 RACES = 400
 LOSS = 2.0

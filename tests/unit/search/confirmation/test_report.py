@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from tests.unit.search.confirmation.test_race import plan
-from tests.unit.search.test_best import complete
 
 from hpo_service.search.best import Searched, best_trial
 from hpo_service.search.confirmation.report import report
 from hpo_service.search.confirmation.runs import RunFacts, run_facts
 from hpo_service.search.confirmation.sentence import sentence
+from tests.unit.search.confirmation.test_race import plan
+from tests.unit.search.test_best import complete
 
 SEEDS = (101, 102, 103)
 

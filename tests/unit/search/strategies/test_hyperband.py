@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from hpo_service.core import study_rules as domain
+from hpo_service.core import study_rules
 from hpo_service.search.strategies import Hyperband
 from hpo_service.search.strategies.base import Advance, Start, TrialView
 from tests.searching import Simulation, resolved, trial, view
@@ -27,12 +27,12 @@ def padded(*trials: TrialView) -> list[TrialView]:
 @pytest.mark.parametrize("count", [30, 100, 1000])
 def test_every_bracket_has_its_share_of_the_trials(count: int) -> None:
     found = Counter(HYPERBAND.bracket(number, LADDER) for number in range(count))
-    for bracket, share in enumerate(domain.bracket_shares(LADDER, 3)):
+    for bracket, share in enumerate(study_rules.bracket_shares(LADDER, 3)):
         assert abs(found[bracket] - share * count) < 4
 
 
 def test_brackets_see_the_same_number_of_examples() -> None:
-    shares = domain.bracket_shares(LADDER, 3)
+    shares = study_rules.bracket_shares(LADDER, 3)
     examples = [10 + 20 / 3 + 70 / 9, 30 + 70 / 3, 100]
     assert [share * cost for share, cost in zip(shares, examples, strict=True)] == pytest.approx([shares[2] * 100] * 3)
     assert sum(shares) == pytest.approx(1)

@@ -9,7 +9,7 @@ from pydantic import BaseModel as Message
 from structlog.contextvars import get_contextvars
 
 from trainer.data.token_cache import TokenCache
-from trainer.memory import micro_batch as admission
+from trainer.memory import micro_batch
 from trainer.memory.peak_estimate import MemoryPrediction
 from trainer.snapshots.snapshot import SnapshotStore
 from trainer.snapshots.stores.folder import FolderStore
@@ -86,7 +86,7 @@ def test_a_resident_trial_that_waits_is_not_forgotten(
     """It rests on the device while it waits for a running one, so it leaves for a third, and goes on all the same."""
     needs = {1: (40, 50), 2: (10, 10), 3: (40, 10)}
     monkeypatch.setattr(
-        admission,
+        micro_batch,
         "predict_memory",
         lambda _architecture, spec, **_: MemoryPrediction(0, *needs[spec.training.seed], evaluation=0),
     )
