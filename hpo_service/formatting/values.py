@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 
-from hpo_service.reports.blocks import Cell
+Cell = str | int | float | None
 
 _MINUTES_FROM_SECONDS = 120
 _HOURS_FROM_SECONDS = 7200

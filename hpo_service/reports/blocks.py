@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hpo_service.formatting.html import Markup
+from hpo_service.formatting.values import Cell
 
 Tone = Literal["plain", "lead", "soft", "warning"]
-Cell = str | int | float | None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What was computed, what it cost, what was saved, and what went wrong."""
 
-from hpo_service.formatting.values import duration, energy, gpu_hours, plural, share
-from hpo_service.reports.blocks import Block, Cell, Paragraph, Section, Table
+from hpo_service.formatting.values import Cell, duration, energy, gpu_hours, plural, share
+from hpo_service.reports.blocks import Block, Paragraph, Section, Table
 from hpo_service.reports.plots.timeline import timeline
 from hpo_service.services.reports.facts import StudyReport
 from hpo_service.services.studies.schemas import UsageDocument

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from hpo_service.exporters.yaml_text import yaml_text
-from hpo_service.reports.blocks import Block, Cell, Listing, Paragraph, Section, Table
+from hpo_service.formatting.values import Cell
+from hpo_service.reports.blocks import Block, Listing, Paragraph, Section, Table
 from hpo_service.services.reports.facts import StudyReport
 
 _WORST_FIRST = ("fail", "warn")

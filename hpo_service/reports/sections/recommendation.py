@@ -1,8 +1,8 @@
 """What to do now, in a sentence, and where the study stands."""
 
 from hpo_service.core.study_rules import TERMINAL
-from hpo_service.formatting.values import duration, moment, plural
-from hpo_service.reports.blocks import Block, Cell, Command, Paragraph, Section, Table
+from hpo_service.formatting.values import Cell, duration, moment, plural
+from hpo_service.reports.blocks import Block, Command, Paragraph, Section, Table
 from hpo_service.services.reports.facts import StudyReport
 from hpo_service.services.studies.schemas import BestDocument
 

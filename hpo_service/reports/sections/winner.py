@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from hpo_service.formatting.values import gpu_hours, loss, value_text
-from hpo_service.reports.blocks import Block, Cell, Command, Figure, Listing, Paragraph, Section, Table
+from hpo_service.formatting.values import Cell, gpu_hours, loss, value_text
+from hpo_service.reports.blocks import Block, Command, Figure, Listing, Paragraph, Section, Table
 from hpo_service.reports.plots.intervals import confirmed_losses
 from hpo_service.services.confirmations.schemas import CandidateDocument, ConfirmationDocument
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
