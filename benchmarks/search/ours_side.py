@@ -15,11 +15,11 @@ from hpo_service.search.strategies import Asha, FreezeThaw, Hyperband, Median, N
 from hpo_service.spec import SamplerName
 
 HERE = Path(__file__).resolve().parent
-SERVICE = HERE.parents[1] / "hpo_service"
+SEARCH = HERE.parents[1] / "hpo_service" / "search"
 SHARED = (
     HERE / "ours.py",
     HERE / "simulation.py",
-    *(SERVICE / "strategies" / f"{name}.py" for name in ("base", "ranking")),
+    *(SEARCH / "strategies" / f"{name}.py" for name in ("base", "ranking")),
 )
 FREEZE_THAW = "freeze_thaw"
 
@@ -49,9 +49,9 @@ class Entry:
 
     def digest(self, table: Path) -> str:
         """Of the strategy, its sampler, the simulation and the table."""
-        samplers = [SERVICE / "samplers"] if self.sampler else []
+        samplers = [SEARCH / "samplers"] if self.sampler else []
         facts = f"{self.sampler} {self.rung_factor} {self.max_trials}"
-        return digest([SERVICE / "strategies" / self.source, *samplers, *SHARED, table], facts)
+        return digest([SEARCH / "strategies" / self.source, *samplers, *SHARED, table], facts)
 
 
 OURS = {

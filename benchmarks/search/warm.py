@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.search.cells import Cell, Shelf
 from benchmarks.search.digests import digest
 from benchmarks.search.ours import Ours, space_of
-from benchmarks.search.ours_side import SERVICE, SHARED
+from benchmarks.search.ours_side import SEARCH, SHARED
 from benchmarks.search.replay import replay
 from benchmarks.search.summary import Runs, mean_regrets, overall_speedup
 from benchmarks.search.tables import Array, Table, load_folder
@@ -66,7 +66,7 @@ def runs_of(way: str, table: Table, tables: Sequence[Table], options: argparse.N
     """All seeds of one way of searching one task: from the shelf, else computed and shelved."""
     known = [] if way == "cold" else family(table, tables)
     files = [options.curves / f"{each.name}.npz" for each in (table, *known)]
-    code = [SERVICE / "strategies" / "freeze_thaw", HERE / "warm.py", *SHARED]
+    code = [SEARCH / "strategies" / "freeze_thaw", HERE / "warm.py", *SHARED]
     cells = [
         Cell(
             strategy=f"warm_{way}",

@@ -35,3 +35,19 @@ def test_a_folder_is_all_its_modules(tmp_path: Path) -> None:
     assert digest([tmp_path / "one"]) == digest([tmp_path / "two"])
     written(tmp_path / "two" / "b.py", CODE)
     assert digest([tmp_path / "one"]) != digest([tmp_path / "two"])
+
+
+def test_where_our_names_come_from_does_not_matter_but_what_they_are_called_does(tmp_path: Path) -> None:
+    made = [
+        digest([written(tmp_path / f"{number}.py", f"{imports}\n{CODE}")])
+        for number, imports in enumerate(
+            [
+                "from hpo_service.domain import ladder\nfrom trainer import keys",
+                "from trainer.common import random_keys as keys\nfrom hpo_service.core.study_rules import ladder",
+                "from hpo_service.core.study_rules import rungs\nfrom trainer.common import random_keys as keys",
+                "from scipy.stats import ladder\nfrom trainer import keys",
+            ]
+        )
+    ]
+    assert made[0] == made[1]
+    assert len(set(made)) == 3
