@@ -22,7 +22,7 @@ from tests import ray_cluster
 # Ends the server and removes its folder when the test process is gone, however it went.
 _GUARDIAN = """
 import pathlib, shutil, sys
-from hpo_service.embedded_postgres import EmbeddedPostgres
+from hpo_service.local.postgres import EmbeddedPostgres
 sys.stdin.read()
 folder = pathlib.Path(sys.argv[1])
 if folder.exists():

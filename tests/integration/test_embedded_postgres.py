@@ -26,7 +26,7 @@ from hpo_service.local.postgres.server import postmaster_pid
 STARTER = """
 import sys
 from pathlib import Path
-from hpo_service.embedded_postgres import EmbeddedPostgres
+from hpo_service.local.postgres import EmbeddedPostgres
 folder = Path(sys.argv[1])
 EmbeddedPostgres(folder / "home", fsync=False, fallback=folder / "fallback").start()
 """
@@ -246,7 +246,7 @@ def test_killed_test_run_leaves_nothing() -> None:
 import os, signal, sys
 sys.path.insert(0, {str(tests)!r})
 import conftest
-from hpo_service.embedded_postgres import EmbeddedPostgres
+from hpo_service.local.postgres import EmbeddedPostgres
 with conftest.guarded_folder(conftest.MEMORY if conftest.MEMORY.is_dir() else conftest.DISK) as folder:
     EmbeddedPostgres(folder / "home", fsync=False, fallback=folder / "fallback").start()
     print(folder, flush=True)

@@ -120,7 +120,7 @@ class Collector(BaseHTTPRequestHandler):
 server = HTTPServer(("127.0.0.1", 0), Collector)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
-from hpo_service.tracing import start_tracing
+from hpo_service.observability.tracing import start_tracing
 assert start_tracing("hpo-dispatcher")
 trace.get_tracer("t").start_span("slice").end()
 trace.get_tracer_provider().shutdown()

@@ -22,9 +22,9 @@ import json, sys
 from pathlib import Path
 import numpy, torch
 from transformers import AutoTokenizer
-from trainer.data import DataCache
+from trainer.data.dataset import DataCache
+from trainer.data.token_cache import TokenCache
 from trainer.spec import DataSpec
-from trainer.token_cache import TokenCache
 
 model, small, large, folder = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained(model)

@@ -25,7 +25,7 @@ MakeSpec = Callable[..., TrialSpec]
 
 _PRELUDE = """
 import json, os, sys
-from trainer.nvml import Gpus, HealthWatch
+from trainer.accounting.nvml import Gpus, HealthWatch
 
 def set(**values):
     with open(os.environ["FAKE_NVML"], "a") as file:

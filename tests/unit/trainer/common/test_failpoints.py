@@ -13,7 +13,7 @@ from trainer.common.failpoints import FAILPOINTS, VARIABLE, Commit, Failpoint, R
 
 ROOT = Path(__file__).parents[4]
 PASS_THREE_TIMES = """
-from trainer.failpoints import Failpoint, reach
+from trainer.common.failpoints import Failpoint, reach
 for time in range(3):
     reach(Failpoint.SUBMIT_AFTER)
     print(time, flush=True)
