@@ -20,7 +20,7 @@ class Promotion(Base):
     study_id: Mapped[int]
     trial_number: Mapped[int]
     document: Mapped[dict[str, Any]]  #: trainer.spec.TrialFile
-    facts: Mapped[dict[str, Any]]  #: studies.promotion_documents.PromotionFacts
+    facts: Mapped[dict[str, Any]]  #: services.promotions.schemas.PromotionFacts
     rollback_of: Mapped[int | None]  #: the version that this one repeats
     needs_approval: Mapped[bool]  #: what the project asked for when it was made
     note: Mapped[str] = mapped_column(server_default="")

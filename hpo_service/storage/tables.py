@@ -197,7 +197,7 @@ class Attempt(_Consumed, Base):
     project_id: Mapped[int] = _project()
     worker_id: Mapped[int | None]
     outcome: Mapped[str | None]  #: None while it runs
-    cause: Mapped[str | None]  #: of an attempt that was lost or failed through no fault of its trial (domain.Cause)
+    cause: Mapped[str | None]  #: of an attempt that was lost or failed through no fault of its trial (`Cause`)
     message: Mapped[str] = mapped_column(server_default="")
     predicted_seconds: Mapped[float | None]  #: device seconds that it was expected to take when it was dispatched
     started_at: Mapped[datetime] = _now()

@@ -1,7 +1,7 @@
 """Every request that changes something leaves a row in the audit log, and so does every one that is refused with 403.
 
 What changes something leaves its row in its own transaction: the sessions that `dependencies` hands out add it when
-they commit (`studies.audit.watch`). Here the rest is written, before the answer is sent: what was refused, what failed,
+they commit (`access.audit.watch`). Here the rest is written, before the answer is sent: what was refused, what failed,
 what had nothing to change. Requests of nobody known (401) stay in the service's log.
 """
 
