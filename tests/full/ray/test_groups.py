@@ -64,7 +64,8 @@ def is_done(event: ExecutorEvent) -> bool:
 
 def test_a_killed_rank_ends_its_group_and_the_trial_goes_on_as_if_nothing_had_been(executor: RayExecutor) -> None:
     (ready,) = (event for event in until(executor, is_ready) if isinstance(event, WorkerReady))
-    assert (ready.ready.ranks, len(ready.places), ready.node) == (2, 2, "node1, node2")
+    assert (ready.ready.ranks, len(ready.places)) == (2, 2)
+    assert {*ready.node.split(", ")} == {"node1", "node2"}  # which of them has rank 0 is Ray's choice
     undisturbed = often_saved(a_slice(trial=1, until=640, epochs=10, ranks=2))
     submit(executor, undisturbed)
     (expected,) = ended(until(executor, is_done))
