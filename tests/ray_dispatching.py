@@ -18,7 +18,7 @@ from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.ray.cluster import Cluster
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.executor import RayExecutor
-from hpo_service.executors.ray.starting import connected_executor
+from hpo_service.executors.ray.start import connected_executor
 from hpo_service.storage.database import make_engine, session_factory
 from tests.ray_cluster import RESOURCE, ROOT
 from trainer.common.failpoints import VARIABLE

@@ -13,7 +13,7 @@ from hpo_service.services.promotions.verdict import Comparison
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 from hpo_service.services.studies.schemas import BestDocument, StudyDocument
 from hpo_service.services.studies.spec_schemas import DataCheckDocument
-from hpo_service.storage.queries.reporting import BadAttempts, FailedTrials, Saved, Stretch, Surroundings, TrialPoint
+from hpo_service.storage.queries.reports import BadAttempts, FailedTrials, Saved, Stretch, Surroundings, TrialPoint
 
 START = datetime(2026, 11, 25, 10, tzinfo=UTC)
 RUNGS = (12, 40, 120, 200)

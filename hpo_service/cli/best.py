@@ -6,7 +6,7 @@ import typer
 
 from hpo_service.cli.confirmation import confirmed_words
 from hpo_service.cli.connection import connect
-from hpo_service.cli.exporting import (
+from hpo_service.cli.export_file import (
     BranchOption,
     Destination,
     ExportFormat,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hpo_service.cli.artifact_download import require_new, unpack
 from hpo_service.cli.connection import connect
-from hpo_service.cli.fetching import require_new, unpack
 from hpo_service.cli.figures import megabytes
 from hpo_service.cli.follow import patient
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table

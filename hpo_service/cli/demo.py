@@ -17,7 +17,7 @@ import typer
 import hpo_service
 from hpo_service.cli.confirmation import bill_of, sentence_of
 from hpo_service.cli.documents import apply_settings, read_document
-from hpo_service.cli.exporting import ExportFormat, fetch, write
+from hpo_service.cli.export_file import ExportFormat, fetch, write
 from hpo_service.cli.output import say, show_table, stdout
 from hpo_service.cli.services import load_settings
 from hpo_service.cli.views import gain_sentence, saved, spent

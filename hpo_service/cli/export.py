@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.exporting import (
+from hpo_service.cli.export_file import (
     BranchOption,
     Destination,
     ExportFormat,

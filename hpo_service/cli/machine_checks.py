@@ -92,7 +92,7 @@ def check_ray(settings: Settings, environment: Mapping[str, str] = os.environ) -
         return []
     if find_spec("ray") is None:
         return [finding("ray", False, "not installed", "pip install 'hpo-service[ray]'")]
-    from hpo_service.executors.ray.starting import require_address, require_token
+    from hpo_service.executors.ray.start import require_address, require_token
 
     try:
         require_token(environment)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.connection import connect
-from hpo_service.cli.exporting import write
+from hpo_service.cli.export_file import write
 from hpo_service.cli.output import say
 from hpo_service.client.http import study_path
 from hpo_service.core.errors import InvalidRequest

@@ -20,7 +20,7 @@ from hpo_service.console.frame import (
     table,
 )
 from hpo_service.console.start import note
-from hpo_service.console.steering import dialogs, steering_buttons
+from hpo_service.console.study_actions import dialogs, steering_buttons
 from hpo_service.console.words import gibibytes, percent, speed, standing, study_address, trial_link
 from hpo_service.exporters import FORMATS
 from hpo_service.formatting.html import Child, Markup, join, tag

@@ -16,7 +16,7 @@ from hpo_service.console.frame import (
     stacked,
     table,
 )
-from hpo_service.console.steering import promote_dialog
+from hpo_service.console.study_actions import promote_dialog
 from hpo_service.console.words import gibibytes, percent, speed, standing, study_link
 from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.formatting.values import cell, duration, value_text

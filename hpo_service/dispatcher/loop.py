@@ -12,7 +12,7 @@ from hpo_service.core.pricing import Prices
 from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.dispatcher import recovery
 from hpo_service.dispatcher.jobs import deliveries
-from hpo_service.dispatcher.scheduling import capping, forecasts, scheduler
+from hpo_service.dispatcher.scheduling import budget_caps, forecasts, scheduler
 from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
 from hpo_service.dispatcher.snapshots.garbage_collection import Tidying
 from hpo_service.dispatcher.snapshots.retention import Retention, StudyNeeds, read_needs
@@ -102,7 +102,7 @@ class Dispatcher:
         try:
             self._account()
             self._hear(studies)
-            capping.stop_at_caps(context, studies)
+            budget_caps.stop_at_caps(context, studies)
             self._stop_unwanted(studies)
             kill_hung.end_hung(context)
             if not context.draining:

@@ -12,10 +12,10 @@ from hpo_service.core.errors import SetupError
 from hpo_service.core.settings import Settings
 from hpo_service.integrations.base import Sink, Tracker
 from hpo_service.integrations.delivery import Delivery
-from hpo_service.integrations.notifying import NotificationSink, slack, webhook
-from hpo_service.integrations.posting import Poster
+from hpo_service.integrations.notice_sinks import NotificationSink, slack, webhook
+from hpo_service.integrations.poster import Poster
 from hpo_service.integrations.switches import has_sinks, require_usable, tells_wandb
-from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.integrations.tracker_sink import TrackingSink
 from hpo_service.storage.database import make_engine, session_factory
 from trainer.common.logs import configure_logs
 

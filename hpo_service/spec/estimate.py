@@ -4,7 +4,7 @@ from statistics import fmean
 
 from hpo_service.core import study_rules
 from hpo_service.spec.resolved import ResolvedStudy
-from hpo_service.spec.sampling import sampler_advice
+from hpo_service.spec.sampler_support import sampler_advice
 from hpo_service.spec.space import SearchSpace, advice
 from trainer.data.rows import total_examples
 from trainer.spec import Frozen

@@ -7,11 +7,11 @@ from hpo_service.core import study_rules
 from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.spec import points
 from hpo_service.spec.confirmation import ConfirmationPlan
+from hpo_service.spec.gpus_per_trial import require_within, study_training
 from hpo_service.spec.objectives import LOSS
 from hpo_service.spec.past import PastStudy, Traits
 from hpo_service.spec.presets import PRESETS, load_preset
-from hpo_service.spec.sampling import require_sampler
-from hpo_service.spec.sharding import require_within, study_training
+from hpo_service.spec.sampler_support import require_sampler
 from hpo_service.spec.space import Infeasible, SearchSpace
 from hpo_service.spec.study import (
     BudgetSettings,

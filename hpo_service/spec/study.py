@@ -9,7 +9,7 @@ from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.spec.objectives import LOSS, TIMED, WrittenObjective, require_order
 from hpo_service.spec.past import MOST_STUDIES
 from hpo_service.spec.problems import problems_from
-from hpo_service.spec.stopping import StopWhen
+from hpo_service.spec.stop_when import StopWhen
 from hpo_service.spec.times import Moment
 from trainer.spec import DataSpec, ModelSpec, QualityThresholds, TrainingSettings
 

@@ -15,7 +15,7 @@ from hpo_service.integrations import delivery as delivery_module
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.mlflow import MlflowTracker
 from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
-from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.integrations.tracker_sink import TrackingSink
 from hpo_service.storage.queries.outbox import open_cursor
 from hpo_service.storage.tables import Slice
 from tests import serving

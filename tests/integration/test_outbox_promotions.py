@@ -14,7 +14,7 @@ from hpo_service.auth.principals import Scope, create_key
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.mlflow import MlflowTracker
 from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
-from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.integrations.tracker_sink import TrackingSink
 from hpo_service.storage.queries import promotions
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests import serving

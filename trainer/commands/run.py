@@ -24,7 +24,7 @@ from trainer.distributed.group_run import run_in_group
 from trainer.snapshots.snapshot import SnapshotStore
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, Store
 from trainer.snapshots.stores.folder import FolderStore
-from trainer.snapshots.stores.verifying import open_files
+from trainer.snapshots.stores.verify import open_files
 from trainer.spec import Outcome, Progress, Slice, SliceResult, SnapshotRef, TrialFile, TrialSpec
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun

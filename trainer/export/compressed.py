@@ -12,7 +12,7 @@ import torch
 from trainer.common.errors import UserError
 from trainer.data.row_encoding import Encoded
 from trainer.export.folders import copy_companions
-from trainer.export.judging import NEW_TOKENS, EvalRows, Judgement, learned_positions
+from trainer.export.judge import NEW_TOKENS, EvalRows, Judgement, learned_positions
 from trainer.export.tools import Tools, run_logged
 from trainer.export.variant import Variant
 

@@ -21,7 +21,7 @@ from trainer.export.judged_rows import JudgedRows, write_judged_rows
 from trainer.export.manifest import Manifest, read_manifest
 from trainer.snapshots.stores import Store, open_store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
-from trainer.snapshots.stores.verifying import open_files
+from trainer.snapshots.stores.verify import open_files
 from trainer.spec import Artifact, DataSpec, FileDigest, MergeAdapter, QuantizeModel, SnapshotRef, digest_of
 from trainer.worker.job_input import first_line, wait_for_the_end
 

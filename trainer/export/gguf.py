@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.common.errors import UserError
-from trainer.export.judging import NEW_TOKENS, SAMPLE_TEXTS, EvalRows, Judgement
+from trainer.export.judge import NEW_TOKENS, SAMPLE_TEXTS, EvalRows, Judgement
 from trainer.export.tools import CONVERTER_REQUIREMENTS, ToolError, Tools, run_logged
 from trainer.export.variant import Variant
 

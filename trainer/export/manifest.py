@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.common.errors import UserError
 from trainer.common.model_files import read_json
-from trainer.export.judging import EvalRows, Judgement, rows_digest
+from trainer.export.judge import EvalRows, Judgement, rows_digest
 from trainer.spec.base import Frozen, Sha256
 
 MANIFEST = "manifest.json"

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.common.errors import UserError
 from trainer.data.tokenizer import load_tokenizer
 from trainer.export.folders import check_model_folder, check_output, copy_companions, delivery, model_digest, size_bytes
-from trainer.export.judging import SAMPLE_TEXTS, EvalRows, Judgement, eval_rows, judge, load_float_model, sample_logits
+from trainer.export.judge import SAMPLE_TEXTS, EvalRows, Judgement, eval_rows, judge, load_float_model, sample_logits
 from trainer.export.lora_file import LoraFile, read_lora
 from trainer.export.manifest import MANIFEST, LogitCheck, Manifest, Quality, Recipe, Sources, write_manifest
 from trainer.export.merged_weights import dtype_names, merge_weights, refuse_float64

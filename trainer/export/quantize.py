@@ -18,7 +18,7 @@ from trainer.data.tokenizer import load_tokenizer
 from trainer.export.compressed import CompressionRequest, check_compression_runs, make_compressed
 from trainer.export.folders import check_model_folder, check_output, delivery, files_digest, model_digest, size_bytes
 from trainer.export.gguf import GgufRequest, check_gguf_runs, make_gguf
-from trainer.export.judging import SAMPLE_TEXTS, EvalRows, Judgement, eval_rows, judge, load_float_model, rows_digest
+from trainer.export.judge import SAMPLE_TEXTS, EvalRows, Judgement, eval_rows, judge, load_float_model, rows_digest
 from trainer.export.manifest import MANIFEST, Manifest, Quality, Recipe, Sources, read_manifest, write_manifest
 from trainer.export.merged_weights import dtype_names, refuse_float64
 from trainer.export.tools import Tools

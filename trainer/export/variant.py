@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.export.judging import Judgement
+from trainer.export.judge import Judgement
 
 
 @dataclass(frozen=True)

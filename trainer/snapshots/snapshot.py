@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from trainer.common.errors import SnapshotError
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, EVAL_LOSSES, OPTIMIZER, LogFile, Store
-from trainer.snapshots.stores.verifying import verified_manifest
+from trainer.snapshots.stores.verify import verified_manifest
 from trainer.spec import DataFingerprints, FileDigest, SnapshotManifest, SnapshotRef, Usage
 
 

@@ -16,7 +16,7 @@ from hpo_service.api.http.dependencies import (
     StoreDependency,
 )
 from hpo_service.api.http.files import FILE_RESPONSES, ExportFormat, Strict, file_response
-from hpo_service.api.http.matching import IfMatch
+from hpo_service.api.http.if_match import IfMatch
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import IdempotencyKey, PageSize, PageToken
 from hpo_service.auth.principals import Scope

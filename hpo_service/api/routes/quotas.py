@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import PrincipalDependency, UnconfinedSessionDependency
-from hpo_service.api.http.matching import RequiredMatch
+from hpo_service.api.http.if_match import RequiredMatch
 from hpo_service.api.http.scopes import needs
 from hpo_service.auth.principals import Scope
 from hpo_service.services.access import quotas

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hpo_service.core.study_rules import Need, exhausted, unaffordable
-from hpo_service.dispatcher.scheduling.expecting import elapsed_seconds, reserved_seconds
+from hpo_service.dispatcher.scheduling.expected_usage import elapsed_seconds, reserved_seconds
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
 

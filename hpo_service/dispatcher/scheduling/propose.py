@@ -9,7 +9,7 @@ from hpo_service.search.samplers import propose_assignment
 from hpo_service.search.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialView
 from hpo_service.search.strategies.scalarization import Scalarization
 from hpo_service.spec import ResolvedStudy
-from hpo_service.spec.sampling import TPE_TRIALS, used_sampler
+from hpo_service.spec.sampler_support import TPE_TRIALS, used_sampler
 from hpo_service.spec.space import Assignment, SearchSpace
 
 #: of this thread's own time: no further step is begun after it, because the first one waits for the last

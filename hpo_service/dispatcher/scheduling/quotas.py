@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.dispatcher.jobs.jobs import Jobs
-from hpo_service.dispatcher.scheduling.expecting import mean_slice_seconds, reserved_seconds
+from hpo_service.dispatcher.scheduling.expected_usage import mean_slice_seconds, reserved_seconds
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.storage.queries import tenants
 from hpo_service.storage.queries.tenants import Standing

@@ -32,7 +32,7 @@ def local_workers(settings: Settings) -> LocalWorkers:
 def _ray_executor(settings: Settings, stop: Event) -> Executor:
     try:
         # Imported late: the cluster's library is an extra.
-        starting = import_module("hpo_service.executors.ray.starting")
+        starting = import_module("hpo_service.executors.ray.start")
         config = import_module("hpo_service.executors.ray.config")
     except ModuleNotFoundError as error:
         if error.name != "ray":

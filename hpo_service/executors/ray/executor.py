@@ -22,13 +22,13 @@ from hpo_service.executors.base import (
 )
 from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.backoff import Backoff
-from hpo_service.executors.ray.choosing import Choice
 from hpo_service.executors.ray.cluster import Cluster, Host
 from hpo_service.executors.ray.config import RayWorkers
 from hpo_service.executors.ray.keeper import Keeper
-from hpo_service.executors.ray.planning import plan
-from hpo_service.executors.ray.reattaching import meet_workers
+from hpo_service.executors.ray.reattach import meet_workers
 from hpo_service.executors.ray.remote_worker import RemoteWorker
+from hpo_service.executors.ray.worker_choice import Choice
+from hpo_service.executors.ray.worker_plan import plan
 from trainer.common.failpoints import RayFailpoint, reach
 from trainer.spec import JobResult, Progress, Ready, Slice, SliceResult, WorkerMessage
 

@@ -12,8 +12,8 @@ from hpo_service.executors.base import Token, Work
 from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.actions import Actions
 from hpo_service.executors.ray.cluster import Answer, Host, is_final, lost_its_node
-from hpo_service.executors.ray.planning import Standing
 from hpo_service.executors.ray.protocol import Ended, HostState, Launch, said_list
+from hpo_service.executors.ray.worker_plan import Standing
 from trainer.common.failpoints import RayFailpoint, reach
 from trainer.spec import Job, WorkerMessage, worker_message
 

@@ -8,7 +8,7 @@ from hpo_service.reports.plots import losses
 from hpo_service.reports.plots.scales import Scale, scale_over
 from hpo_service.reports.plots.svg import LEFT, RIGHT, Axis, dot, framed, polyline
 from hpo_service.services.reports.facts import StudyReport
-from hpo_service.storage.queries.reporting import TrialPoint
+from hpo_service.storage.queries.reports import TrialPoint
 
 MOST_DOTS = 800
 _MOST_LISTED = 20

@@ -9,7 +9,7 @@ from hpo_service.formatting.values import duration, moment
 from hpo_service.reports.blocks import Figure, Key, Table
 from hpo_service.reports.plots.scales import Scale, short
 from hpo_service.reports.plots.svg import clipped, label, line, picture, rectangle
-from hpo_service.storage.queries.reporting import Stretch
+from hpo_service.storage.queries.reports import Stretch
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _BAR = 900, 170, 885, 6, 24, 15
 _MOST_LANES = 40

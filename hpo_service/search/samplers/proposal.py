@@ -8,7 +8,7 @@ from typing import Any
 from hpo_service.search.samplers.sources import Seeds, drawn, points
 from hpo_service.search.strategies.base import StudyView
 from hpo_service.spec import SamplerName
-from hpo_service.spec.sampling import used_sampler
+from hpo_service.spec.sampler_support import used_sampler
 from hpo_service.spec.space import Assignment, Infeasible, SearchSpace, Suggest
 
 MAX_ASKS = 50

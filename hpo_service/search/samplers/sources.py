@@ -25,7 +25,7 @@ from hpo_service.search.samplers.observations import (
 )
 from hpo_service.search.strategies.base import StudyView
 from hpo_service.spec import SamplerName
-from hpo_service.spec.sampling import used_sampler
+from hpo_service.spec.sampler_support import used_sampler
 from hpo_service.spec.space import SearchSpace, Suggest
 
 STARTUP_TRIALS = 8

@@ -16,7 +16,7 @@ from hpo_service.storage.queries import attempts, audit, deliveries, promotions
 from trainer.common.errors import SnapshotError
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
-from trainer.snapshots.stores.verifying import open_files, verified_manifest
+from trainer.snapshots.stores.verify import open_files, verified_manifest
 from trainer.spec import SnapshotRef, VariantName, needed_for
 
 #: how many adapters that may be reused are looked at

@@ -22,7 +22,7 @@ from hpo_service.storage.queries.deliveries import Found, Step
 from trainer.common.errors import SnapshotError
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
-from trainer.snapshots.stores.verifying import open_files
+from trainer.snapshots.stores.verify import open_files
 from trainer.spec import Artifact, FileDigest, FinalAdapter, Outcome, VariantName, digest_of
 
 _ADAPTER, _MERGED = "adapter", "merged"

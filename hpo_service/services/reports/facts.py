@@ -10,7 +10,7 @@ from hpo_service.services.insights.schemas import ImportancesDocument
 from hpo_service.services.promotions.verdict import Comparison
 from hpo_service.services.studies.schemas import BestDocument, StudyDocument
 from hpo_service.services.studies.spec_schemas import DataCheckDocument
-from hpo_service.storage.queries.reporting import BadAttempts, FailedTrials, Saved, Stretch, Surroundings, TrialPoint
+from hpo_service.storage.queries.reports import BadAttempts, FailedTrials, Saved, Stretch, Surroundings, TrialPoint
 
 
 @dataclass(frozen=True, kw_only=True)

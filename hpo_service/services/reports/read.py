@@ -19,8 +19,8 @@ from hpo_service.services.studies.best import best_file, find_best
 from hpo_service.services.studies.read import study_document
 from hpo_service.services.studies.schemas import StudyDocument
 from hpo_service.services.trials.optuna_trials import COUNTERS, TrialFacts
-from hpo_service.storage.queries import optuna_reads, promotions, reporting, studies
-from hpo_service.storage.queries.reporting import Saved, TrialPoint
+from hpo_service.storage.queries import optuna_reads, promotions, reports, studies
+from hpo_service.storage.queries.reports import Saved, TrialPoint
 from hpo_service.storage.tables import Study
 
 MOST_TRIALS = 150
@@ -48,10 +48,10 @@ def read_report(session: Session, project_id: int, name: str) -> StudyReport:
         points=trials.points,
         trials=trials.shown,
         failed=trials.failed,
-        bad_attempts=reporting.bad_attempts(session, project_id, study.id),
+        bad_attempts=reports.bad_attempts(session, project_id, study.id),
         saved=trials.saved,
-        timeline=reporting.timeline(session, project_id, study.id, bins=_TIMELINE_BINS),
-        surroundings=reporting.surroundings(session, project_id, study.id),
+        timeline=reports.timeline(session, project_id, study.id, bins=_TIMELINE_BINS),
+        surroundings=reports.surroundings(session, project_id, study.id),
         data_check=show_of_study(session, project_id, name),
     )
 
@@ -73,7 +73,7 @@ class _Trials:
 
     points: Sequence[TrialPoint] = ()
     shown: Sequence[ReportedTrial] = ()
-    failed: Sequence[reporting.FailedTrials] = ()
+    failed: Sequence[reports.FailedTrials] = ()
     saved: Saved = _NOTHING_SAVED
 
 
@@ -81,12 +81,12 @@ def _trials(session: Session, study: Study, wanted: Collection[int]) -> _Trials:
     if study.optuna_study_id is None:
         return _Trials()
     connection = session.connection()
-    points = reporting.trial_points(connection, study.optuna_study_id)
+    points = reports.trial_points(connection, study.optuna_study_id)
     return _Trials(
         points=points,
         shown=read_drawn(session, study, chosen(points, wanted)),
-        failed=reporting.failed_trials(connection, study.optuna_study_id),
-        saved=reporting.saved(session, study.project_id, study.id, study.optuna_study_id),
+        failed=reports.failed_trials(connection, study.optuna_study_id),
+        saved=reports.saved(session, study.project_id, study.id, study.optuna_study_id),
     )
 
 

@@ -14,7 +14,7 @@ from hpo_service.storage.queries import attempts
 from trainer.common.errors import SnapshotError
 from trainer.snapshots.stores import Store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG
-from trainer.snapshots.stores.verifying import open_files
+from trainer.snapshots.stores.verify import open_files
 from trainer.spec import SnapshotRef
 
 _MAX_TAIL_BYTES = 4 * 1024 * 1024

@@ -23,9 +23,9 @@ from hpo_service.services.trials.schemas import TrialSummary
 from hpo_service.services.views.start_page import Running, read_events, read_running
 from hpo_service.spec.space import SearchSpace
 from hpo_service.spec.space.dimensions import Categories, FloatRange, IntRange, NumberChoices
-from hpo_service.storage.queries import reporting, studies
+from hpo_service.storage.queries import reports, studies
 from hpo_service.storage.queries.overview import RecentEvent
-from hpo_service.storage.queries.reporting import TrialPoint
+from hpo_service.storage.queries.reports import TrialPoint
 from hpo_service.storage.tables import Study
 
 TRIALS_A_PAGE = 25
@@ -107,7 +107,7 @@ def read_study_page(session: Session, project_id: int, name: str, *, order: Orde
 def _points(session: Session, study: Study) -> list[TrialPoint]:
     if study.optuna_study_id is None:
         return []
-    return reporting.trial_points(session.connection(), study.optuna_study_id)
+    return reports.trial_points(session.connection(), study.optuna_study_id)
 
 
 def _table(session: Session, study: Study, points: Sequence[TrialPoint], order: Order, page: int) -> TrialTable:

@@ -15,7 +15,7 @@ from hpo_service.spec.space.dimensions import (
     IntRange,
     NumberChoices,
 )
-from hpo_service.spec.space.parsing import FACTS
+from hpo_service.spec.space.parser import FACTS
 from hpo_service.spec.space.space import SearchSpace
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any, Self
 from hpo_service.spec.space.core import Space
 from hpo_service.spec.space.encoding import encode
 from hpo_service.spec.space.extension import extended_forms
-from hpo_service.spec.space.parsing import parse_space
+from hpo_service.spec.space.parser import parse_space
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hpo_service.integrations import delivery as delivery_module
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.mlflow import MlflowTracker
 from hpo_service.integrations.process import MLFLOW_ENVIRONMENT
-from hpo_service.integrations.tracking import TrackingSink
+from hpo_service.integrations.tracker_sink import TrackingSink
 from hpo_service.local.mlflow_server.server import ENVIRONMENT, REQUIREMENTS
 from tests import serving
 from tests.dispatching import make, post_study, state_of, turn_until

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.cli.exporting import Destination, ExportFormat
+from hpo_service.cli.export_file import Destination, ExportFormat
 from hpo_service.cli.git_branch import commit_file, read_base
 from hpo_service.core.errors import InvalidRequest
 from hpo_service.exporters import FORMATS

@@ -8,7 +8,7 @@ import pytest
 from hpo_service.reports import render_html
 from hpo_service.services.insights.schemas import ImportanceDocument, ImportancesDocument
 from hpo_service.services.studies.schemas import EdgeDocument
-from hpo_service.storage.queries.reporting import TrialPoint
+from hpo_service.storage.queries.reports import TrialPoint
 from tests.reported import HOSTILE, POINTS, TRIALS, Page, data_check, pictures, study, study_report, trial
 
 HEADINGS = ["Recommendation", "Baseline and winner", "Best parameters", "Search", "Course and cost", "Data quality",

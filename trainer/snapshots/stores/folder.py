@@ -13,7 +13,7 @@ from typing import IO
 
 from trainer.common.errors import SnapshotError
 from trainer.common.failpoints import Failpoint, reach
-from trainer.snapshots.stores import housekeeping
+from trainer.snapshots.stores import cleanup
 from trainer.snapshots.stores.base import LOG, MANIFEST, Contents, Files, LogFile, require_known
 from trainer.spec import FileDigest
 
@@ -31,7 +31,7 @@ class FolderStore:
     def write(self, path: str, files: Mapping[str, bytes], manifest: bytes) -> None:
         target = self._inside(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.parent / f"{housekeeping.PARTIAL}{uuid.uuid4().hex}"
+        partial = target.parent / f"{cleanup.PARTIAL}{uuid.uuid4().hex}"
         partial.mkdir()
         try:
             reach(Failpoint.SNAPSHOT_BEFORE_FILES)
@@ -73,7 +73,7 @@ class FolderStore:
         return file
 
     def remove(self, path: str) -> None:
-        housekeeping.remove(self._inside(path), self._root)
+        cleanup.remove(self._inside(path), self._root)
 
     def keep_only(self, path: str) -> None:
         final = self._inside(path)
@@ -81,20 +81,20 @@ class FolderStore:
         for folder, kept in ((rung, attempt), (attempt, final)):
             for entry in folder.iterdir() if folder.is_dir() else ():
                 if entry != kept:
-                    housekeeping.remove(entry, self._root)
+                    cleanup.remove(entry, self._root)
 
     def snapshots_in(self, folder: str) -> Sequence[str]:
         found = sorted(self._inside(folder).glob(f"*/{MANIFEST}"))
         return [path.parent.relative_to(self._root).as_posix() for path in found]
 
     def look(self) -> Contents:
-        return housekeeping.look(self._root)
+        return cleanup.look(self._root)
 
     @contextmanager
     def building(self, path: str, scratch: Path) -> Iterator[Path]:
         target = self._inside(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.parent / f"{housekeeping.PARTIAL}{uuid.uuid4().hex}"
+        partial = target.parent / f"{cleanup.PARTIAL}{uuid.uuid4().hex}"
         partial.mkdir()
         try:
             yield partial
@@ -114,7 +114,7 @@ class FolderStore:
 
     def put(self, name: str, content: bytes) -> None:
         self.prepare()
-        partial = self._root / f"{housekeeping.PARTIAL}{uuid.uuid4().hex}"
+        partial = self._root / f"{cleanup.PARTIAL}{uuid.uuid4().hex}"
         try:
             _write(partial, content)
             partial.replace(self._inside(name))
@@ -200,7 +200,7 @@ def _read_back(path: Path, expected: FileDigest) -> None:
 
 
 def _replace(partial: Path, target: Path) -> None:
-    aside = target.parent / f"{housekeeping.ASIDE}{uuid.uuid4().hex}"
+    aside = target.parent / f"{cleanup.ASIDE}{uuid.uuid4().hex}"
     try:
         target.rename(aside)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ import fsspec
 from trainer.common.errors import SnapshotError
 from trainer.common.failpoints import Failpoint, reach
 from trainer.snapshots.stores.base import LOG, MANIFEST, Contents, Files, LogFile, StoredSnapshot, require_known
-from trainer.snapshots.stores.housekeeping import LEFTOVER_SECONDS
+from trainer.snapshots.stores.cleanup import LEFTOVER_SECONDS
 from trainer.snapshots.stores.object_log import ObjectLog, tail
 from trainer.spec import FileDigest
 

@@ -14,7 +14,7 @@ from hpo_service.search.strategies.freeze_thaw.acquisition import LEAST_CHANCE, 
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.knowledge import Knowledge
-from hpo_service.search.strategies.freeze_thaw.opening import Opening, key_of
+from hpo_service.search.strategies.freeze_thaw.opening_trials import Opening, key_of
 from hpo_service.search.strategies.freeze_thaw.past import Past
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from hpo_service.spec.space import Assignment

@@ -18,9 +18,9 @@ from hpo_service.search.strategies.freeze_thaw.decision import Decision
 from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.past import Past
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
-from hpo_service.search.strategies.freeze_thaw.stopping import stopped
+from hpo_service.search.strategies.freeze_thaw.stop_rule import stopped
 from hpo_service.spec.space import Constant, Dimension, SearchSpace
-from hpo_service.spec.stopping import StopWhen
+from hpo_service.spec.stop_when import StopWhen
 from trainer.spec import Parameters
 
 

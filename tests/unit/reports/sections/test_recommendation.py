@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service.reports.sections.course import savings
 from hpo_service.reports.sections.recommendation import sentence
-from hpo_service.storage.queries.reporting import Saved
+from hpo_service.storage.queries.reports import Saved
 from tests.reported import COMPARISON, best, spent, study, study_report
 
 CONFIRMATION = {

@@ -1,7 +1,7 @@
 """Which trials of a large study a report draws."""
 
 from hpo_service.services.reports.read import MOST_TRIALS, chosen
-from hpo_service.storage.queries.reporting import TrialPoint
+from hpo_service.storage.queries.reports import TrialPoint
 
 
 def point(number: int, state: str = "PRUNED", examples: int = 40, loss: float | None = 3.0) -> TrialPoint:

@@ -20,7 +20,7 @@ from trainer.common.errors import DataError, UserError
 from trainer.export import compressed
 from trainer.export.compressed import CompressionRequest, compression_task, group_size
 from trainer.export.gguf import convert_command
-from trainer.export.judging import EvalRows, eval_rows, judge, load_float_model, rows_digest
+from trainer.export.judge import EvalRows, eval_rows, judge, load_float_model, rows_digest
 from trainer.export.manifest import MANIFEST, read_manifest
 from trainer.export.quantize import PERPLEXITY_LIMITS, check_options, check_perplexity
 

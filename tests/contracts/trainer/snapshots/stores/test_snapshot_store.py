@@ -19,7 +19,7 @@ from trainer.snapshots.stores import open_store
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, MANIFEST, OPTIMIZER, StoredSnapshot
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.snapshots.stores.marker import leave_marker, read_marker
-from trainer.snapshots.stores.verifying import open_files, verified_manifest
+from trainer.snapshots.stores.verify import open_files, verified_manifest
 from trainer.spec import SnapshotRef, Usage
 
 
@@ -156,7 +156,7 @@ def test_what_killed_writers_left_goes_after_an_hour(
     rig.leave_half("1/2/60/1/rung-60")
     assert (list(rig.store.look().snapshots), list(rig.store.look().leftovers)) == ([], [])
     now = time.time()
-    monkeypatch.setattr("trainer.snapshots.stores.housekeeping.time.time", lambda: now + 4000)
+    monkeypatch.setattr("trainer.snapshots.stores.cleanup.time.time", lambda: now + 4000)
     (leftover,) = rig.store.look().leftovers
     rig.store.remove(leftover)
     assert list(rig.store.look().leftovers) == []

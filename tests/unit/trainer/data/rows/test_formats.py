@@ -24,8 +24,8 @@ from trainer.data.rows import (
     read_rows,
     scan_part,
 )
-from trainer.data.rows import counting as counting_module
-from trainer.data.rows.counting import count_rows_quickly
+from trainer.data.rows import counts as counting_module
+from trainer.data.rows.counts import count_rows_quickly
 
 CHAT = {
     "messages": [

@@ -3,7 +3,7 @@
 import pytest
 
 from hpo_service.executors.base import Wanted
-from hpo_service.executors.ray.planning import Plan, Standing, plan, sizes
+from hpo_service.executors.ray.worker_plan import Plan, Standing, plan, sizes
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainer.data.rows.blocks import count_lines, exceed
 from trainer.data.rows.files import data_files, file_kind, parquet_rows
-from trainer.data.rows.reading import read_rows
+from trainer.data.rows.reader import read_rows
 from trainer.spec import DataSpec
 from trainer.spec.trial import DataFormat
 

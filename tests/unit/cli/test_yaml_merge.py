@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from hpo_service.cli.merging import merge
+from hpo_service.cli.yaml_merge import merge
 from hpo_service.core.errors import InvalidRequest
 from hpo_service.exporters import render
 from tests.exported import document

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.integrations.base import SinkAway, SinkRefused
 from hpo_service.integrations.notices import Notice, read_notices
-from hpo_service.integrations.posting import Poster
+from hpo_service.integrations.poster import Poster
 from hpo_service.storage.queries.outbox import OutboxEvent, count_result
 
 log = logging.getLogger(__name__)

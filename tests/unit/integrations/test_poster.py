@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from hpo_service.integrations.base import SinkAway, SinkRefused
-from hpo_service.integrations.posting import Poster, is_public
+from hpo_service.integrations.poster import Poster, is_public
 from tests import hostile
 from tests.receiving import Receiver
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.cli.fetching import require_new, unpack
+from hpo_service.cli.artifact_download import require_new, unpack
 from hpo_service.core.errors import InvalidRequest, SetupError
 
 CONTENTS = {"config.json": b"{}", "part/model.safetensors": b"weights" * 300_000}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.core.errors import SetupError
-from hpo_service.executors.ray.starting import require_address, require_token
+from hpo_service.executors.ray.start import require_address, require_token
 
 
 def test_without_token_mode_it_is_refused_with_a_way_to_make_one() -> None:

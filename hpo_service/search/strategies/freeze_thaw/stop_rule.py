@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hpo_service.search.strategies import ranking
 from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, Wait
-from hpo_service.spec.stopping import StopWhen
+from hpo_service.spec.stop_when import StopWhen
 
 _COUNT = "calm_decisions"
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.git_branch import commit_file, read_base
-from hpo_service.cli.merging import merge
 from hpo_service.cli.output import say
+from hpo_service.cli.yaml_merge import merge
 from hpo_service.client.http import Client
 from hpo_service.core.errors import InvalidRequest, SetupError
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from hpo_service.search.strategies.base import Advance, Finished, StudyView, TrialView, Wait
-from hpo_service.search.strategies.freeze_thaw.stopping import stopped
-from hpo_service.spec.stopping import StopWhen
+from hpo_service.search.strategies.freeze_thaw.stop_rule import stopped
+from hpo_service.spec.stop_when import StopWhen
 from tests.searching import Simulation, resolved, trial, view
 
 RULE = StopWhen(regret_below=0.01, patience=3)
