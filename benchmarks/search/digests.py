@@ -20,13 +20,13 @@ def _of_file(path: Path) -> bytes:
 
 
 class _Imported(ast.NodeTransformer):
-    """Takes the imports from our packages out of a module and keeps the names that they bind."""
+    """Take the imports from our packages out of a module and keep the names that they bind."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
-        """Wherever a module of ours lies, it is the same module as long as its name here is the same."""
+        """Drop an import of ours: where a module lies does not change what it does."""
         if (node.module or "").partition(".")[0] not in ("hpo_service", "trainer"):
             return node
         self.names |= {name.asname or name.name for name in node.names}
