@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hpo_service.client.http import ApiProblem, Client, ServiceUnreachable
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
+STOP_SECONDS = 60.0
 ENDED = ("completed", "failed", "cancelled")
 
 STUDY: dict[str, Any] = {
@@ -102,7 +104,10 @@ class Service:
         """Ask it to stop, as Ctrl-C does, and wait for the end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
-        return self._process.wait(60)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it has not ended after {STOP_SECONDS:.0f} s; {self._stacks()}") from None
 
     def kill(self, part: str) -> None:
         """SIGKILL one part: worker, dispatcher, api, postgres, or everything at once."""
@@ -186,6 +191,20 @@ class Service:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
 
+    def _stacks(self) -> str:
+        """What runs and, at the end of each log, where in its code it is."""
+        running = self.processes("everything")
+        lines = []
+        for process in running:
+            with suppress(psutil.NoSuchProcess):
+                command = " ".join(process.cmdline())
+                lines.append(f"{process.pid} {command}")
+                if "hpo_service" in command:
+                    process.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        return "\n".join([*lines, self._log_tail()])
+
     def _log_tail(self) -> str:
-        logs = sorted((self.home / "logs").glob("*.log"))
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+        logs = [self.home.parent / "up.log", *sorted((self.home / "logs").glob("*.log"))]
+        logs += sorted((self.home / "postgres").glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}" for log in logs)

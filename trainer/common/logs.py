@@ -1,8 +1,10 @@
 """Logs of every process: a line an event, as text or as JSON, with the ids that are bound to it. Secrets are masked."""
 
+import faulthandler
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -37,6 +39,7 @@ FIELDS = (
     "epoch",
 )
 _MASK = "***"
+_STDERR = 2  #: whatever a test or a notebook made of `sys.stderr`
 _SECRETS = (
     (re.compile(r"(hpo_[a-z]+_\d+_)[A-Za-z0-9_-]{20,}"), rf"\1{_MASK}"),
     (re.compile(r"(://[^:/@\s]*:)[^@\s]+(@)"), rf"\1{_MASK}\2"),
@@ -66,6 +69,12 @@ def configure_logs(form: LogFormat, level: int = logging.INFO) -> None:
     handler.setFormatter(make_formatter(form))
     logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(capture=True)
+    show_stacks_on_request()
+
+
+def show_stacks_on_request() -> None:
+    """Let SIGUSR1 write what every thread is doing to stderr, for a process that seems to hang; it goes on after it."""
+    faulthandler.register(signal.SIGUSR1, file=_STDERR, all_threads=True)
 
 
 def format_of(environment: Mapping[str, str] = os.environ) -> LogFormat:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from typing import Any
 
@@ -84,3 +85,11 @@ def test_nothing_that_is_logged_looks_like_another_line(form: LogFormat) -> None
 def test_the_format_is_named_in_the_environment() -> None:
     assert format_of({"HPO_LOG_FORMAT": "json"}) == "json"
     assert format_of({"HPO_LOG_FORMAT": "xml"}) == format_of({}) == "text"
+
+
+def test_a_process_that_seems_to_hang_says_where_it_is() -> None:
+    program = "import os, signal; from trainer.common.logs import configure_logs; configure_logs('json')\n"
+    program += "def seems_to_hang():\n    os.kill(os.getpid(), signal.SIGUSR1)\nseems_to_hang(); print('went on')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "went on\n"
+    assert "seems_to_hang" in done.stderr
