@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from threading import Thread
 
 from benchmarks.search.cells import Cell, Row, row_from, to_line
@@ -20,8 +20,8 @@ def compute(cells: Sequence[Cell], command: Sequence[str], jobs: int) -> Iterato
     Raises:
         RuntimeError: a process ended before its row was done. What was done before is out.
     """
-    wanted: SimpleQueue[Cell] = SimpleQueue()
-    done: SimpleQueue[Row | RuntimeError] = SimpleQueue()
+    wanted: Queue[Cell] = Queue()
+    done: Queue[Row | RuntimeError] = Queue()
     for cell in cells:
         wanted.put(cell)
     threads = [Thread(target=_work, args=(command, wanted, done), daemon=True) for _ in range(min(jobs, len(cells)))]
@@ -36,7 +36,7 @@ def compute(cells: Sequence[Cell], command: Sequence[str], jobs: int) -> Iterato
         thread.join()
 
 
-def _work(command: Sequence[str], wanted: SimpleQueue[Cell], done: SimpleQueue[Row | RuntimeError]) -> None:
+def _work(command: Sequence[str], wanted: Queue[Cell], done: Queue[Row | RuntimeError]) -> None:
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from types import MappingProxyType
 
 from hpo_service.core.study_rules import Cause
@@ -66,7 +66,7 @@ class FakeExecutor:
         self._held_jobs: dict[str, Job] = {}
         self._stopped: set[tuple[int, int]] = set()
         self._events: deque[ExecutorEvent] = deque()
-        self._woken: SimpleQueue[None] = SimpleQueue()
+        self._woken: Queue[None] = Queue()
         self._generation = workers
 
     def start(self) -> None:

@@ -71,7 +71,7 @@ class LocalExecutor:
 
     def __init__(self, config: LocalWorkers) -> None:
         self._config = config
-        self._events: queue.SimpleQueue[ExecutorEvent | None] = queue.SimpleQueue()
+        self._events: queue.Queue[ExecutorEvent | None] = queue.Queue()
         self._workers: dict[str, WorkerProcess] = {}
         self._last_worker: dict[str, str] = {}
         self._restart_at: dict[tuple[int, ...], float] = {}

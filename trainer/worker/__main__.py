@@ -47,7 +47,7 @@ class Channel:
                 os._exit(0)
 
 
-def read_commands(commands: "queue.SimpleQueue[WorkerCommand]") -> None:
+def read_commands(commands: "queue.Queue[WorkerCommand]") -> None:
     """Queue every command of stdin. At its end the process exits at once, even in the middle of a step."""
     try:
         for line in sys.stdin.buffer:
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.ranks > 1 and options.rank is None and not follows:
         group = WorkerGroup(options.ranks, sys.argv[1:])
         listener = group.listener
-    commands: queue.SimpleQueue[WorkerCommand] = queue.SimpleQueue()
+    commands: queue.Queue[WorkerCommand] = queue.Queue()
     threading.Thread(target=read_commands, args=(commands,), name="commands", daemon=True).start()
     # Imported late: stdin and stdout are guarded before any library can print or hang.
     import_module("trainer.worker.start").serve(options, commands, send, group, listener)

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import NoReturn
 
 import torch
@@ -174,7 +174,7 @@ class Turns:
 def serve(
     snapshots: str,
     residents: Residents,
-    commands: SimpleQueue[WorkerCommand],
+    commands: Queue[WorkerCommand],
     send: Callable[[BaseModel], None],
     group: WorkerGroup | None = None,
 ) -> None:
@@ -231,7 +231,7 @@ def _wait_for_the_end(residents: Residents, send: Callable[[BaseModel], None], p
         time.sleep(_SIGN_OF_LIFE_SECONDS)
 
 
-def _heard(turns: Turns, ranks: Ranks, commands: SimpleQueue[WorkerCommand]) -> list[WorkerCommand]:
+def _heard(turns: Turns, ranks: Ranks, commands: Queue[WorkerCommand]) -> list[WorkerCommand]:
     """What came since the last time; waits for it while there is nothing to do. The same on all ranks."""
     heard: list[WorkerCommand] = []
     if ranks.leads:
@@ -290,7 +290,7 @@ def _say_last(
     os._exit(OUT_OF_MEMORY if outcome is Outcome.OOM else RANK_LOST)
 
 
-def _say_goodbye(turns: Turns, commands: SimpleQueue[WorkerCommand]) -> None:
+def _say_goodbye(turns: Turns, commands: Queue[WorkerCommand]) -> None:
     """Answer what was sent before the last result was read."""
     with suppress(Empty):
         while True:

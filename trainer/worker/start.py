@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Queue
 from socket import socket
 
 from pydantic import BaseModel
@@ -18,7 +18,7 @@ from trainer.worker.resident_trials import Residents
 
 def serve(
     options: argparse.Namespace,
-    commands: SimpleQueue[WorkerCommand],
+    commands: Queue[WorkerCommand],
     send: Callable[[BaseModel], None],
     group: WorkerGroup | None,
     listener: socket | None,

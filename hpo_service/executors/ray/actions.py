@@ -13,7 +13,7 @@ class Actions:
     """`post` and `wake` may be called on any thread; everything else on the one that works them off."""
 
     def __init__(self) -> None:
-        self._posted: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
+        self._posted: queue.Queue[Action | None] = queue.Queue()
         self._timers: list[tuple[float, int, Action]] = []
         self._order = itertools.count()
 

@@ -20,7 +20,7 @@ class Keeper:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: queue.Queue[Task | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="ray-keeper", daemon=True)
         #: the newest, None before the first
         self.survey: Survey | None = None

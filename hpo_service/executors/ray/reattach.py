@@ -36,7 +36,7 @@ def meet_workers(cluster: Cluster, dispatcher: str, owner: Owner, actions: Actio
 
 
 def _ask(found: dict[str, Found], dispatcher: str) -> dict[tuple[str, int], HostState]:
-    answers: queue.SimpleQueue[tuple[tuple[str, int], Answer]] = queue.SimpleQueue()
+    answers: queue.Queue[tuple[tuple[str, int], Answer]] = queue.Queue()
     asked = [(name, rank, host) for name, one in found.items() for rank, host in one.hosts.items()]
     for name, rank, host in asked:
         host.ask("attach", dispatcher, then=partial(_put, answers, (name, rank)))
@@ -52,5 +52,5 @@ def _ask(found: dict[str, Found], dispatcher: str) -> dict[tuple[str, int], Host
     return states
 
 
-def _put(answers: "queue.SimpleQueue[tuple[tuple[str, int], Answer]]", who: tuple[str, int], answer: Answer) -> None:
+def _put(answers: "queue.Queue[tuple[tuple[str, int], Answer]]", who: tuple[str, int], answer: Answer) -> None:
     answers.put((who, answer))

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -92,7 +92,7 @@ def test_a_worker_that_leaks_hands_back_its_slices_and_ends(
     monkeypatch.setattr("os._exit", leave)
     caplog.set_level(logging.INFO, "trainer.worker")
     results: list[SliceResult] = []
-    commands: SimpleQueue[WorkerCommand] = SimpleQueue()
+    commands: Queue[WorkerCommand] = Queue()
 
     def start(number: int) -> None:
         until = 74 if number % 2 else 8

@@ -1,7 +1,7 @@
 """Where a snapshot store may be, and what a worker needs to reach it."""
 
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Queue
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_a_worker_without_the_library_says_so_and_waits_for_its_end(
     monkeypatch.setattr("trainer.worker.loop.time.sleep", end)
     said: list[BaseModel] = []
     with pytest.raises(Ended):
-        turns.serve("s3://bucket", Residents(torch.device("cpu"), 1, token_cache), SimpleQueue(), said.append)
+        turns.serve("s3://bucket", Residents(torch.device("cpu"), 1, token_cache), Queue(), said.append)
     (ready,) = said
     assert isinstance(ready, Ready)
     assert ready.marker == ""
