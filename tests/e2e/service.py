@@ -20,6 +20,9 @@ from hpo_service.client.http import ApiProblem, Client, ServiceUnreachable
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
+_ANSWER_SECONDS = 10.0
+_TAIL_CHARACTERS = 12_000
+_STACK = "Current thread "  #: begins the last part of what SIGUSR1 makes a process write
 ENDED = ("completed", "failed", "cancelled")
 
 STUDY: dict[str, Any] = {
@@ -107,7 +110,25 @@ class Service:
         try:
             return self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it has not ended after {STOP_SECONDS:.0f} s; {self._stacks()}") from None
+            raise AssertionError(f"it has not ended after {STOP_SECONDS:.0f} s; {self.stacks()}") from None
+
+    def stacks(self) -> str:
+        """Ask what runs where in its code it is; the end of each log, which says it once all have answered.
+
+        A process that has only just begun ends by being asked, and one that is stuck outside of Python does not answer.
+        """
+        lines, answers = [], self._log_tail().count(_STACK)
+        for process in self.processes("everything"):
+            with suppress(psutil.NoSuchProcess):
+                command = " ".join(process.cmdline())
+                lines.append(f"{process.pid} {command}")
+                if not re.search(r"bin/postgres|mlflow", command):
+                    process.send_signal(signal.SIGUSR1)
+                    answers += 1
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while self._log_tail().count(_STACK) < answers and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return "\n".join([*lines, self._log_tail()])
 
     def kill(self, part: str) -> None:
         """SIGKILL one part: worker, dispatcher, api, postgres, or everything at once."""
@@ -191,20 +212,7 @@ class Service:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
 
-    def _stacks(self) -> str:
-        """What runs and, at the end of each log, where in its code it is."""
-        running = self.processes("everything")
-        lines = []
-        for process in running:
-            with suppress(psutil.NoSuchProcess):
-                command = " ".join(process.cmdline())
-                lines.append(f"{process.pid} {command}")
-                if "hpo_service" in command:
-                    process.send_signal(signal.SIGUSR1)
-        time.sleep(1.0)
-        return "\n".join([*lines, self._log_tail()])
-
     def _log_tail(self) -> str:
         logs = [self.home.parent / "up.log", *sorted((self.home / "logs").glob("*.log"))]
         logs += sorted((self.home / "postgres").glob("*.log"))
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}" for log in logs)
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-_TAIL_CHARACTERS:]}" for log in logs)

@@ -86,6 +86,11 @@ def test_the_life_of_a_service(service: Service) -> None:
     assert key.startswith("hpo_key_")
     assert service.run("migrate").returncode == 0
 
+    said = service.stacks()
+    for process, function in (("up.log", "run_until"), ("api.log", "run_api"), ("dispatcher.log", "_turn_or_wait")):
+        assert f"in {function}" in said.split(f"--- {process}")[1].split("--- ")[0]
+    assert service.ready()
+
     for part in ("api", "dispatcher", "postgres"):
         before = {process.pid for process in service.processes(part)}
         service.kill(part)
