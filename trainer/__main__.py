@@ -16,6 +16,7 @@ from trainer.commands.check_paths import add_check_paths_options, check_paths
 from trainer.common.cli_types import positive
 from trainer.common.environment import PROCESS_ENVIRONMENT
 from trainer.common.errors import TrainerError
+from trainer.common.logs import show_stacks_on_request
 from trainer.data.token_options import add_token_options
 from trainer.export.arguments import DELIVERY
 from trainer.quality.options import add_check_data_options
@@ -32,6 +33,7 @@ _REFUSALS = {
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print. Returns the exit status."""
     options = _options(arguments)
+    show_stacks_on_request()
     os.environ.update(PROCESS_ENVIRONMENT)
     if options.verb == "check-data":
         return int(import_module("trainer.quality.command").main(options))

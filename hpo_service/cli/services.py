@@ -21,12 +21,13 @@ def up(
     mlflow: Annotated[bool, typer.Option("--mlflow", help="MLflow's server as well, told of every study.")] = False,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, API, dashboard, dispatcher, workers."""
-    from hpo_service.local.supervisor import Supervisor, stop_on_signals
     from trainer.common.logs import show_stacks_on_request
+
+    show_stacks_on_request()
+    from hpo_service.local.supervisor import Supervisor, stop_on_signals
 
     settings = load_settings(port=port, home=home)
     stop = stop_on_signals()
-    show_stacks_on_request()
     with Supervisor(settings, say, with_mlflow=mlflow) as supervisor:
         started = supervisor.start()
         if started.new_key:

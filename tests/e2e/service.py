@@ -126,9 +126,11 @@ class Service:
                     process.send_signal(signal.SIGUSR1)
                     answers += 1
         deadline = time.monotonic() + _ANSWER_SECONDS
-        while self._log_tail().count(_STACK) < answers and time.monotonic() < deadline:
+        before, said = "", self._log_tail()
+        while (said.count(_STACK) < answers or said != before) and time.monotonic() < deadline:
             time.sleep(0.1)
-        return "\n".join([*lines, self._log_tail()])
+            before, said = said, self._log_tail()
+        return "\n".join([*lines, said])
 
     def kill(self, part: str) -> None:
         """SIGKILL one part: worker, dispatcher, api, postgres, or everything at once."""
