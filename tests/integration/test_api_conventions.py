@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests import serving
@@ -166,3 +166,24 @@ def test_projects_and_path_checks_are_made_once(client: TestClient, sessions: Se
     asked = [client.post("/v1/path-checks", headers={"Idempotency-Key": "paths"}) for _ in range(2)]
     assert [answer.status_code for answer in asked] == [202, 202]
     assert asked[0].json() == asked[1].json()
+
+
+def test_an_answer_is_of_one_moment(client: TestClient, engine: Engine) -> None:
+    """What is wanted is done while the study is being read: it is shown as wanted or as done, not as neither."""
+    client.post("/v1/studies", json=serving.spec()).raise_for_status()
+
+    wanted = [True]
+
+    def do_what_is_wanted(*details: Any) -> None:
+        statement = details[2]
+        if wanted and "FROM hpo.studies" in statement:
+            wanted.clear()
+            with engine.begin() as other:
+                other.execute(text("UPDATE hpo.intents SET done_at = now()"))
+                other.execute(text("UPDATE hpo.studies SET state = 'running'"))
+
+    event.listen(engine, "after_cursor_execute", do_what_is_wanted)
+    during = client.get("/v1/studies/first").json()
+    assert (during["state"], during["pending"]) == ("queued", ["create"])
+    after = client.get("/v1/studies/first").json()
+    assert (after["state"], after["pending"]) == ("running", [])

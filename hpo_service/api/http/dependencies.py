@@ -14,18 +14,25 @@ from hpo_service.storage.database.tenancy import NO_PROJECT, ProjectSessions
 from trainer.common.failpoints import Commit, after_commit, before_commit
 from trainer.snapshots.stores import Store
 
+#: What a request reads is of one moment. Else the dispatcher may do what was wanted between two of its statements, and
+#: the answer shows it as neither wanted nor done.
+_ONE_MOMENT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
 
 def _session(request: Request) -> Iterator[Session]:
-    yield from _transaction(request, _sessions(request))
+    yield from _transaction(request, _sessions(request), reads=request.method in SAFE_METHODS)
 
 
 def _unconfined_session(request: Request) -> Iterator[Session]:
-    yield from _transaction(request, request.app.state.unconfined_sessions)
+    # Following a link that logs in is a GET that writes.
+    yield from _transaction(request, request.app.state.unconfined_sessions, reads=False)
 
 
-def _transaction(request: Request, sessions: sessionmaker[Session]) -> Iterator[Session]:
+def _transaction(request: Request, sessions: sessionmaker[Session], *, reads: bool) -> Iterator[Session]:
     changes = request.method not in SAFE_METHODS
     with sessions.begin() as session:
+        if reads:
+            session.connection(execution_options=_ONE_MOMENT)
         if (entry := changing_entry(request.scope)) is not None:
             audit.watch(session, entry)
         yield session
