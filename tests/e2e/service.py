@@ -113,24 +113,29 @@ class Service:
             raise AssertionError(f"it has not ended after {STOP_SECONDS:.0f} s; {self.stacks()}") from None
 
     def stacks(self) -> str:
-        """Ask what runs where in its code it is; the end of each log, which says it once all have answered.
+        """Ask what runs where in its code it is; the end of each log, which says it.
 
-        A process that has only just begun ends by being asked, and one that is stuck outside of Python does not answer.
+        One after the other, because API and dashboard share a log and write their answers in small pieces. A process
+        that has only just begun ends by being asked, and one that is stuck outside of Python does not answer.
         """
-        lines, answers = [], self._log_tail().count(_STACK)
+        lines = []
         for process in self.processes("everything"):
             with suppress(psutil.NoSuchProcess):
                 command = " ".join(process.cmdline())
                 lines.append(f"{process.pid} {command}")
                 if not re.search(r"bin/postgres|mlflow", command):
-                    process.send_signal(signal.SIGUSR1)
-                    answers += 1
-        deadline = time.monotonic() + _ANSWER_SECONDS
+                    self._ask_for_stack(process)
+        return "\n".join([*lines, self._log_tail()])
+
+    def _ask_for_stack(self, process: psutil.Process) -> None:
+        """Returns when the answer is written to its end."""
         before, said = "", self._log_tail()
+        answers = said.count(_STACK) + 1
+        process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + _ANSWER_SECONDS
         while (said.count(_STACK) < answers or said != before) and time.monotonic() < deadline:
             time.sleep(0.1)
             before, said = said, self._log_tail()
-        return "\n".join([*lines, said])
 
     def kill(self, part: str) -> None:
         """SIGKILL one part: worker, dispatcher, api, postgres, or everything at once."""
