@@ -51,7 +51,7 @@ def made_up(resolved: ResolvedStudy, count: int) -> StudyView:
     random, space = np.random.default_rng(0), resolved.search_space()
     trials: list[TrialView] = []
     while len(trials) < count:
-        found = space.sample(lambda name, _: space.spread(name, random.random()))
+        found = space.sample(lambda name: space.spread(name, random.random()))
         if space.feasible(found) is None:
             trials.append(_trial(resolved, len(trials), found, running=count - len(trials) <= RUNNING, random=random))
     return StudyView(

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from benchmarks.dispatch import EXAMPLES_A_RUNG, NAME, RUNGS, study_spec
-from benchmarks.storage import draw
 from hpo_service.spec.space import SearchSpace
+from hpo_service.spec.trial_parameters import fixed_attributes
 from hpo_service.storage.database import session_factory
 from hpo_service.storage.optuna import StudyStorage
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Attempt, Study, StudyUsage
@@ -41,12 +41,15 @@ _EVENTS = text(
     SELECT s.project_id, s.study_id, s.trial_number, kind.name,
            CASE kind.name
            WHEN 'slice.started' THEN jsonb_build_object('slice_id', s.id, 'attempt', 1, 'reason', 'a new trial',
-                'until_examples', s.until_examples, 'parameters', p.value_json::jsonb, 'worker', 'seed',
+                'until_examples', s.until_examples, 'parameters', p.sampled, 'worker', 'seed',
                 'decision_number', s.id, 'numbers', '{}'::jsonb)
            WHEN 'trial.reported' THEN jsonb_build_object('examples', s.until_examples, 'loss', 2.0, 'seconds', 11.0)
            ELSE jsonb_build_object('reason', 'it waits on its rung', 'loss', 2.0) END
       FROM hpo.slices s
-      JOIN optuna.trial_user_attributes p ON p.trial_id = s.optuna_trial_id AND p.key = 'parameters'
+     CROSS JOIN LATERAL (
+        SELECT jsonb_object_agg(param_name, param_value) AS sampled
+          FROM optuna.trial_params WHERE trial_id = s.optuna_trial_id
+     ) AS p
      CROSS JOIN (VALUES (1, 'slice.started'), (2, 'trial.reported'), (3, 'trial.paused')) AS kind (place, name)
      WHERE s.study_id = :study AND (s.state = 'done' OR kind.place = 1)
      ORDER BY s.id, kind.place
@@ -94,7 +97,7 @@ def _trials(session: Session, space: SearchSpace, trials: int, running: int) -> 
     with StudyStorage.load(connection, []).changes(connection) as storage:
         study_id = storage.create_new_study([StudyDirection.MINIMIZE], NAME)
         for number in range(trials):
-            point = space.decode({key: draw(source, one) for key, one in distributions.items()})
+            point = space.sample(lambda name: space.spread(name, source.random()))
             runs = number >= trials - running
             losses = {
                 EXAMPLES_A_RUNG * (rung + 1): source.uniform(2, 3) + 1 / (rung + 1) for rung in range(RUNGS - runs)
@@ -102,7 +105,7 @@ def _trials(session: Session, space: SearchSpace, trials: int, running: int) -> 
             trial = _trial(number, losses, runs=runs)
             trial.params = dict(point.sampled)
             trial.distributions = {key: distributions[key] for key in point.sampled}
-            trial.user_attrs["parameters"] = point.parameters.model_dump()
+            trial.user_attrs |= fixed_attributes(point)
             storage.create_new_trial(study_id, trial)
     return study_id
 

@@ -22,10 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine
@@ -36,6 +34,7 @@ from hpo_service.dispatcher.scheduling.propose import propose
 from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
 from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
+from hpo_service.spec.trial_parameters import fixed_attributes
 from hpo_service.storage.database import make_engine, optuna_url, prepare, session_factory
 from hpo_service.storage.optuna import StudyStorage
 from hpo_service.storage.queries import placements
@@ -69,16 +68,6 @@ def resolved_study() -> ResolvedStudy:
     return resolve(parse_spec(spec), model_path="model", train="t", eval="e", train_rows=4000, eval_rows=100)
 
 
-def draw(rng: random.Random, distribution: BaseDistribution) -> Any:  # noqa: ANN401
-    """A uniform value in the distribution's coding."""
-    if isinstance(distribution, CategoricalDistribution):
-        return rng.choice(distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return rng.randrange(distribution.low, distribution.high + 1, distribution.step)
-    assert isinstance(distribution, FloatDistribution)
-    return rng.uniform(distribution.low, distribution.high)
-
-
 def fill(engine: Engine, resolved: ResolvedStudy, name: str, running: int) -> int:
     """A study with its finished and running trials. Returns Optuna's id."""
     rng = random.Random(0)
@@ -87,14 +76,14 @@ def fill(engine: Engine, resolved: ResolvedStudy, name: str, running: int) -> in
     with engine.begin() as connection, StudyStorage.load(connection, []).changes(connection) as storage:
         study_id = storage.create_new_study([StudyDirection.MINIMIZE], name)
         for number in range(FINISHED + running):
-            point = space.decode({key: draw(rng, distribution) for key, distribution in distributions.items()})
+            point = space.sample(lambda name: space.spread(name, rng.random()))
             loss, finished = rng.uniform(1, 3), number < FINISHED
             trial = create_trial(
                 state=TrialState.COMPLETE if finished else TrialState.RUNNING,
                 value=loss if finished else None,
                 params=dict(point.sampled),
                 distributions={key: distributions[key] for key in point.sampled},
-                user_attrs={"parameters": point.parameters.model_dump(), "hpo_state": RUNNING},
+                user_attrs={**fixed_attributes(point), "hpo_state": RUNNING},
                 intermediate_values={STEP * (i + 1): loss + 1 / (i + 1) for i in range(VALUES)},
             )
             storage.create_new_trial(study_id, trial)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from optuna.distributions import json_to_distribution
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -277,17 +278,21 @@ def broken(session: Session, *, settled: bool = False) -> list[str]:
 def wrong_losses(session: Session, expected: ExpectedLoss) -> list[str]:
     """I13: losses that are not those of a trial which nothing happened to, to the last bit."""
     query = """
-        SELECT s.resolved, t.number, v.step, v.intermediate_value AS loss, a.value_json AS parameters,
-               e.value_json AS total_examples, r.value_json AS seed
+        SELECT s.resolved, t.number, v.step, v.intermediate_value AS loss,
+               (SELECT json_object_agg(key, value_json::json)
+                  FROM optuna.trial_user_attributes WHERE trial_id = t.trial_id) AS attributes,
+               (SELECT coalesce(json_agg(json_build_array(param_name, param_value, distribution_json)), '[]')
+                  FROM optuna.trial_params WHERE trial_id = t.trial_id) AS params
           FROM hpo.studies s JOIN optuna.trials t ON t.study_id = s.optuna_study_id
-          JOIN optuna.trial_intermediate_values v ON v.trial_id = t.trial_id
-          JOIN optuna.trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'parameters'
-          JOIN optuna.trial_user_attributes e ON e.trial_id = t.trial_id AND e.key = 'total_examples'
-          LEFT JOIN optuna.trial_user_attributes r ON r.trial_id = t.trial_id AND r.key = 'seed'"""
+          JOIN optuna.trial_intermediate_values v ON v.trial_id = t.trial_id"""
     found = []
     for row in session.execute(text(query)):
-        seed = int(row.seed or ResolvedStudy.model_validate(row.resolved).training.seed)
-        loss = expected(Parameters.model_validate_json(row.parameters), seed, row.step, json.loads(row.total_examples))
+        known = row.attributes | {
+            name: json_to_distribution(distribution).to_external_repr(value) for name, value, distribution in row.params
+        }
+        parameters = Parameters.model_validate({name: known[name] for name in Parameters.model_fields})
+        seed = int(known.get("seed") or ResolvedStudy.model_validate(row.resolved).training.seed)
+        loss = expected(parameters, seed, row.step, known["total_examples"])
         if loss != row.loss:
             found.append(f"I13: trial {row.number} has the loss {row.loss!r} at {row.step} and should have {loss!r}")
     return found

@@ -95,7 +95,7 @@ class Simulation:
 
     def enqueue(self, point: Mapping[str, Any], *, baseline: bool = False) -> None:
         """Add a waiting trial."""
-        number, sampled = len(self.trials), self.space.encode(point)
+        number, sampled = len(self.trials), self.space.point(point)
         self.trials.append(TrialView(number=number, standing="waiting", sampled=sampled, baseline=baseline))
 
     def view(self) -> StudyView:
@@ -173,9 +173,8 @@ class Simulation:
         return number, ladder[0]
 
     def _require_possible(self, assignment: Assignment, fixed: Mapping[str, Any]) -> None:
-        real = {name: self.space.real(name, value) for name, value in assignment.sampled.items()}
-        assert self.space.encode(real) == assignment.sampled
-        assert self.space.decode(assignment.sampled) == assignment
+        assert self.space.point(assignment.sampled) == assignment.sampled
+        assert self.space.assignment(assignment.sampled) == assignment
         assert self.space.feasible(assignment) is None
         assert assignment.sampled.items() >= dict(fixed).items()
 

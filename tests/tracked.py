@@ -1,8 +1,6 @@
 """What has to be at MLflow of a study, read with its own client."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
@@ -10,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
 
 from hpo_service.integrations.delivery import Delivery
+from hpo_service.spec.trial_parameters import trained_with
 from tests.dispatching import optuna_trials
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
@@ -59,7 +58,7 @@ def _require_trial(client: MlflowClient, parent: Run, run: Run, trial: FrozenTri
     assert run.info.end_time >= run.info.start_time
     history = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "eval_loss")]
     assert sorted(history) == sorted(trial.intermediate_values.items())
-    parameters: Mapping[str, Any] = trial.user_attrs["parameters"]
+    parameters = trained_with(trial.params, trial.user_attrs)
     assert run.data.params == {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()
     }

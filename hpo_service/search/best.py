@@ -26,8 +26,12 @@ class TrialFacts(Protocol):
         """The loss at every rung that was reached."""
 
     @property
+    def parameters(self) -> Mapping[str, Any]:
+        """All that the trainer was given; empty before the trial begins."""
+
+    @property
     def user_attrs(self) -> Mapping[str, Any]:
-        """What the dispatcher wrote: parameters, baseline, hpo_state, total_examples, ..."""
+        """What the dispatcher wrote: baseline, hpo_state, total_examples, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +175,7 @@ def _best_confirmed(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed]
         loss=won.mean,
         examples=_total(winner),
         provisional=False,
-        parameters=dict(winner.user_attrs.get("parameters", {})),
+        parameters=dict(winner.parameters),
         improvement=improvement,
         confirmed=won,
         searched=_searched(winner),
@@ -189,7 +193,7 @@ def _best(winner: TrialFacts, loss: float, examples: int, *, provisional: bool, 
         loss=loss,
         examples=examples,
         provisional=provisional,
-        parameters=dict(winner.user_attrs.get("parameters", {})),
+        parameters=dict(winner.parameters),
         improvement=_improvement(winner, trials),
     )
 

@@ -12,7 +12,7 @@ from trainer.spec import Parameters
 def fits(space: SearchSpace, point: Mapping[str, Any]) -> bool:
     """Whether a point in real values, perhaps a partial one, lies in the space."""
     try:
-        space.encode(point)
+        space.point(point)
     except InvalidSpec:
         return False
     return True
@@ -21,7 +21,7 @@ def fits(space: SearchSpace, point: Mapping[str, Any]) -> bool:
 def is_complete(space: SearchSpace, point: Mapping[str, Any]) -> bool:
     """Whether a point in real values leaves nothing to be sampled."""
     try:
-        space.decode(space.encode(point))
+        space.assignment(space.point(point))
     except InvalidSpec:
         return False
     return True

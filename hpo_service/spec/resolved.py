@@ -225,12 +225,11 @@ def _enqueued(
 
 
 def _point(space: SearchSpace, written: Mapping[str, Any], pointer: str) -> dict[str, Any]:
-    """The sampled part of a point in real values; refused if it lies outside the space."""
+    """The sampled part of a point; refused if it lies outside the space."""
     try:
-        coded = space.encode(written, pointer)
+        return space.point(written, pointer)
     except Infeasible as error:
         raise InvalidSpec(error.detail, problems=[Problem(detail=error.detail, pointer=pointer)]) from error
-    return {name: space.real(name, value) for name, value in coded.items()}
 
 
 def _require_room(spec: StudySpec, count: int) -> None:

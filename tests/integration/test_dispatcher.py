@@ -64,7 +64,7 @@ def test_the_baseline_is_trial_0_and_is_trained_to_its_end(sessions: Sessions, d
     baseline = optuna_trials(database_url)[0]
     assert baseline.state is TrialState.COMPLETE
     assert baseline.user_attrs["baseline"] is True
-    assert baseline.user_attrs["parameters"]["lora_r"] == 8
+    assert baseline.params["lora_r"] == 8
     assert baseline.params["learning_rate"] == 1e-4
 
 
@@ -221,7 +221,7 @@ def test_an_enqueued_point_runs_next(sessions: Sessions, database_url: str) -> N
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
     wanted = [trial for trial in optuna_trials(database_url) if trial.params.get("learning_rate") == 0.003]
     assert len(wanted) == 1
-    assert wanted[0].user_attrs["parameters"]["lora_r"] == 16
+    assert wanted[0].params["lora_r"] == 16
     assert wanted[0].intermediate_values
 
 

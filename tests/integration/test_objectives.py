@@ -43,7 +43,7 @@ def test_trials_pause_and_optuna_knows_every_value(sessions: Sessions, database_
     assert study.metric_names == OBJECTIVES
     assert all(trial.state.is_finished() for trial in study.trials)
     for trial in study.trials:
-        assert trial.values[1] == 1000 * trial.user_attrs["parameters"]["lora_r"]
+        assert trial.values[1] == 1000 * trial.params["lora_r"]
         assert trial.values[0] == trial.intermediate_values[max(trial.intermediate_values)]
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     sizes = {trial.values[1] for trial in study.trials if trial.state is TrialState.COMPLETE}

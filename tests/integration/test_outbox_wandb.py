@@ -13,6 +13,7 @@ from hpo_service.core.settings import Settings
 from hpo_service.integrations import delivery as delivery_module
 from hpo_service.integrations.delivery import Delivery
 from hpo_service.integrations.process import make_sinks
+from hpo_service.spec.trial_parameters import trained_with
 from hpo_service.storage.tables import Slice
 from tests import serving
 from tests.dispatching import make, optuna_trials, post_study, state_of, turn_until
@@ -80,7 +81,8 @@ def test_a_study_complete_and_once(
         run = runs[str(trial.number)]
         losses = [(row["_step"], row["eval_loss"]) for row in run.history]
         assert losses == sorted(trial.intermediate_values.items())
-        assert {name: run.config[name] for name in trial.user_attrs["parameters"]} == trial.user_attrs["parameters"]
+        parameters = trained_with(trial.params, trial.user_attrs)
+        assert {name: run.config[name] for name in parameters} == parameters
         assert run.config["hpo"]["hpo.state"] == {TrialState.COMPLETE: "complete"}.get(trial.state, "pruned")
         assert f"hpo.trial:{trial.number}" in run.tags
         assert (run.names, run.groups) == ({f"trial {trial.number}"}, {"s"})

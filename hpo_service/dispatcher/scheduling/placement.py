@@ -16,6 +16,7 @@ from hpo_service.dispatcher.scheduling.propose import Proposal
 from hpo_service.dispatcher.state.live_studies import RUNNING, LiveSlice, LiveStudy
 from hpo_service.search.strategies.base import Advance, Start
 from hpo_service.spec.space import Assignment
+from hpo_service.spec.trial_parameters import fixed_attributes, trained_with
 from hpo_service.storage.queries import dispatch
 from trainer.spec import Parameters, Slice, SnapshotRef
 
@@ -164,12 +165,13 @@ def begin(
 
 def describe(study: LiveStudy, piece: LiveSlice, snapshots: Sequence[dict[str, Any]]) -> Slice:
     """The slice as a worker gets it, for the attempt after the current one. `snapshots`: the trial's, newest first."""
-    attrs = study.trial(piece.trial_number).user_attrs
+    trial = study.trial(piece.trial_number)
+    parameters = Parameters.model_validate(trained_with(trial.params, trial.user_attrs))
     attempt = piece.attempt + 1
     return Slice(
         slice_id=piece.id,
         attempt=attempt,
-        trial=study.resolved.trial_spec(Parameters.model_validate(attrs["parameters"]), attrs.get("seed")),
+        trial=study.resolved.trial_spec(parameters, trial.user_attrs.get("seed")),
         until_examples=piece.until_examples,
         snapshot_dir=f"{study.id}/{piece.optuna_trial_id}/{piece.until_examples}/{attempt}",
         snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in snapshots[:_OFFERED_SNAPSHOTS]),
@@ -214,14 +216,9 @@ def _run_attributes(study: LiveStudy, step: Start) -> dict[str, Any]:
 
 
 def _attributes(study: LiveStudy, assignment: Assignment) -> dict[str, Any]:
-    """What a reader of the trial needs: resolved values, and the real value of every parameter coded as an index."""
-    parameters = assignment.parameters.model_dump()
-    coded = {
-        name: parameters[name] for name, value in assignment.sampled.items() if parameters.get(name, value) != value
-    }
+    """What a reader of the trial needs besides its sampled parameters."""
     return {
-        "parameters": parameters,
+        **fixed_attributes(assignment),
         "total_examples": study.resolved.trial_rungs(assignment.parameters)[-1],
         "hpo_state": RUNNING,
-        **coded,
     }

@@ -54,6 +54,7 @@ class _Facts:
     state: str
     value: float | None
     intermediate: Mapping[int, float]
+    parameters: Mapping[str, Any]
     user_attrs: Mapping[str, Any]
 
 
@@ -140,4 +141,6 @@ def _snapshots(slices: Iterable[Slice], trial_number: int) -> list[str]:
 
 
 def _facts(trial: TrialRow) -> _Facts:
-    return _Facts(trial.number, trial.state.name, trial.value, trial.intermediate_values, trial.user_attrs)
+    return _Facts(
+        trial.number, trial.state.name, trial.value, trial.intermediate_values, trial.parameters, trial.user_attrs
+    )

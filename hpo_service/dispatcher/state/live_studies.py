@@ -27,6 +27,7 @@ from hpo_service.search.strategies.base import (
 )
 from hpo_service.spec import ResolvedStudy
 from hpo_service.spec.space import SearchSpace
+from hpo_service.spec.trial_parameters import trained_with
 from hpo_service.storage.optuna import StudyStorage
 from hpo_service.storage.queries import attempts, dispatch, jobs
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Project, Slice, Study
@@ -90,6 +91,7 @@ class LiveStudy:
     slices: dict[int, LiveSlice] = field(default_factory=dict)
     noted: tuple[object, ...] = ()  #: what the note in optuna-dashboard was last written for
     noted_at: float = float("-inf")  #: when the best was last looked for, by this process's clock
+    note_due: bool = True  #: something may have changed since
     forecast_at: float = float("-inf")  #: when its forecast was last written, by this process's clock
     idle: bool = False  #: the strategy waits for a result; asking again before one comes is useless
     heard: bool = False  #: something became known since its proposals were last told that they are outdated
@@ -106,6 +108,7 @@ class LiveStudy:
         self.strategy: Strategy = build(resolved)
         self._roster = None
         self._ladders.clear()
+        self.note_due = True
 
     @property
     def deterministic(self) -> bool:
@@ -181,9 +184,9 @@ class LiveStudy:
             number=trial.number,
             standing=_standing(trial),
             sampled=_sampled(trial),
-            parameters=trial.user_attrs.get("parameters", {}),
+            parameters=(parameters := trained_with(trial.params, trial.user_attrs)),
             losses=dict(trial.intermediate_values),
-            ladder=self._ladder(trial),
+            ladder=self._ladder(parameters),
             baseline=bool(trial.user_attrs.get("baseline", False)),
             outcome=_outcome(trial),
             running_to=running_to,
@@ -202,10 +205,9 @@ class LiveStudy:
         examples = attrs.get("examples", 0)
         return float(attrs["seconds"]) * self.resolved.training.ranks / examples if examples else None
 
-    def _ladder(self, trial: FrozenTrial) -> tuple[int, ...]:
-        """Rungs follow from the epochs alone, so trials share them."""
-        parameters = trial.user_attrs.get("parameters")
-        if parameters is None:
+    def _ladder(self, parameters: Mapping[str, Any]) -> tuple[int, ...]:
+        """Rungs follow from the epochs alone, so trials share them; none before the trial begins."""
+        if not parameters:
             return ()
         epochs = parameters["epochs"]
         if epochs not in self._ladders:

@@ -6,6 +6,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from hpo_service.spec.trial_parameters import trained_with
+
 
 @dataclass(frozen=True)
 class TrialFacts:
@@ -32,6 +34,11 @@ class TrialFacts:
     def intermediate(self) -> Mapping[int, float]:
         """Loss by rung."""
         return self.trial.intermediate_values
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """All that the trainer was given."""
+        return trained_with(self.trial.params, self.trial.user_attrs)
 
     @property
     def user_attrs(self) -> Mapping[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from cmaes import CMA
-from optuna.distributions import BaseDistribution
 
 from hpo_service.search.samplers.expectations import expected_ends
 from hpo_service.search.strategies.base import StudyView
@@ -54,16 +53,12 @@ def _replayed(space: SearchSpace, view: StudyView, names: tuple[str, ...], seed:
     return optimizer
 
 
-def _suggest(
-    space: SearchSpace, shares: Mapping[str, float], source: Random, name: str, _distribution: BaseDistribution
-) -> Any:  # noqa: ANN401
+def _suggest(space: SearchSpace, shares: Mapping[str, float], source: Random, name: str) -> Any:  # noqa: ANN401
     return space.spread(name, shares[name] if name in shares else source.random())
 
 
 def _share(space: SearchSpace, name: str, sampled: Mapping[str, Any]) -> float:
-    form = space.forms[name]
-    assert isinstance(form, Dimension)
-    return form.share(sampled[name])
+    return space.dimension(name).share(sampled[name])
 
 
 def _varies(form: object) -> bool:

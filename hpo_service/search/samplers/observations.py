@@ -1,5 +1,7 @@
 """What a sampler of Optuna is told about trials.
 
+They see positions (see `spec.space.dimensions`), which its distributions can describe exactly.
+
 Its samplers learn from finished trials only. TPE reads rungs: it is shown a paused trial as pruned at its last rung.
 The Gaussian process and the genetic algorithm read one number of completed trials: they are shown every trial with a
 loss as complete, at the loss at which it is expected to end.
@@ -20,7 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.search.samplers.expectations import is_lost
 from hpo_service.search.strategies.base import StudyView, TrialView
-from hpo_service.spec.space import SearchSpace
+from hpo_service.spec.space import Dimension, SearchSpace
+
+Forms = Mapping[str, tuple[Dimension, BaseDistribution]]
+"""By sampled name: its form, and the distribution of its positions."""
 
 _NAME = "view"
 _MEMO = "by_rungs"
@@ -57,7 +62,7 @@ def _numbered(observation: FrozenTrial, number: int) -> FrozenTrial:
 
 
 def study_by_rungs(space: SearchSpace, view: StudyView, sampler: BaseSampler) -> optuna.Study:
-    """A throw-away study in memory with every trial that says something, in the distributions of today's space.
+    """A throw-away study in memory with every trial that says something, as today's space has its positions.
 
     A trial that runs out of memory or diverges is shown as pruned without a value, which ranks last.
     """
@@ -69,8 +74,8 @@ def study_by_rungs(space: SearchSpace, view: StudyView, sampler: BaseSampler) ->
 
 def observations_by_rungs(space: SearchSpace, view: StudyView) -> list[FrozenTrial]:
     """What `study_by_rungs` shows of the trials, in their order. Nobody may change them."""
-    distributions = space.distributions()
-    found = [_remembered(space, view, trial, distributions) for trial in view.trials]
+    forms = _dimensions(space)
+    found = [_remembered(space, view, trial, forms) for trial in view.trials]
     return [one for one in found if one is not None]
 
 
@@ -83,15 +88,18 @@ def common_dimensions(observations: Iterable[FrozenTrial]) -> dict[str, BaseDist
     return {name: finished[0].distributions[name] for name in sorted(names)}
 
 
-def _remembered(
-    space: SearchSpace, view: StudyView, trial: TrialView, distributions: dict[str, BaseDistribution]
-) -> FrozenTrial | None:
+def _dimensions(space: SearchSpace) -> Forms:
+    found = {name: space.dimension(name) for name in space.dimensions}
+    return {name: (form, form.positions()) for name, form in found.items()}
+
+
+def _remembered(space: SearchSpace, view: StudyView, trial: TrialView, forms: Forms) -> FrozenTrial | None:
     """The same view of a trial is shown the same as long as the space does not change."""
     if trial.baseline:
-        return _by_rungs(view, trial, distributions)
+        return _by_rungs(view, trial, forms)
     known = trial.memo.get(_MEMO)
     if known is None or known[0] is not space:
-        known = trial.memo[_MEMO] = (space, _by_rungs(view, trial, distributions))
+        known = trial.memo[_MEMO] = (space, _by_rungs(view, trial, forms))
     observation: FrozenTrial | None = known[1]
     return observation
 
@@ -107,13 +115,13 @@ def study_by_ends(
 
     `attributes` answers the system attributes of the n-th complete trial, by number.
     """
-    distributions = space.distributions()
+    forms = _dimensions(space)
     observations = []
     for index, number in enumerate(sorted(ends)):
         trial, values = view.trials[number], {view.trials[number].rung: ends[number]}
-        observations.append(_observation(TrialState.COMPLETE, trial, distributions, values, attributes(index)))
+        observations.append(_observation(TrialState.COMPLETE, trial, forms, values, attributes(index)))
     unknown = (trial for trial in view.standing("running", "paused") if not trial.losses)
-    observations += [_observation(TrialState.RUNNING, trial, distributions, {}) for trial in unknown]
+    observations += [_observation(TrialState.RUNNING, trial, forms, {}) for trial in unknown]
     return _study(observations, sampler)
 
 
@@ -125,26 +133,26 @@ def _study(observations: Iterable[FrozenTrial], sampler: BaseSampler) -> optuna.
     return optuna.load_study(study_name=_NAME, storage=storage, sampler=sampler)
 
 
-def _by_rungs(view: StudyView, trial: TrialView, distributions: dict[str, BaseDistribution]) -> FrozenTrial | None:
+def _by_rungs(view: StudyView, trial: TrialView, forms: Forms) -> FrozenTrial | None:
     if is_lost(trial):
-        return _observation(TrialState.PRUNED, trial, distributions, {})
+        return _observation(TrialState.PRUNED, trial, forms, {})
     if trial.standing in ("waiting", "failed"):
         return None
     losses = _earned_losses(view, trial) if trial.baseline else dict(trial.losses)
     if not losses:
-        return _observation(TrialState.RUNNING, trial, distributions, {})
+        return _observation(TrialState.RUNNING, trial, forms, {})
     complete = trial.standing == "complete" and max(losses) == trial.rung
-    return _observation(TrialState.COMPLETE if complete else TrialState.PRUNED, trial, distributions, losses)
+    return _observation(TrialState.COMPLETE if complete else TrialState.PRUNED, trial, forms, losses)
 
 
 def _observation(
     state: TrialState,
     trial: TrialView,
-    distributions: dict[str, BaseDistribution],
+    forms: Forms,
     losses: dict[int, float],
     attributes: dict[str, Any] | None = None,
 ) -> FrozenTrial:
-    params = {name: value for name, value in trial.sampled.items() if name in distributions}
+    known = {name: value for name, value in trial.sampled.items() if name in forms}
     finite = {rung: loss for rung, loss in losses.items() if isfinite(loss)}
     return _Observation(
         number=trial.number,
@@ -153,8 +161,8 @@ def _observation(
         value=losses[max(losses)] if state is TrialState.COMPLETE else None,
         datetime_start=_NO_TIME,
         datetime_complete=None if state is TrialState.RUNNING else _NO_TIME,
-        params=params,
-        distributions={name: distributions[name] for name in params},
+        params={name: forms[name][0].position(value) for name, value in known.items()},
+        distributions={name: forms[name][1] for name in known},
         user_attrs={},
         system_attrs=attributes or {},
         intermediate_values=finite,

@@ -23,7 +23,7 @@ def propose_assignment(
 ) -> tuple[Assignment, int]:
     """The next assignment, and how many points were thrown away because they cannot be trained or were tried before.
 
-    `fixed` holds coded values that are not sampled (an enqueued point). A point that was tried before is proposed only
+    `fixed` holds values that are not sampled (an enqueued point). A point that was tried before is proposed only
     if nothing new is found soon: training it again would give the same losses.
 
     Raises:
@@ -69,9 +69,7 @@ def _candidates(
 
 def _feasible(space: SearchSpace, fixed: Mapping[str, Any], suggest: Suggest) -> Assignment | str:
     try:
-        assignment = space.sample(
-            lambda name, distribution: fixed[name] if name in fixed else suggest(name, distribution)
-        )
+        assignment = space.sample(lambda name: fixed[name] if name in fixed else suggest(name))
     except Infeasible as error:
         return error.detail
     return space.feasible(assignment) or assignment

@@ -53,9 +53,9 @@ def points(name: SamplerName, space: SearchSpace, view: StudyView, seeds: Seeds)
     seed = seeds.proposal
     match used_sampler(name, len(view.trials)):
         case "tpe":
-            return _asked(study_by_rungs(space, view, _tpe(space, view, seed)))
+            return _asked(space, study_by_rungs(space, view, _tpe(space, view, seed)))
         case "random":
-            return _asked(study_by_rungs(space, view, RandomSampler(seed=seed)))
+            return _asked(space, study_by_rungs(space, view, RandomSampler(seed=seed)))
         case "gp":
             return _modelled(space, view, seed)
         case "nsgaii":
@@ -99,14 +99,17 @@ def drawn(space: SearchSpace, seed: bytes) -> Iterator[Suggest]:
     """Points drawn evenly from the whole space."""
     source = Random(seed)  # noqa: S311
     while True:
-        yield lambda name, _distribution: space.spread(name, source.random())
+        yield lambda name: space.spread(name, source.random())
 
 
-def _asked(study: optuna.Study, refused_as: float | None = None) -> Iterator[Suggest]:
-    """What a sampler of Optuna proposes; a point that is not taken failed, or has the value `refused_as`."""
+def _asked(space: SearchSpace, study: optuna.Study, refused_as: float | None = None) -> Iterator[Suggest]:
+    """What a sampler of Optuna proposes in `study`, which holds positions.
+
+    A point that is not taken failed, or has the value `refused_as`.
+    """
     while True:
         trial = study.ask()
-        yield partial(_suggest, trial)
+        yield partial(_suggest, space, trial)
         if refused_as is None:
             study.tell(trial, state=TrialState.FAIL)
         else:
@@ -119,7 +122,8 @@ def _modelled(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Sugges
     ends = expected_ends(view)
     numbers = _told(ends) if len(ends) > _MOST_MODELLED else sorted(ends)
     worst = max(ends.values(), default=None)
-    return _asked(study_by_ends(space, view, sampler, {number: ends[number] for number in numbers}), refused_as=worst)
+    study = study_by_ends(space, view, sampler, {number: ends[number] for number in numbers})
+    return _asked(space, study, refused_as=worst)
 
 
 def _told(ends: dict[int, float]) -> list[int]:
@@ -139,7 +143,7 @@ def _genetic(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest
     sampler = NSGAIISampler(population_size=size, seed=seed)
     key = f"{NSGAIISampler.__name__}:generation"
     study = study_by_ends(space, view, sampler, expected_ends(view), lambda index: {key: index // size})
-    return _asked(study)
+    return _asked(space, study)
 
 
 def _sobol(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest]:
@@ -158,11 +162,16 @@ def _sobol(space: SearchSpace, view: StudyView, seed: int) -> Iterator[Suggest]:
             yield partial(_at, space, shares)
 
 
-def _at(space: SearchSpace, shares: dict[str, float], name: str, _distribution: BaseDistribution) -> Any:  # noqa: ANN401
+def _at(space: SearchSpace, shares: dict[str, float], name: str) -> Any:  # noqa: ANN401
     return space.spread(name, shares[name])
 
 
-def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:  # noqa: ANN401
+def _suggest(space: SearchSpace, trial: Trial, name: str) -> Any:  # noqa: ANN401
+    form = space.dimension(name)
+    return form.at(_position(trial, name, form.positions()))
+
+
+def _position(trial: Trial, name: str, distribution: BaseDistribution) -> Any:  # noqa: ANN401
     match distribution:
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return trial.suggest_float(name, low, high, log=log, step=step)

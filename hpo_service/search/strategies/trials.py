@@ -24,7 +24,7 @@ class Run:
 class TrialView:
     """A trial as strategies see it.
 
-    `sampled` are the values in Optuna's coding (numeric choices as an index), `parameters` the resolved ones.
+    `sampled` are the values of what the space samples, `parameters` all that the trainer takes.
     `losses` maps nominal rungs (examples) to evaluation losses. `ladder` ends with the trial's own total.
     A running trial's `running_to` is the rung of its slice. `cost_per_example` is what a training example of this
     trial costs, evaluation included: worker seconds times devices, in a deterministic study predicted FLOPs; None

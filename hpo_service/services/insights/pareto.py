@@ -52,5 +52,5 @@ def _point(objectives: tuple[Objective, ...], trial: TrialFacts, row: list[float
         examples=trial.examples_seen,
         total_examples=trial.total_examples,
         values={objective.name: value for objective, value in zip(objectives, row, strict=True)},
-        parameters=dict(trial.user_attrs.get("parameters", {})),
+        parameters=dict(trial.parameters),
     )

@@ -132,7 +132,7 @@ def _reported(trial: TrialFacts) -> ReportedTrial:
         number=trial.number,
         standing="paused" if trial.paused else COUNTERS[trial.state],
         baseline=trial.user_attrs.get("baseline") is True,
-        parameters=dict(trial.user_attrs.get("parameters", {})),
+        parameters=dict(trial.parameters),
         losses={rung: loss for rung, loss in trial.intermediate.items() if math.isfinite(loss)},
         total_examples=trial.total_examples,
     )

@@ -76,7 +76,7 @@ def enqueue(session: Session, project_id: int, name: str, parameters: Mapping[st
     require_open(name, _expected(study, intents), "take another trial")
     require_searching(session, study, "take another trial")
     resolved = ResolvedStudy.model_validate(effective_resolved(study, intents))
-    resolved.search_space().encode(parameters, "/parameters")
+    resolved.search_space().point(parameters, "/parameters")
     _require_room(session, study, resolved, intents)
     studies.add_intent(session, study, IntentKind.ENQUEUE, {"parameters": dict(parameters)})
     return study_document(session, study)

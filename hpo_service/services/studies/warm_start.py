@@ -79,16 +79,15 @@ def _named(session: Session, project_id: int, names: Sequence[str]) -> list[Stud
 def _told(session: Session, resolved: ResolvedStudy, row: Study, old: ResolvedStudy, share: float) -> PastStudy | None:
     """What one study knows; None if that is too little."""
     assert row.optuna_study_id is not None
-    space, old_space = resolved.search_space(), old.search_space()
+    space = resolved.search_space()
     points, views = list[dict[str, Any]](), list[TrialView]()
     for trial in optuna_reads.read_trials(session.connection(), row.optuna_study_id):
         losses = {rung: loss for rung, loss in trial.intermediate_values.items() if isfinite(loss)}
-        parameters = trial.user_attrs.get("parameters")
-        if not losses or parameters is None:
+        if not losses or not trial.parameters:
             continue
-        point = _point(space, old_space, parameters, trial.params)
+        point = _point(space, trial.parameters, trial.params)
         if place(space, point) is not None:
-            ladder = old.trial_rungs(Parameters.model_validate(parameters))
+            ladder = old.trial_rungs(Parameters.model_validate(trial.parameters))
             points.append(point)
             views.append(TrialView(number=len(views), standing="paused", losses=losses, ladder=ladder))
     if len(points) < FEWEST_TRIALS:
@@ -104,11 +103,9 @@ def _told(session: Session, resolved: ResolvedStudy, row: Study, old: ResolvedSt
     )
 
 
-def _point(
-    space: SearchSpace, old: SearchSpace, parameters: Mapping[str, Any], sampled: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Real values of what the new space samples: what the trainer was given, and what only expressions read."""
-    known = {**{name: old.real(name, value) for name, value in sampled.items() if name in old.dimensions}, **parameters}
+def _point(space: SearchSpace, parameters: Mapping[str, Any], sampled: Mapping[str, Any]) -> dict[str, Any]:
+    """What the new space samples: of what the trainer was given, and of what only expressions read."""
+    known = {**sampled, **parameters}
     return {name: known[name] for name in space.dimensions if name in known}
 
 

@@ -61,6 +61,11 @@ class TrialFacts:
         return self.row.intermediate_values
 
     @property
+    def parameters(self) -> Mapping[str, Any]:
+        """All that the trainer was given; empty before the trial begins."""
+        return self.row.parameters
+
+    @property
     def user_attrs(self) -> Mapping[str, Any]:
         """What the dispatcher wrote."""
         return self.row.user_attrs

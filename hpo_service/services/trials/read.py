@@ -1,6 +1,6 @@
 """Trials as documents: Optuna's row joined with what was dispatched for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,7 +11,6 @@ from hpo_service.services.studies.read import read_token
 from hpo_service.services.studies.schemas import Page
 from hpo_service.services.trials.optuna_trials import TrialFacts, finite
 from hpo_service.services.trials.schemas import AttemptDocument, Rung, TrialDocument, TrialSummary
-from hpo_service.spec.space import SearchSpace
 from hpo_service.storage.queries import attempts, optuna_reads, studies, usage
 from hpo_service.storage.queries.attempts import AttemptRow
 from hpo_service.storage.queries.usage import Dispatched
@@ -62,7 +61,7 @@ def show_trial(session: Session, project_id: int, name: str, number: int) -> Tri
     )
     progress = attempts.progress_by_trial(session, project_id, study.id, [number]).get(number)
     return TrialDocument(
-        **_summary(trial, dispatched, progress, SearchSpace.from_json(study.resolved["space"])),
+        **_summary(trial, dispatched, progress),
         history=[_attempt(row) for row in history],
         adapter_available=bool(attempts.snapshots_of_trial(session, project_id, study.id, number)),
     )
@@ -88,9 +87,8 @@ def _summaries(session: Session, study: Study, shown: Sequence[TrialFacts]) -> l
     numbers = [trial.number for trial in shown]
     dispatched = usage.dispatched_by_trial(session, study.project_id, study.id, numbers)
     progress = attempts.progress_by_trial(session, study.project_id, study.id, numbers)
-    space = SearchSpace.from_json(study.resolved["space"])
     return [
-        TrialSummary(**_summary(trial, dispatched.get(trial.number, _NEVER), progress.get(trial.number), space))
+        TrialSummary(**_summary(trial, dispatched.get(trial.number, _NEVER), progress.get(trial.number)))
         for trial in shown
     ]
 
@@ -117,19 +115,14 @@ def _rows(
     return [TrialFacts(row) for row in rows]
 
 
-def _summary(
-    trial: TrialFacts,
-    dispatched: Dispatched,
-    progress: dict[str, Any] | None,
-    space: SearchSpace,
-) -> dict[str, Any]:
+def _summary(trial: TrialFacts, dispatched: Dispatched, progress: dict[str, Any] | None) -> dict[str, Any]:
     attrs = trial.user_attrs
     return {
         "number": trial.number,
         "state": trial.state,
         "paused": trial.paused,
         "baseline": attrs.get("baseline") is True,
-        "parameters": _parameters(trial, space),
+        "parameters": dict(trial.parameters or trial.row.system_attrs.get("fixed_params", {})),
         "loss": finite(trial.value),
         "losses": [Rung(examples=rung, loss=finite(loss)) for rung, loss in sorted(trial.intermediate.items())],
         "examples_seen": trial.examples_seen,
@@ -144,14 +137,6 @@ def _summary(
         "started_at": trial.started_at,
         "finished_at": trial.finished_at,
     }
-
-
-def _parameters(trial: TrialFacts, space: SearchSpace) -> dict[str, Any]:
-    resolved: Mapping[str, Any] | None = trial.user_attrs.get("parameters")
-    if resolved is not None:
-        return dict(resolved)
-    coded: Mapping[str, Any] = trial.row.system_attrs.get("fixed_params", {})
-    return {name: space.real(name, value) for name, value in coded.items()}
 
 
 def _attempt(row: AttemptRow) -> AttemptDocument:

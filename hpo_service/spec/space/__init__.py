@@ -1,4 +1,4 @@
-"""What a study varies: parse what the user wrote, code it for Optuna, sample, encode known points, extend.
+"""What a study varies: parse what the user wrote, sample, check known points, extend.
 
 No I/O and no state: a space is a value.
 """

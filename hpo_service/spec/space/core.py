@@ -16,7 +16,8 @@ from hpo_service.spec.space.expressions import Expression, ExpressionError, Valu
 from hpo_service.spec.space.forms import DEFAULTS
 from trainer.spec import Parameters
 
-Suggest = Callable[[str, BaseDistribution], Any]
+Suggest = Callable[[str], Any]
+"""Answers the value of a parameter."""
 
 PROBES = 256
 _forms: TypeAdapter[dict[str, Form]] = TypeAdapter(dict[str, Form])
@@ -28,7 +29,7 @@ class Infeasible(InvalidSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One point of a space: `sampled` in Optuna's coding, `parameters` as the trainer takes them."""
+    """One point of a space: what was sampled, and all parameters as the trainer takes them."""
 
     sampled: dict[str, Any]
     parameters: Parameters
@@ -70,7 +71,7 @@ class Space:
         return any(form.when for form in self.forms.values())
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Optuna's distribution of every sampled name."""
+        """What Optuna's tables say of every sampled name."""
         return {name: form.distribution() for name, form in self.forms.items() if isinstance(form, Dimension)}
 
     @cached_property
@@ -110,31 +111,27 @@ class Space:
                 continue
             used.add(name)
             if isinstance(form, Dimension):
-                sampled[name] = suggest(name, form.distribution())
-                names[name] = form.real(sampled[name])
+                names[name] = sampled[name] = suggest(name)
             else:
                 names[name] = self.fixed_value(name, names)
         return Assignment(sampled=sampled, parameters=_parameters(names))
 
-    def decode(self, sampled: Mapping[str, Any]) -> Assignment:
-        """The assignment that a complete set of coded values stands for; Infeasible as in `sample`."""
+    def assignment(self, sampled: Mapping[str, Any]) -> Assignment:
+        """The assignment that follows from all sampled values; Infeasible as in `sample`."""
 
-        def look_up(name: str, _distribution: BaseDistribution) -> Any:  # noqa: ANN401
+        def look_up(name: str) -> Any:  # noqa: ANN401
             if name not in sampled:
                 raise InvalidSpec(f"the point has no value for {name}, which this space samples.")
             return sampled[name]
 
         return self.sample(look_up)
 
-    def real(self, name: str, coded: Scalar) -> Scalar:
-        """The real value of a sampled name."""
-        return self._dimension(name).real(coded)
-
     def spread(self, name: str, share: float) -> Scalar:
-        """The coded value of a sampled name at `share` (0 to 1) of its range."""
-        return self._dimension(name).spread(share)
+        """The value of a sampled name at `share` (0 to 1) of its range."""
+        return self.dimension(name).spread(share)
 
-    def _dimension(self, name: str) -> Dimension:
+    def dimension(self, name: str) -> Dimension:
+        """The form of a sampled name."""
         form = self.forms[name]
         assert isinstance(form, Dimension), f"{name} is not sampled"
         return form
@@ -142,10 +139,7 @@ class Space:
     def feasible(self, assignment: Assignment) -> str | None:
         """Why the assignment breaks a constraint, as a sentence; None if it breaks none."""
         names = self.surroundings() | assignment.parameters.model_dump()
-        for name, coded in assignment.sampled.items():
-            form = self.forms[name]
-            if name not in DEFAULTS and isinstance(form, Dimension):
-                names[name] = form.real(coded)
+        names |= {name: value for name, value in assignment.sampled.items() if name not in DEFAULTS}
         for name in self.order:
             if name not in names:
                 names[name] = self.fixed_value(name, names)
@@ -181,7 +175,7 @@ class Space:
 
     def _probe(self, share: Callable[[], float]) -> Assignment | str:
         try:
-            assignment = self.sample(lambda name, _distribution: self.spread(name, share()))
+            assignment = self.sample(lambda name: self.spread(name, share()))
         except Infeasible as error:
             return error.detail
         return self.feasible(assignment) or assignment

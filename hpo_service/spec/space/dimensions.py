@@ -1,4 +1,9 @@
-"""The forms a parameter can take in a search space, and how each sampled form is coded for Optuna."""
+"""The forms a parameter can take in a search space: its values, as Optuna's tables and as samplers see them.
+
+A *position* is what a sampler of Optuna works with: of numeric choices the place in their list, else the value itself.
+Its distributions cannot say "one of these numbers, in this order", so only samplers see positions; tables, people and
+trials have values.
+"""
 
 import math
 from typing import Annotated, Literal
@@ -33,15 +38,23 @@ class FloatRange(_Conditional):
     step: float | None = None
 
     def distribution(self) -> BaseDistribution:
-        """Optuna's view of this form."""
+        """As Optuna's tables have it."""
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
-    def real(self, coded: Scalar) -> float:
-        """The value that a coded one stands for."""
-        return float(coded)
+    def positions(self) -> BaseDistribution:
+        """As samplers see it."""
+        return self.distribution()
 
-    def code(self, value: Scalar) -> float:
-        """Optuna's coding of `value`; OutsideForm if it cannot be taken."""
+    def position(self, value: Scalar) -> Scalar:
+        """What samplers see of a value."""
+        return value
+
+    def at(self, position: Scalar) -> float:
+        """The value at a position."""
+        return float(position)
+
+    def taken(self, value: Scalar) -> float:
+        """`value` in this form's type; OutsideForm if it is none of its values."""
         number = _within(value, self.low, self.high)
         if self.step is not None:
             steps = (number - self.low) / self.step
@@ -50,7 +63,7 @@ class FloatRange(_Conditional):
         return float(number)
 
     def spread(self, share: float) -> float:
-        """The coded value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
+        """The value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
         if self.log:
             return min(self.high, max(self.low, math.exp(_between(math.log(self.low), math.log(self.high), share))))
         if self.step is None:
@@ -58,21 +71,21 @@ class FloatRange(_Conditional):
         count = round((self.high - self.low) / self.step)
         return min(self.high, self.low + min(count, int(share * (count + 1))) * self.step)
 
-    def share(self, coded: Scalar) -> float:
-        """The inverse of `spread`: the middle of the shares that give `coded`."""
-        value = float(coded)
+    def share(self, value: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `value`."""
+        number = float(value)
         if self.log:
-            return _part(math.log(self.low), math.log(self.high), math.log(value))
+            return _part(math.log(self.low), math.log(self.high), math.log(number))
         if self.step is None:
-            return _part(self.low, self.high, value)
-        return _cell(round((value - self.low) / self.step), round((self.high - self.low) / self.step) + 1)
+            return _part(self.low, self.high, number)
+        return _cell(round((number - self.low) / self.step), round((self.high - self.low) / self.step) + 1)
 
     def levels(self) -> int | None:
         """How many values there are; None if it is continuous."""
         return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest real value."""
+        """Smallest and largest value."""
         return self.low, self.high
 
 
@@ -86,15 +99,23 @@ class IntRange(_Conditional):
     step: int = 1
 
     def distribution(self) -> BaseDistribution:
-        """Optuna's view of this form."""
+        """As Optuna's tables have it."""
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
-    def real(self, coded: Scalar) -> int:
-        """The value that a coded one stands for."""
-        return int(coded)
+    def positions(self) -> BaseDistribution:
+        """As samplers see it."""
+        return self.distribution()
 
-    def code(self, value: Scalar) -> int:
-        """Optuna's coding of `value`; OutsideForm if it cannot be taken."""
+    def position(self, value: Scalar) -> Scalar:
+        """What samplers see of a value."""
+        return value
+
+    def at(self, position: Scalar) -> int:
+        """The value at a position."""
+        return int(position)
+
+    def taken(self, value: Scalar) -> int:
+        """`value` in this form's type; OutsideForm if it is none of its values."""
         number = _within(value, self.low, self.high)
         if number != int(number):
             raise OutsideForm(f"{value!r} is not a whole number")
@@ -103,69 +124,83 @@ class IntRange(_Conditional):
         return int(number)
 
     def spread(self, share: float) -> int:
-        """The coded value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
+        """The value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
         if self.log:
             position = math.exp(_between(math.log(self.low - 0.5), math.log(self.high + 0.5), share))
             return min(self.high, max(self.low, round(position)))
         count = (self.high - self.low) // self.step
         return self.low + min(count, int(share * (count + 1))) * self.step
 
-    def share(self, coded: Scalar) -> float:
-        """The inverse of `spread`: the middle of the shares that give `coded`."""
+    def share(self, value: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `value`."""
         if self.log:
-            return _part(math.log(self.low - 0.5), math.log(self.high + 0.5), math.log(int(coded)))
-        return _cell((int(coded) - self.low) // self.step, (self.high - self.low) // self.step + 1)
+            return _part(math.log(self.low - 0.5), math.log(self.high + 0.5), math.log(int(value)))
+        return _cell((int(value) - self.low) // self.step, (self.high - self.low) // self.step + 1)
 
     def levels(self) -> int | None:
         """How many values there are."""
         return (self.high - self.low) // self.step + 1
 
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest real value."""
+        """Smallest and largest value."""
         return self.low, self.high
 
 
 class NumberChoices(_Conditional):
-    """Some numbers in ascending order, coded as an index that can grow at both ends.
+    """Some numbers in ascending order, to which others can be added at both ends.
 
-    The value first written as the smallest keeps index 0 for ever; numbers added below it get negative indexes.
+    Optuna's tables have their span, whole (`IntDistribution`) if all are, on a log scale if `log`. Optuna lets a span
+    grow but not change its type or scale, so both stay what they were when the study began.
     """
 
     kind: Literal["numbers"] = "numbers"
     values: Annotated[tuple[Number, ...], Field(min_length=1)]
-    first_index: Annotated[int, Field(le=0)] = 0
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all are whole numbers."""
+        return all(isinstance(value, int) for value in self.values)
 
     def distribution(self) -> BaseDistribution:
-        """Optuna's view of this form."""
-        return IntDistribution(self.first_index, self.first_index + len(self.values) - 1)
+        """As Optuna's tables have it."""
+        low, high = self.values[0], self.values[-1]
+        if self.whole:
+            return IntDistribution(int(low), int(high), log=self.log)
+        return FloatDistribution(low, high, log=self.log)
 
-    def real(self, coded: Scalar) -> Number:
-        """The value that a coded one stands for."""
-        position = int(coded) - self.first_index
-        if not 0 <= position < len(self.values):
-            raise OutsideForm(f"index {coded} stands for none of {_listed(self.values)}")
-        return self.values[position]
+    def positions(self) -> BaseDistribution:
+        """As samplers see it."""
+        return IntDistribution(0, len(self.values) - 1)
 
-    def code(self, value: Scalar) -> int:
-        """Optuna's coding of `value`; OutsideForm if it cannot be taken."""
+    def position(self, value: Scalar) -> int:
+        """What samplers see of a value."""
+        return self.values.index(value)
+
+    def at(self, position: Scalar) -> Number:
+        """The value at a position."""
+        return self.values[int(position)]
+
+    def taken(self, value: Scalar) -> Number:
+        """`value` in this form's type; OutsideForm if it is none of its values."""
         if value not in self.values:
             raise OutsideForm(f"{value!r} is none of {_listed(self.values)}")
-        return self.values.index(value) + self.first_index
+        return self.values[self.values.index(value)]
 
-    def spread(self, share: float) -> int:
-        """The coded value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
-        return self.first_index + min(len(self.values) - 1, int(share * len(self.values)))
+    def spread(self, share: float) -> Number:
+        """The value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
+        return self.values[min(len(self.values) - 1, int(share * len(self.values)))]
 
-    def share(self, coded: Scalar) -> float:
-        """The inverse of `spread`: the middle of the shares that give `coded`."""
-        return _cell(int(coded) - self.first_index, len(self.values))
+    def share(self, value: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `value`."""
+        return _cell(self.values.index(value), len(self.values))
 
     def levels(self) -> int | None:
         """How many values there are."""
         return len(self.values)
 
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest real value."""
+        """Smallest and largest value."""
         return self.values[0], self.values[-1]
 
 
@@ -176,33 +211,41 @@ class Categories(_Conditional):
     values: Annotated[tuple[Scalar, ...], Field(min_length=1)]
 
     def distribution(self) -> BaseDistribution:
-        """Optuna's view of this form."""
+        """As Optuna's tables have it."""
         return CategoricalDistribution(self.values)
 
-    def real(self, coded: Scalar) -> Scalar:
-        """The value that a coded one stands for."""
-        return self.values[self.values.index(coded)]
+    def positions(self) -> BaseDistribution:
+        """As samplers see it."""
+        return self.distribution()
 
-    def code(self, value: Scalar) -> Scalar:
-        """Optuna's coding of `value`; OutsideForm if it cannot be taken."""
+    def position(self, value: Scalar) -> Scalar:
+        """What samplers see of a value."""
+        return value
+
+    def at(self, position: Scalar) -> Scalar:
+        """The value at a position."""
+        return self.values[self.values.index(position)]
+
+    def taken(self, value: Scalar) -> Scalar:
+        """`value` in this form's type; OutsideForm if it is none of its values."""
         if value not in self.values:
             raise OutsideForm(f"{value!r} is none of {_listed(self.values)}")
-        return self.real(value)
+        return self.at(value)
 
     def spread(self, share: float) -> Scalar:
-        """The coded value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
+        """The value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
         return self.values[min(len(self.values) - 1, int(share * len(self.values)))]
 
-    def share(self, coded: Scalar) -> float:
-        """The inverse of `spread`: the middle of the shares that give `coded`."""
-        return _cell(self.values.index(coded), len(self.values))
+    def share(self, value: Scalar) -> float:
+        """The inverse of `spread`: the middle of the shares that give `value`."""
+        return _cell(self.values.index(value), len(self.values))
 
     def levels(self) -> int | None:
         """How many values there are."""
         return len(self.values)
 
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest real value; zeros if the values are words."""
+        """Smallest and largest value; zeros if the values are words."""
         numbers = [value for value in self.values if not isinstance(value, str | bool)]
         return min(numbers, default=0), max(numbers, default=0)
 

@@ -1,4 +1,4 @@
-"""Widen the space of a study that runs. Everything already tried stays inside and keeps its coding."""
+"""Widen the space of a study that runs. Everything already tried stays inside."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -76,4 +76,17 @@ def _more_choices(name: str, form: NumberChoices, change: Mapping[str, Any]) -> 
             f"not in between; {_CLONE}.",
             "choices",
         )
-    return grown.model_copy(update={"first_index": form.first_index - start, "when": form.when})
+    _require_same_kind(name, form, grown)
+    values = grown.values if form.whole else tuple(float(value) for value in grown.values)
+    return form.model_copy(update={"values": values})
+
+
+def _require_same_kind(name: str, form: NumberChoices, grown: NumberChoices) -> None:
+    """Optuna's tables take no other type and no other scale for a parameter that has trials."""
+    if form.whole and not grown.whole:
+        fraction = next(value for value in grown.values if not isinstance(value, int))
+        raise Refused(f"{fraction:g} cannot join the choices of {name}, which are whole numbers; {_CLONE}.", "choices")
+    if form.log and grown.values[0] <= 0:
+        raise Refused(
+            f"{grown.values[0]:g} cannot join the choices of {name}, which are on a log scale; {_CLONE}.", "choices"
+        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -178,7 +179,13 @@ def _choices(name: str, written: Mapping[str, Any]) -> Form:
         raise Refused(f"choices of {name} are not all numbers, so its type is categorical.", "type", ("categorical",))
     if declared == "categorical" or len(numbers) < len(values):
         return Categories(values=values, when=_when(written))
-    return NumberChoices(values=tuple(sorted(numbers)), when=_when(written))
+    ordered = tuple(sorted(numbers))
+    return NumberChoices(values=ordered, log=_is_geometric(ordered), when=_when(written))
+
+
+def _is_geometric(values: tuple[Number, ...]) -> bool:
+    """Whether each of some ascending numbers is more than one and a half times the one before."""
+    return len(values) > 1 and values[0] > 0 and all(high > 1.5 * low for low, high in pairwise(values))
 
 
 def _range(name: str, written: Mapping[str, Any]) -> Form:

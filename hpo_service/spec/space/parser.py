@@ -112,7 +112,7 @@ class _Parsing:
         if isinstance(other, Dimension):
             try:
                 for value in values:
-                    other.code(value)
+                    other.taken(value)
             except OutsideForm as error:
                 return str(error)
         return None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from hpo_service.spec.space.core import Space
-from hpo_service.spec.space.encoding import encode
 from hpo_service.spec.space.extension import extended_forms
+from hpo_service.spec.space.known_point import known_point
 from hpo_service.spec.space.parser import parse_space
 
 
@@ -28,18 +28,18 @@ class SearchSpace(Space):
         parsed = parse_space(space, constraints, facts)
         return cls(parsed.forms, parsed.constraints, parsed.facts)
 
-    def encode(self, values: Mapping[str, object], pointer: str = "") -> dict[str, Any]:
-        """The sampled part of a known point in Optuna's coding. A point may be partial; the sampler fills the rest.
+    def point(self, values: Mapping[str, object], pointer: str = "") -> dict[str, Any]:
+        """The sampled part of a known point (a baseline, an enqueued trial), which may be partial.
 
         Constants, derived values and parameters outside the space may be given if they agree with what the space says.
 
         Raises:
             InvalidSpec: a value is outside the space, disagrees, or belongs to a parameter that is not used there.
         """
-        return encode(self, values, pointer)
+        return known_point(self, values, pointer)
 
     def extend(self, changes: Mapping[str, Any]) -> Self:
-        """The space with wider numeric ranges and more numeric choices; everything keeps its coding.
+        """The space with wider numeric ranges and more numeric choices.
 
         A change is `{low: …, high: …}` (either may be left out) or `{choices: […]}` with the old numbers and new ones
         below or above them.

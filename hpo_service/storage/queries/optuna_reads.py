@@ -3,11 +3,13 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, func, select
 
+from hpo_service.spec.trial_parameters import trained_with
 from hpo_service.storage.optuna import read_frozen_trials
 from hpo_service.storage.optuna.tables import trials
 
@@ -16,7 +18,7 @@ from hpo_service.storage.optuna.tables import trials
 class TrialRow:
     """A trial as its reader sees it. `value` is its loss, whatever its other objectives are.
 
-    `params` hold real values where the distribution knows them; times are UTC.
+    `params` are what was sampled, `parameters` all that the trainer was given; times are UTC.
     """
 
     trial_id: int
@@ -29,6 +31,11 @@ class TrialRow:
     system_attrs: Mapping[str, Any]
     started_at: datetime | None
     finished_at: datetime | None
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """Empty before the trial begins."""
+        return trained_with(self.params, self.user_attrs)
 
 
 def read_trials(
@@ -44,19 +51,34 @@ def read_trials(
 
     With `newest_first` the highest numbers come first, and those behind a number are below it.
     """
+    found = read_frozen(
+        connection, optuna_study_id, after_number=after_number, limit=limit, number=number, newest_first=newest_first
+    )
+    return [row_of(trial) for trial in found]
+
+
+def read_frozen(
+    connection: Connection,
+    optuna_study_id: int,
+    *,
+    after_number: int | None = None,
+    limit: int | None = None,
+    number: int | None = None,
+    newest_first: bool = False,
+) -> list[FrozenTrial]:
+    """The same as Optuna's own objects."""
     conditions = []
     if after_number is not None:
         conditions.append(trials.c.number < after_number if newest_first else trials.c.number > after_number)
     if number is not None:
         conditions.append(trials.c.number == number)
-    found = read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit, newest_first=newest_first)
-    return [_row(trial) for trial in found]
+    return read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit, newest_first=newest_first)
 
 
 def read_trials_called(connection: Connection, optuna_study_id: int, numbers: Collection[int]) -> list[TrialRow]:
     """The trials with these numbers."""
     found = read_frozen_trials(connection, optuna_study_id, trials.c.number.in_(numbers))
-    return [_row(trial) for trial in found]
+    return [row_of(trial) for trial in found]
 
 
 def count_by_state(connection: Connection, optuna_study_id: int) -> dict[TrialState, int]:
@@ -66,7 +88,8 @@ def count_by_state(connection: Connection, optuna_study_id: int) -> dict[TrialSt
     return dict.fromkeys(TrialState, 0) | {row.state: row.trials for row in connection.execute(statement)}
 
 
-def _row(trial: FrozenTrial) -> TrialRow:
+def row_of(trial: FrozenTrial) -> TrialRow:
+    """A trial as its reader sees it."""
     return TrialRow(
         trial_id=trial._trial_id,
         number=trial.number,

@@ -60,8 +60,8 @@ def test_hostile_words_are_words(console: Console, browser: Browser) -> None:
         )
         session.execute(text("UPDATE hpo.attempts SET message = :words"), {"words": HOSTILE})
         session.execute(
-            text("UPDATE optuna.trial_user_attributes SET value_json = :value WHERE key = 'parameters'"),
-            {"value": json.dumps({HOSTILE: HOSTILE, "learning_rate": HOSTILE})},
+            text("UPDATE optuna.trial_user_attributes SET value_json = :value WHERE key = 'target_modules'"),
+            {"value": quoted},
         )
         session.execute(
             text("UPDATE hpo.slices SET progress = progress || jsonb_build_object('phase', CAST(:words AS jsonb))"),

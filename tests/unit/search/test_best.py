@@ -19,10 +19,12 @@ class Trial:
     value: float | None = None
     intermediate: Mapping[int, float] = field(default_factory=dict)
     user_attrs: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def complete(number: int, loss: float, at: int = 100, **attrs: Any) -> Trial:
-    return Trial(number, "COMPLETE", loss, {10: loss + 1, at: loss}, {"total_examples": at, **attrs})
+    losses = {10: loss + 1, at: loss}
+    return Trial(number, "COMPLETE", loss, losses, {"total_examples": at, **attrs}, {"lora_r": 8 * number})
 
 
 def test_no_trial_no_best() -> None:
@@ -31,7 +33,7 @@ def test_no_trial_no_best() -> None:
 
 
 def test_lowest_complete_loss_wins() -> None:
-    best = best_trial([complete(0, 2.0), complete(1, 1.0, parameters={"lora_r": 8}), complete(2, 1.5)])
+    best = best_trial([complete(0, 2.0), complete(1, 1.0), complete(2, 1.5)])
     assert best is not None
     assert (best.trial_number, best.loss, best.examples, best.provisional) == (1, 1.0, 100, False)
     assert best.parameters == {"lora_r": 8}

@@ -17,9 +17,9 @@ def test_every_preset_can_be_sampled(name: str) -> None:
     space, source = study.search_space(), random.Random(0)
     feasible = 0
     for _ in range(200):
-        assignment = space.sample(lambda name, _distribution: space.spread(name, source.random()))
+        assignment = space.sample(lambda name: space.spread(name, source.random()))
         feasible += space.feasible(assignment) is None
-        assert space.decode(assignment.sampled) == assignment
+        assert space.assignment(assignment.sampled) == assignment
         assert study.trial_rungs(assignment.parameters)[-1] == round(assignment.parameters.epochs * 10_000)
     assert feasible >= (170 if space.constraints else 200)
 
@@ -29,7 +29,7 @@ def test_every_preset_has_its_published_default_as_a_complete_baseline(name: str
     study = resolved(preset=name)
     assert study.baseline is not None
     space = study.search_space()
-    parameters = space.decode(space.encode(study.baseline)).parameters
+    parameters = space.assignment(space.point(study.baseline)).parameters
     published = load_preset(name).baseline
     assert published == {key: getattr(parameters, key, published[key]) for key in published}
 
@@ -43,7 +43,7 @@ def test_every_known_point_of_a_preset_lies_in_its_space_and_says_where_it_comes
         assert known.source
         assert known.from_parameters < known.to_parameters
         point = completed(space, known.values, preset.baseline)
-        parameters = space.decode(space.encode(point)).parameters.model_dump()
+        parameters = space.assignment(space.point(point)).parameters.model_dump()
         assert {key: value for key, value in known.values.items() if parameters.get(key, value) != value} == {}
         assert point != study.baseline
 
@@ -90,9 +90,9 @@ def test_presets_follow_our_own_advice(name: str) -> None:
 
 def wide_point(**values: object) -> Parameters:
     space = resolved(preset="wide").search_space()
-    point = space.encode(values)
+    point = space.point(values)
     others = {name: space.spread(name, 0.0) for name in space.dimensions}
-    return space.decode(others | point).parameters
+    return space.assignment(others | point).parameters
 
 
 @pytest.mark.parametrize(("variant", "alpha"), [("lora", 32), ("rslora", 8), ("dora", 32), ("pissa", 32)])
@@ -112,7 +112,7 @@ def test_the_wide_preset_bounds_the_learning_rate_of_pissa_and_the_use_of_lorapl
         "dora": False,
         "pissa": False,
     }
-    fast = space.decode({**space.encode(resolved(preset="wide").baseline or {}), "variant": "pissa"} | {
+    fast = space.assignment({**space.point(resolved(preset="wide").baseline or {}), "variant": "pissa"} | {
         "learning_rate": 1e-3
     })  # fmt: skip
     assert "does not hold" in (space.feasible(fast) or "")

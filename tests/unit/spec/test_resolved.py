@@ -34,7 +34,7 @@ def test_keys_beside_a_preset_override_it() -> None:
         preset="standard", space={"lora_r": 4, "weight_decay": {"low": 0, "high": 0.1}}, budget={"max_trials": 5}
     )
     space = study.search_space()
-    assert space.decode(space.encode(study.baseline or {})).parameters.lora_r == 4
+    assert space.assignment(space.point(study.baseline or {})).parameters.lora_r == 4
     assert "weight_decay" in space.dimensions
     assert "learning_rate" in space.dimensions
     assert study.budget.max_trials == 5

@@ -38,7 +38,7 @@ class Cube:
         return tuple(form for form in forms if isinstance(form, Dimension))
 
     def locate(self, sampled: Mapping[str, Any]) -> Array:
-        """Coordinates [dimensions] of coded values."""
+        """Coordinates [dimensions] of sampled values."""
         shares = [
             form.share(sampled[name]) if name in sampled else np.nan
             for name, form in zip(self.names, self.forms, strict=True)
@@ -49,7 +49,7 @@ class Cube:
         """What a point [dimensions] stands for; None if it cannot be trained or breaks a constraint."""
         coordinates = dict(zip(self.names, np.nan_to_num(point, nan=_MIDDLE).tolist(), strict=True))
         try:
-            found = self.space.sample(lambda name, _: self.space.spread(name, coordinates[name]))
+            found = self.space.sample(lambda name: self.space.spread(name, coordinates[name]))
         except Infeasible:
             return None
         return found if self.space.feasible(found) is None else None

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
 
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw import curves
@@ -53,17 +52,15 @@ def carried(trials: Sequence[TrialView], ladder: Sequence[int]) -> Array:
 
 
 def place(space: SearchSpace, point: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Real values in the coding of `space`; None if one is missing or lies outside.
+    """The point as `space` has its values; None if one is missing or lies outside.
 
     A number between two choices counts as the nearer one. Fixed and derived parameters are those of `space`.
     """
 
-    def look_up(name: str, _distribution: BaseDistribution) -> Any:  # noqa: ANN401
-        form = space.forms[name]
-        assert isinstance(form, Dimension)
+    def look_up(name: str) -> Any:  # noqa: ANN401
         if name not in point:
             raise Infeasible(f"{name} is not known.")
-        return _placed(name, form, point[name])
+        return _placed(name, space.dimension(name), point[name])
 
     try:
         return space.sample(look_up).sampled
@@ -80,8 +77,8 @@ def _placed(name: str, form: Dimension, value: Scalar) -> Scalar:
     raise Infeasible(f"{name} cannot be {value!r}.")
 
 
-def _nearest(form: NumberChoices, value: Scalar) -> int:
-    """Index of the choice that is nearest, by ratio where all are positive."""
+def _nearest(form: NumberChoices, value: Scalar) -> Scalar:
+    """The choice that is nearest, by ratio where all are positive."""
     ratio = form.values[0] > 0
     gaps = [abs(math.log(float(value) / each)) if ratio else abs(float(value) - each) for each in form.values]
-    return form.first_index + int(np.argmin(gaps))
+    return form.values[int(np.argmin(gaps))]

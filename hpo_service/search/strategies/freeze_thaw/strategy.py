@@ -70,7 +70,7 @@ class FreezeThaw:
         if isinstance(form, Constant):
             return float(form.value)
         if isinstance(form, Dimension) and not form.when:
-            return lambda share: float(form.real(form.spread(share)))
+            return lambda share: float(form.spread(share))
         return None
 
     def ends_of(self, points: Array) -> Array:

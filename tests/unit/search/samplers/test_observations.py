@@ -17,7 +17,7 @@ def test_how_trials_are_shown_by_rungs() -> None:
     space = space_of(lora_r={"choices": [8, 16, 32]})
 
     def shown(**more: Any) -> tuple[Any, ...] | None:
-        seen = view(TrialView(number=0, sampled={"lora_r": 1}, ladder=(10, 30), **more))
+        seen = view(TrialView(number=0, sampled={"lora_r": 16}, ladder=(10, 30), **more))
         trials = study_by_rungs(space, seen, RandomSampler(seed=0)).get_trials(deepcopy=False)
         return (trials[0].state, trials[0].value, trials[0].intermediate_values) if trials else None
 
@@ -37,7 +37,7 @@ def test_a_baseline_counts_as_far_as_it_would_have_come_by_itself(loss: float, r
     baseline = TrialView(
         number=0,
         standing="complete",
-        sampled={"lora_r": 1},
+        sampled={"lora_r": 16},
         losses={10: loss, 30: loss, 100: loss},
         ladder=(10, 30, 100),
         baseline=True,

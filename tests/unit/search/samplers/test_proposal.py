@@ -76,7 +76,7 @@ def test_the_sampler_does_not_touch_the_view() -> None:
 
 def test_fixed_values_are_kept_and_the_rest_is_sampled() -> None:
     space = space_of(**SPACE)
-    assignment, _ = propose_assignment(space, view(*history(space, 12)), "tpe", {"lora_r": 2, "learning_rate": 1e-4})
+    assignment, _ = propose_assignment(space, view(*history(space, 12)), "tpe", {"lora_r": 32, "learning_rate": 1e-4})
     assert (assignment.parameters.lora_r, assignment.parameters.learning_rate) == (32, 1e-4)
     assert set(assignment.sampled) >= {"lora_r", "learning_rate", "lr_scheduler"}
 
@@ -103,7 +103,7 @@ def test_rare_points_are_found_by_drawing() -> None:
 def test_no_feasible_point_is_an_error() -> None:
     space = space_of("lora_r > 8", lora_r={"choices": [8, 16]})
     with pytest.raises(Infeasible, match="does not hold for lora_r=8"):
-        propose_assignment(space, view(), "tpe", {"lora_r": 0})
+        propose_assignment(space, view(), "tpe", {"lora_r": 8})
 
 
 def test_what_was_tried_is_not_proposed_again_until_nothing_is_left() -> None:

@@ -30,8 +30,14 @@ def the_problem(*constraints: str, **parameters: Any) -> Problem:
         ("lora_r", {"low": 4, "high": 64, "log": True}, IntDistribution(4, 64, log=True)),
         ("lora_r", {"low": 4, "high": 64, "step": 4}, IntDistribution(4, 64, step=4)),
         ("epochs", {"low": 1, "high": 3, "type": "int"}, IntDistribution(1, 3)),
-        ("lora_r", {"choices": [64, 8, 16]}, IntDistribution(0, 2)),
-        ("lora_dropout", {"choices": ["0", 0.05]}, IntDistribution(0, 1)),
+        ("lora_r", {"choices": [64, 8, 32]}, IntDistribution(8, 64, log=True)),
+        ("lora_dropout", {"choices": ["0", 0.05]}, FloatDistribution(0, 0.05)),
+        ("learning_rate", {"choices": [1e-4, 3e-4, 1e-3]}, FloatDistribution(1e-4, 1e-3, log=True)),
+        ("epochs", {"choices": [1, 2, 3]}, FloatDistribution(1, 3)),
+        ("epochs", {"choices": [1, 2, 4]}, FloatDistribution(1, 4, log=True)),
+        ("effective_batch", {"choices": [8]}, IntDistribution(8, 8)),
+        ("effective_batch", {"choices": [8, 12]}, IntDistribution(8, 12)),
+        ("effective_batch", {"choices": [8, 16]}, IntDistribution(8, 16, log=True)),
         ("lora_r", {"choices": [8, 16], "type": "categorical"}, CategoricalDistribution((8, 16))),
         ("lr_scheduler", {"choices": ["cosine", "linear"]}, CategoricalDistribution(("cosine", "linear"))),
         ("use_dora", {"choices": [False, True]}, CategoricalDistribution((False, True))),
@@ -125,11 +131,11 @@ def test_too_many_parameters() -> None:
 
 def test_a_helper_name_reaches_the_trainer_through_an_expression() -> None:
     space = space_of(lora_r={"choices": [8, 16]}, ratio={"choices": [1, 2]}, lora_alpha={"expr": "ratio * lora_r"})
-    assignment = space.decode({"lora_r": 1, "ratio": 1})
+    assignment = space.assignment({"lora_r": 16, "ratio": 2})
     assert assignment.parameters.lora_alpha == 32
-    assert assignment.sampled == {"lora_r": 1, "ratio": 1}
+    assert assignment.sampled == {"lora_r": 16, "ratio": 2}
 
 
 def test_facts_are_names_too() -> None:
     space = space_of(effective_batch={"choices": [4, 8]}, warmup_ratio={"expr": "10 * effective_batch / train_rows"})
-    assert space.decode({"effective_batch": 1}).parameters.warmup_ratio == 0.08
+    assert space.assignment({"effective_batch": 8}).parameters.warmup_ratio == 0.08

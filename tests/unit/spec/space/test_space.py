@@ -1,4 +1,4 @@
-"""Sampling, coding and extending a space."""
+"""Sampling and extending a space, known points of it."""
 
 import json
 import random
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, check_distribution_compatibility
 
 from hpo_service.core.errors import InvalidSpec
 from hpo_service.spec.space import Infeasible, SearchSpace, advice
@@ -28,7 +29,7 @@ SPACE = space_of(**LARGE)
 
 def spread(space: SearchSpace, seed: int) -> Any:
     source = random.Random(seed)
-    return space.sample(lambda name, _distribution: space.spread(name, source.random()))
+    return space.sample(lambda name: space.spread(name, source.random()))
 
 
 def test_a_trip_through_json_with_its_keys_shuffled() -> None:
@@ -40,8 +41,8 @@ def test_a_trip_through_json_with_its_keys_shuffled() -> None:
 
 def test_conditions_and_derived_values() -> None:
     space = space_of(**LARGE)
-    point = {"learning_rate": 1e-4, "lora_r": 2, "lr_scheduler": "constant", "effective_batch": 8, "warmup_ratio": 0.1}
-    assignment = space.decode(point)
+    point = {"learning_rate": 1e-4, "lora_r": 32, "lr_scheduler": "constant", "effective_batch": 8, "warmup_ratio": 0.1}
+    assignment = space.assignment(point)
     assert "warmup_ratio" not in assignment.sampled
     assert assignment.parameters.warmup_ratio == 0.03
     assert assignment.parameters.lora_alpha == 64
@@ -53,8 +54,8 @@ def test_a_condition_on_an_unused_parameter_does_not_hold() -> None:
         warmup_ratio={"choices": [0.0, 0.03], "when": {"lr_scheduler": ["cosine"]}},
         weight_decay={"choices": [0.1, 0.2], "when": {"warmup_ratio": [0.03]}},
     )
-    assert space.decode({"lr_scheduler": "constant"}).sampled == {"lr_scheduler": "constant"}
-    assert set(space.decode({"lr_scheduler": "cosine", "warmup_ratio": 1, "weight_decay": 0}).sampled) == {
+    assert space.assignment({"lr_scheduler": "constant"}).sampled == {"lr_scheduler": "constant"}
+    assert set(space.assignment({"lr_scheduler": "cosine", "warmup_ratio": 0.03, "weight_decay": 0.1}).sampled) == {
         "lr_scheduler",
         "warmup_ratio",
         "weight_decay",
@@ -63,8 +64,8 @@ def test_a_condition_on_an_unused_parameter_does_not_hold() -> None:
 
 def test_constraints_are_reported_with_their_values() -> None:
     space = space_of("lora_r * effective_batch <= 256", **LARGE)
-    point = {"learning_rate": 1e-4, "lora_r": 2, "lr_scheduler": "constant", "effective_batch": 32}
-    reason = space.feasible(space.decode(point))
+    point = {"learning_rate": 1e-4, "lora_r": 32, "lr_scheduler": "constant", "effective_batch": 32}
+    reason = space.feasible(space.assignment(point))
     assert reason is not None
     assert "effective_batch=32, lora_r=32" in reason
 
@@ -72,23 +73,23 @@ def test_constraints_are_reported_with_their_values() -> None:
 def test_a_derived_value_that_the_trainer_refuses_is_infeasible() -> None:
     space = space_of(lora_alpha={"low": 1, "high": 64}, lora_r={"expr": "lora_alpha / 4 // 1"})
     with pytest.raises(Infeasible, match="greater than or equal to 1"):
-        space.decode({"lora_alpha": 2.0})
+        space.assignment({"lora_alpha": 2.0})
     halves = space_of(lora_alpha={"choices": [2, 3]}, lora_r={"expr": "lora_alpha / 2"})
     with pytest.raises(Infeasible, match=r"use round\(\)"):
-        halves.decode({"lora_alpha": 1})
+        halves.assignment({"lora_alpha": 3})
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6))
-def test_decode_and_encode_are_inverse(seed: int) -> None:
-    space = SPACE
-    assignment = spread(space, seed)
-    real = {name: space.real(name, value) for name, value in assignment.sampled.items()}
-    assert space.encode(real) == assignment.sampled
-    assert space.decode(assignment.sampled) == assignment
-    for name, distribution in space.distributions().items():
-        if name in assignment.sampled:
-            assert distribution._contains(distribution.to_internal_repr(assignment.sampled[name]))
+def test_what_is_sampled_is_a_point_and_lies_in_what_tables_and_samplers_are_told(seed: int) -> None:
+    assignment = spread(SPACE, seed)
+    assert SPACE.point(assignment.sampled) == assignment.sampled
+    assert SPACE.assignment(assignment.sampled) == assignment
+    for name, value in assignment.sampled.items():
+        form = SPACE.dimension(name)
+        assert form.distribution()._contains(form.distribution().to_internal_repr(value))
+        assert form.positions()._contains(form.positions().to_internal_repr(form.position(value)))
+        assert form.at(form.position(value)) == value
 
 
 @settings(max_examples=100, deadline=None)
@@ -96,14 +97,33 @@ def test_decode_and_encode_are_inverse(seed: int) -> None:
     st.lists(st.integers(1, 1024), min_size=1, max_size=20, unique=True),
     st.lists(st.integers(1, 1024), min_size=1, max_size=8, unique=True),
 )
-def test_grown_choices_keep_their_coding(old: list[int], new: list[int]) -> None:
+def test_choices_grow_where_optunas_tables_let_them(old: list[int], new: list[int]) -> None:
     space = space_of(learning_rate=RATE, lora_r={"choices": old})
     added = [value for value in new if value < min(old) or value > max(old)]
     grown = SearchSpace.from_json(space.extend({"lora_r": {"choices": old + added}}).to_json())
-    for value in old:
-        assert grown.encode({"lora_r": value}) == space.encode({"lora_r": value})
+    check_distribution_compatibility(space.distributions()["lora_r"], grown.distributions()["lora_r"])
+    assert [grown.dimension("lora_r").at(index) for index in range(len(old + added))] == sorted(old + added)
     for value in (*old, *added):
-        assert grown.real("lora_r", grown.encode({"lora_r": value})["lora_r"]) == value
+        assert grown.point({"lora_r": value}) == {"lora_r": value}
+
+
+@pytest.mark.parametrize(
+    ("choices", "more", "words"),
+    [
+        ([1, 2, 3], [0.5, 1, 2, 3], "0.5 cannot join the choices of k, which are whole numbers; clone"),
+        ([1, 4, 16], [0, 1, 4, 16], "0 cannot join the choices of k, which are on a log scale; clone"),
+    ],
+)
+def test_choices_that_optunas_tables_would_refuse(choices: list[float], more: list[float], words: str) -> None:
+    with pytest.raises(InvalidSpec, match=words):
+        space_of(k={"choices": choices}, lora_alpha={"expr": "k + 1"}).extend({"k": {"choices": more}})
+
+
+def test_fractions_stay_fractions_when_whole_numbers_join() -> None:
+    space = space_of(k={"choices": [1.0, 2.5]}, lora_alpha={"expr": "k + 1"})
+    grown = space.extend({"k": {"choices": [1, 2.5, 4]}})
+    check_distribution_compatibility(space.distributions()["k"], grown.distributions()["k"])
+    assert grown.distributions()["k"] == FloatDistribution(1, 4, log=True)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +145,7 @@ def test_grown_choices_keep_their_coding(old: list[int], new: list[int]) -> None
 )
 def test_points_outside_the_space(point: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        space_of(**LARGE).encode(point, "/baseline")
+        space_of(**LARGE).point(point, "/baseline")
     (problem,) = caught.value.problems
     assert words in problem.detail
     assert problem.pointer in [f"/baseline/{name}" for name in point]
@@ -133,18 +153,18 @@ def test_points_outside_the_space(point: dict[str, Any], words: str) -> None:
 
 def test_points_that_agree() -> None:
     point = {"learning_rate": "1e-4", "lora_r": 16.0, "lora_alpha": 32, "epochs": 2, "weight_decay": 0}
-    assert space_of(**LARGE).encode(point) == {"learning_rate": 1e-4, "lora_r": 1}
+    assert space_of(**LARGE).point(point) == {"learning_rate": 1e-4, "lora_r": 16}
 
 
 def test_a_complete_point_must_fulfil_the_constraints() -> None:
     space = space_of("lora_r < 16", lora_r={"choices": [8, 16]})
     with pytest.raises(InvalidSpec, match="does not hold for lora_r=16"):
-        space.encode({"lora_r": 16})
+        space.point({"lora_r": 16})
 
 
 def test_ranges_grow() -> None:
     space = space_of(**LARGE).extend({"learning_rate": {"low": 1e-6}, "effective_batch": {"high": 64}})
-    assert space.encode({"learning_rate": 2e-6, "effective_batch": 64}) == {
+    assert space.point({"learning_rate": 2e-6, "effective_batch": 64}) == {
         "learning_rate": 2e-6,
         "effective_batch": 64,
     }
@@ -215,9 +235,10 @@ def test_true_and_false_are_categories_and_conditions() -> None:
     )
     stored = SearchSpace.from_json(json.loads(json.dumps(space.to_json())))
     assert stored == space
-    dora, plain = stored.decode({"lora_r": 0, "use_dora": True}), stored.decode({"lora_r": 1, "use_dora": False})
+    dora = stored.assignment({"lora_r": 8, "use_dora": True})
+    plain = stored.assignment({"lora_r": 16, "use_dora": False})
     assert (dora.parameters.use_dora, dora.parameters.init_lora_weights) == (True, "default")
     assert (plain.parameters.init_lora_weights, plain.parameters.use_rslora) == ("pissa", True)
-    assert space.encode({"use_dora": True, "lora_r": 8}) == {"lora_r": 0, "use_dora": True}
-    assert "does not hold" in str(space.feasible(space.decode({"lora_r": 1, "use_dora": True})))
+    assert space.point({"use_dora": True, "lora_r": 8}) == {"lora_r": 8, "use_dora": True}
+    assert "does not hold" in str(space.feasible(space.assignment({"lora_r": 16, "use_dora": True})))
     assert space.values("use_dora") == {True, False}

@@ -19,7 +19,7 @@ GRADED = [
     IntRange(low=0, high=64, step=8),
     IntRange(low=1, high=300, log=True),
     NumberChoices(values=(4, 8, 16, 64)),
-    NumberChoices(values=(1, 2, 3), first_index=-2),
+    NumberChoices(values=(0, 0.05, 0.1)),
     Categories(values=("cosine", "linear", "constant")),
     Categories(values=(True, False)),
 ]
@@ -69,7 +69,7 @@ def test_a_snapped_point_is_where_its_assignment_is(point: tuple[float, ...]) ->
 
 def test_derived_parameters_have_no_coordinate_and_unused_ones_no_value() -> None:
     located = dict(
-        zip(CUBE.names, CUBE.locate({"learning_rate": 1e-5, "lora_r": 2, "lr_scheduler": "linear"}), strict=True)
+        zip(CUBE.names, CUBE.locate({"learning_rate": 1e-5, "lora_r": 16, "lr_scheduler": "linear"}), strict=True)
     )
     assert "lora_alpha" not in located
     assert (located["learning_rate"], located["lora_r"], located["lr_scheduler"]) == (0.0, pytest.approx(5 / 6), 0.5)
@@ -93,7 +93,7 @@ def test_categories_lie_at_distance_one_from_each_other() -> None:
 
 
 def test_an_unused_parameter_lies_in_the_middle_at_distance_one() -> None:
-    used = {"learning_rate": 1e-3, "lora_r": 0, "effective_batch": 8, "lr_scheduler": "cosine"}
+    used = {"learning_rate": 1e-3, "lora_r": 4, "effective_batch": 8, "lr_scheduler": "cosine"}
     points = np.array([CUBE.locate({**used, "warmup_ratio": ratio}) for ratio in (0.0, 0.05, 0.1)])
     unused = points[1].copy()
     unused[CUBE.names.index("warmup_ratio")] = np.nan

@@ -41,9 +41,9 @@ def test_children_and_even_draws_keep_away_from_what_failed() -> None:
 def test_paused_trials_go_on_when_all_configurations_were_tried() -> None:
     space = space_of(lora_r={"choices": [4, 8, 16, 32]})
     best = TrialView(
-        number=0, standing="complete", sampled={"lora_r": 0}, losses={10: 1.1, 30: 1.05, 100: 1.0}, ladder=LADDER
+        number=0, standing="complete", sampled={"lora_r": 4}, losses={10: 1.1, 30: 1.05, 100: 1.0}, ladder=LADDER
     )
-    trials = [best, *(measured(index, {"lora_r": index}, 1.08 + index / 10) for index in (1, 2, 3))]
+    trials = [best, *(measured(index, {"lora_r": 4 * 2**index}, 1.08 + index / 10) for index in (1, 2, 3))]
     for number in range(20):
         step = decision(space, trials, number, IMPROVEMENTS).by_model()
         assert isinstance(step, Advance)
@@ -51,13 +51,13 @@ def test_paused_trials_go_on_when_all_configurations_were_tried() -> None:
 
 def test_a_configuration_that_was_tried_is_passed_over_and_the_numbers_are_of_the_chosen_one() -> None:
     space = space_of(lora_r={"choices": [2, 4, 8, 16, 32, 64]})
-    trials = [measured(index, {"lora_r": index}, 1.0 + abs(index - 2) / 10, "pruned") for index in (1, 2, 3, 5)]
+    trials = [measured(index, {"lora_r": 2 * 2**index}, 1.0 + abs(index - 2) / 10, "pruned") for index in (1, 2, 3, 5)]
     for number in range(10):
         step = decision(space, trials, number, IMPROVEMENTS).by_model()
         assert isinstance(step, Start)
         assert step.assignment is not None
         chosen = step.assignment.sampled["lora_r"]
-        assert chosen in (0, 4)
+        assert chosen in (2, 32)
         assert step.numbers["rule"] == "improvement"
         assert 1.05 < float(step.numbers["predicted_loss"] or 0) < 1.6
 
@@ -69,14 +69,14 @@ def test_more_memory_than_what_ran_out_is_not_proposed() -> None:
         TrialView(
             number=index,
             standing="paused",
-            sampled={"lora_r": index, "learning_rate": 1e-4 * 3**index},
+            sampled={"lora_r": 2 * 2**index, "learning_rate": 1e-4 * 3**index},
             losses={10: 1.0 - index / 10},
             ladder=LADDER,
             memory_bytes=sizes[index],
         )
         for index in range(4)
     ]
-    sampled = {"lora_r": 4, "learning_rate": 1e-5}
+    sampled = {"lora_r": 32, "learning_rate": 1e-5}
     trials.append(
         TrialView(
             number=4, standing="failed", sampled=sampled, outcome=Outcome.OOM, ladder=LADDER, memory_bytes=sizes[4]

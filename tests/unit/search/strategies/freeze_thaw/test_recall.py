@@ -26,7 +26,7 @@ def test_a_point_is_placed_as_the_space_samples_it() -> None:
     assert found is not None
     assert found["learning_rate"] == pytest.approx(1e-3)
     assert {name: found[name] for name in ("lora_r", "effective_batch", "lr_scheduler")} == {
-        "lora_r": 1,
+        "lora_r": 8,
         "effective_batch": 16,
         "lr_scheduler": "cosine",
     }
@@ -36,11 +36,11 @@ def test_a_point_is_placed_as_the_space_samples_it() -> None:
     assert decays["decay_ratio"] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize(("rank", "index"), [(5, 0), (6, 1), (11, 1), (12, 2)])
-def test_a_number_between_choices_is_the_nearer_one(rank: int, index: int) -> None:
+@pytest.mark.parametrize(("rank", "nearest"), [(5, 4), (6, 8), (11, 8), (12, 16)])
+def test_a_number_between_choices_is_the_nearer_one(rank: int, nearest: int) -> None:
     found = place(SPACE, POINT | {"lora_r": rank})
     assert found is not None
-    assert found["lora_r"] == index
+    assert found["lora_r"] == nearest
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.1}, {"lora_r": 32}, {"lr_scheduler": "linear"}])

@@ -1,4 +1,4 @@
-"""Turn a known point in real values (a baseline, an enqueued trial) into Optuna's coding."""
+"""Check a known point (a baseline, an enqueued trial) against the space and take the sampled part of it."""
 
 from collections.abc import Mapping
 from math import isclose
@@ -12,12 +12,12 @@ from hpo_service.spec.space.expressions import Value
 from hpo_service.spec.space.forms import DEFAULTS, Refused, typed
 
 
-def encode(space: Space, values: Mapping[str, object], pointer: str = "") -> dict[str, Any]:
-    """See `SearchSpace.encode`."""
-    return _Encoding(space, values, pointer).run()
+def known_point(space: Space, values: Mapping[str, object], pointer: str = "") -> dict[str, Any]:
+    """See `SearchSpace.point`."""
+    return _KnownPoint(space, values, pointer).run()
 
 
-class _Encoding:
+class _KnownPoint:
     def __init__(self, space: Space, values: Mapping[str, object], pointer: str) -> None:
         self._space = space
         self._given = values
@@ -25,7 +25,7 @@ class _Encoding:
         self._names: dict[str, Value] = space.surroundings()
         self._used = set[str]()
         self._unknown = set[str]()
-        self._coded: dict[str, Any] = {}
+        self._point: dict[str, Any] = {}
         self._problems: list[Problem] = []
 
     def run(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class _Encoding:
             self._check_complete()
         if self._problems:
             raise InvalidSpec(self._problems[0].detail, problems=self._problems)
-        return self._coded
+        return self._point
 
     def _report(self, name: str, detail: str) -> None:
         escaped = name[:80].replace("~", "~0").replace("/", "~1")
@@ -71,7 +71,7 @@ class _Encoding:
         if self._unknown.intersection(depends):
             self._unknown.add(name)
             if isinstance(form, Dimension) and given:
-                self._coded[name] = form.code(typed(name, self._given[name]))
+                self._point[name] = form.taken(typed(name, self._given[name]))
             elif given:
                 raise Refused(f"it follows from {', '.join(depends)}, not all of which are given; leave it out")
             return
@@ -89,8 +89,8 @@ class _Encoding:
         if name not in self._given:
             self._unknown.add(name)
             return
-        self._coded[name] = form.code(typed(name, self._given[name]))
-        self._names[name] = form.real(self._coded[name])
+        self._point[name] = form.taken(typed(name, self._given[name]))
+        self._names[name] = self._point[name]
 
     def _agree(self, name: str) -> None:
         value = self._names[name] = self._space.fixed_value(name, self._names)
@@ -105,7 +105,7 @@ class _Encoding:
 
     def _check_complete(self) -> None:
         try:
-            reason = self._space.feasible(self._space.decode(self._coded))
+            reason = self._space.feasible(self._space.assignment(self._point))
         except Infeasible as error:
             reason = error.detail
         if reason is not None:
