@@ -42,6 +42,7 @@ def test_the_note_follows_the_state_and_the_best_trial(sessions: Sessions, datab
     fake.hold = True
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "running")
     first = note(database_url)
+    assert first.startswith("[Live page](/studies/s)")
     assert "**s** is running" in first
     assert "No trial has reached a rung yet" in first
     assert "`hpo_state` says `paused`" in first
@@ -53,8 +54,26 @@ def test_the_note_follows_the_state_and_the_best_trial(sessions: Sessions, datab
     last = note(database_url)
     assert f"Best: trial {study.best_trial.number}, loss {study.best_value:.5g}" in last
     assert "**s** is completed: all 9 trials are decided" in last
-    reports = sum(len(trial.intermediate_values) for trial in study.trials)
-    assert version(sessions) < reports
+
+
+def test_the_note_begins_with_which_trials_are_paused_now(sessions: Sessions, database_url: str) -> None:
+    """Whenever the workers are busy: a trial that goes on is no longer named."""
+    post_study(sessions, search__strategy="asha", budget__max_trials=10)
+    dispatcher, fake = make(sessions)
+    named = set[int]()
+    for _ in range(60):
+        dispatcher.turn()
+        study = optuna.load_study(study_name="s", storage=optuna_url(database_url)) if fake.submitted else None
+        paused = [trial for trial in study.trials if trial.user_attrs.get("hpo_state") == "paused"] if study else []
+        first = note(database_url).split("\n")[0] if study else ""
+        for trial in paused:
+            rung, loss = trial.user_attrs["rung"], trial.user_attrs["last_loss"]
+            assert trial.intermediate_values[rung] == loss
+            assert max(trial.intermediate_values) == rung
+            assert f"trial {trial.number} (loss {loss:.5g} after {rung} examples)" in first
+        assert first.count("trial ") == len(paused)
+        named |= {trial.number for trial in paused}
+    assert len(named) > 5
 
 
 def diverging(work: Slice) -> float:

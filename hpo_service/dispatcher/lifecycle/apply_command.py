@@ -11,7 +11,7 @@ from hpo_service.core.errors import Conflict, HpoError
 from hpo_service.core.messages import EventKind, IntentKind
 from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.dispatcher.jobs.jobs import apply_ended_check
-from hpo_service.dispatcher.lifecycle import optuna_notes, study_state
+from hpo_service.dispatcher.lifecycle import study_state
 from hpo_service.dispatcher.lifecycle.open_study import open_study
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.spec import ResolvedStudy
@@ -46,13 +46,12 @@ def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
         _queue_trial(session, study, study.resolved.baseline, baseline=True)
     for point in study.resolved.enqueue:
         _queue_trial(session, study, point, baseline=False)
-    optuna_notes.refresh(study)
     apply_ended_check(session, study)
 
 
 def _queue_trial(session: Session, study: LiveStudy, point: dict[str, Any], *, baseline: bool) -> None:
     assert study.optuna_study_id is not None
-    fixed = study.space.encode(point)
+    fixed = study.space.point(point)
     template = create_trial(
         state=TrialState.WAITING,
         user_attrs={"baseline": True} if baseline else {},
@@ -106,7 +105,6 @@ def _extend(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
     _require_live(study, "be extended")
     study.adopt(ResolvedStudy.model_validate(payload["resolved"]))
     dispatch.update_study(session, study.id, resolved=payload["resolved"])
-    optuna_notes.refresh(study)
     changed = {"budget": payload["resolved"]["budget"], "space": payload["resolved"]["space"]}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_CHANGED, changed)
 

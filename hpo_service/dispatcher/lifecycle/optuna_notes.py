@@ -1,6 +1,7 @@
 """The note on a study's page in optuna-dashboard: what is best, what paused trials are, where more is told."""
 
 import time
+from collections.abc import Iterable
 from urllib.parse import quote
 
 import optuna
@@ -14,6 +15,7 @@ from hpo_service.dispatcher.state.trial_facts import TrialFacts
 from hpo_service.formatting.range_edges import command, sentence
 from hpo_service.search.best import Best, best_trial
 from hpo_service.search.importances import edges
+from hpo_service.search.strategies.base import TrialView
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
 
 _PAUSED = (
@@ -23,6 +25,8 @@ _PAUSED = (
 )
 #: on the first page of a study, where the note is not
 _ATTRIBUTE = ("paused trials", "are shown as Running; their attribute hpo_state says paused (see the note)")
+#: of the paused trials, so many are named, the furthest first
+_MOST_NAMED = 10
 _PAGES = (
     ("report", "the study as one document"),
     (
@@ -34,33 +38,40 @@ _PAGES = (
     ("trials", "all trials with their losses and costs"),
 )
 #: From so many trials on, looking for the best at every result would take longer than all else.
-_MANY_TRIALS = 500
-_SHORTEST_PAUSE_SECONDS = 2.0
-_PAUSE_SECONDS_A_TRIAL = 0.002
+_MANY_TRIALS = 50
+_PAUSE_SECONDS_A_TRIAL = 0.004
+_LONGEST_PAUSE_SECONDS = 20.0
 
 
-def refresh(study: LiveStudy) -> None:
-    """Write the note anew if the study's state, its best trial or its space changed since the last one.
+def refresh_all(studies: Iterable[LiveStudy]) -> None:
+    """Write the notes of studies that the open transaction changes, and those that are due since an earlier one."""
+    for study in studies:
+        if study.optuna_study_id is not None and (study.note_due or study.storage.has_changes()):
+            _refresh(study)
 
-    Of a study with many trials the best is looked for every 2 to 20 seconds or so, and whenever its state changes.
+
+def _refresh(study: LiveStudy) -> None:
+    """Write the note anew if the study's state, its best or paused trials or its space changed since the last one.
+
+    Of a study with many trials these are looked for every 0.2 to 20 seconds, and whenever its state changes.
     """
-    if study.optuna_study_id is None:
-        return
     count = study.trial_count()
-    pause_seconds = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SECONDS_A_TRIAL * count)
-    same = study.noted[:2] == (study.state, study.message) and count >= _MANY_TRIALS
-    if same and time.monotonic() < study.noted_at + pause_seconds:
+    pause_seconds = min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS_A_TRIAL * count) if count >= _MANY_TRIALS else 0.0
+    same = study.noted[:2] == (study.state, study.message)
+    study.note_due = same and time.monotonic() < study.noted_at + pause_seconds
+    if study.note_due:
         return
     study.noted_at = time.monotonic()
     best = best_trial([TrialFacts(trial) for trial in study.trials()])
     leader = None if best is None else (best.trial_number, best.loss, best.provisional)
     plan = study.resolved.confirmation
     runs = sum(trial.state.is_finished() for trial in study.trials()) if plan else 0
-    about = (study.state, study.message, leader, study.space, study.child_id, runs)
+    paused = _paused(study)
+    about = (study.state, study.message, leader, study.space, study.child_id, runs, paused)
     if about == study.noted:
         return
     shown = optuna.load_study(study_name=study.optuna_name, storage=study.storage)
-    body = _body(study, best) if plan is None else confirmation_body(study, plan)
+    body = _body(study, best, paused) if plan is None else confirmation_body(study, plan)
     if get_note(shown) != body:
         save_note(shown, body)
     if plan is None and _ATTRIBUTE[0] not in shown.user_attrs:
@@ -68,9 +79,26 @@ def refresh(study: LiveStudy) -> None:
     study.noted = about
 
 
-def _body(study: LiveStudy, best: Best | None) -> str:
+def _paused(study: LiveStudy) -> str:
+    """Which trials are paused, the furthest and of them the best first, and where they are seen live."""
+    roster = study.roster()
+    trials = [roster[number] for rung in roster.paused_rungs() for number in roster.paused_at(rung)]
+    live = f"[Live page](/studies/{quote(study.name)})"
+    if not trials:
+        return f"{live}: curves, slices and buttons."
+    named = [f"trial {trial.number} ({_standing(trial)})" for trial in trials[:_MOST_NAMED]]
+    more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
+    return f"**Paused**, shown as *Running* here: {', '.join(named)}{more}. {live}: curves, slices and buttons."
+
+
+def _standing(trial: TrialView) -> str:
+    return f"loss {trial.losses[trial.rung]:.5g} after {trial.rung} examples" if trial.rung else "no loss yet"
+
+
+def _body(study: LiveStudy, best: Best | None, paused: str) -> str:
     message = f": {study.message}" if study.message else ""
     paragraphs = [
+        paused,
         f"**{study.name}** is {study.state}{message}.",
         _best(best),
         f"Spent so far: {cost(study.spent.usd, study.spent.seconds, study.spent.examples)}.",
@@ -79,7 +107,6 @@ def _body(study: LiveStudy, best: Best | None) -> str:
         _PAUSED,
     ]
     pages = [f"- [{page}](/v1/studies/{quote(study.name)}/{page}): {about}" for page, about in _PAGES]
-    pages.insert(0, f"- [console](/studies/{quote(study.name)}): curves, slices and buttons")
     if study.mlflow_url is not None:
         pages.append(f"- [MLflow]({study.mlflow_url}): a run of this name, with one nested in it for each trial")
     return "\n\n".join([*paragraphs, "\n".join(pages), f"On the command line: `hpo study show {study.name}`."])

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.messages import EventKind
 from hpo_service.core.study_rules import StudyState, require_transition
-from hpo_service.dispatcher.lifecycle import optuna_notes, trial_notes
+from hpo_service.dispatcher.lifecycle import trial_notes
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.storage.queries import dispatch
 from trainer.spec import Outcome
@@ -17,8 +17,7 @@ def enter(session: Session, study: LiveStudy, state: StudyState, message: str = 
     study.started_at = dispatch.set_state(session, study.id, state, message)
     payload = {"state": str(state), "message": message}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
-    study.state, study.message = state, message
-    optuna_notes.refresh(study)
+    study.state, study.message, study.note_due = state, message, True
 
 
 def fail_study(session: Session, study: LiveStudy, message: str) -> None:
@@ -65,8 +64,7 @@ def say(session: Session, study: LiveStudy, message: str) -> None:
         dispatch.update_study(session, study.id, message=message)
         payload = {"state": str(study.state), "message": message}
         dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_STATE, payload)
-        study.message = message
-        optuna_notes.refresh(study)
+        study.message, study.note_due = message, True
 
 
 def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hpo_service.core.messages import EventKind
 from hpo_service.core.pricing import Prices
 from hpo_service.core.study_rules import COUNTED_CAUSES, Cause, StudyState, cost_usd, nearly_spent
-from hpo_service.dispatcher.lifecycle import optuna_notes, study_state, trial_notes
+from hpo_service.dispatcher.lifecycle import study_state, trial_notes
 from hpo_service.dispatcher.results import lost_usage, oom_retry, poison_slices, same_data
 from hpo_service.dispatcher.state.live_studies import PAUSED, LiveSlice, LiveStudy
 from hpo_service.dispatcher.telemetry import spans
@@ -128,7 +128,6 @@ def _apply(
         _event(session, study, EventKind.TRIAL_NOTICE, notice.model_dump(mode="json"), piece.trial_number)
     if next_state == "done":
         _reported(session, study, piece, result)
-        optuna_notes.refresh(study)
     elif next_state == "failed":
         _failed(session, study, piece, result)
     else:
@@ -147,6 +146,9 @@ def _reported(session: Session, study: LiveStudy, piece: LiveSlice, result: Slic
     loss, trial_id = result.eval_loss, piece.optuna_trial_id
     attempt_ends.set_snapshots(session, piece.id, [result.snapshot.model_dump()])
     study.storage.set_trial_intermediate_value(trial_id, piece.until_examples, loss)
+    # optuna-dashboard lists a running trial without its losses, but with its attributes.
+    for name, fact in (("rung", piece.until_examples), ("last_loss", loss)):
+        study.storage.set_trial_user_attr(trial_id, name, fact)
     if result.fold_losses:
         attempt_ends.set_fold_losses(session, piece.id, result.fold_losses)
         study.fold_losses.setdefault(piece.trial_number, {})[piece.until_examples] = result.fold_losses

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.core.pricing import Prices
 from hpo_service.dispatcher.jobs.jobs import Jobs
-from hpo_service.dispatcher.lifecycle import confirmation
+from hpo_service.dispatcher.lifecycle import confirmation, optuna_notes
 from hpo_service.dispatcher.scheduling.fair_share import Usages
 from hpo_service.dispatcher.scheduling.proposal_pool import Proposals
 from hpo_service.dispatcher.scheduling.quotas import Quotas
@@ -64,6 +64,7 @@ class Context:
             yield session
             if self.studies is not None:
                 confirmation.follow_all(session, self.studies)
+                optuna_notes.refresh_all(self.studies.values())
             session.flush()
             for study in (self.studies or {}).values():
                 study.storage.flush(session.connection())

@@ -81,6 +81,10 @@ class StudyStorage(Memory):
             self.discard(f"{type(error).__name__} in a block of changes")
             raise
 
+    def has_changes(self) -> bool:
+        """Whether a flush has something to write."""
+        return bool(self._pending)
+
     def discard(self, reason: str) -> None:
         """Refuse every further change; reads go on."""
         self._stale = self._stale or reason
