@@ -36,6 +36,8 @@ NAMING = [
     "/api/studies/{id}",
     "/api/studies/{id}?after=2",
     "/api/studies/{id}/param_importances",
+    "/csv/{id}",
+    "/csv/{id}?trial_ids=1,2",
     "/dashboard/studies/{id}",
     "/dashboard/studies/{id}/trials?numbers=1",
 ]
@@ -88,6 +90,7 @@ def test_it_shows_our_studies_and_changes_nothing(client: TestClient, database_u
     for method, path in WRITES:
         answer = client.request(method, path.format(id=number), json={"study_name": "x", "state": "FAIL"})
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
+        assert ("reason" in answer.json()) is path.startswith("/api/"), "the only field that its page shows"
     assert optuna.load_study(study_name="first", storage=optuna_url(database_url)).trials == before
 
 
@@ -121,7 +124,7 @@ def bearer_of(sessions: Sessions, project: int) -> str:
 
 def test_artifacts_and_other_paths_are_not_reachable(client: TestClient) -> None:
     number = study_id(client)
-    for path in (f"/artifacts/{number}/1", f"/api/artifacts/{number}/1", f"/csv/{number}", "/incompatible-rdb-schema"):
+    for path in (f"/artifacts/{number}/1", f"/api/artifacts/{number}/1", "/incompatible-rdb-schema"):
         assert client.get(path).status_code == 404, path
     assert client.get("/static/..%2findex.html").status_code == 404
     assert client.get("/static/%2e%2e/index.html").status_code == 404

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from hpo_service.api.http.dashboard_paths import READ_ONLY, changes_something
 from hpo_service.api.http.problem_pages import readable
 from hpo_service.core.errors import (
     Conflict,
@@ -170,6 +171,9 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_allowed(request)))
+        if changes_something(request.method, request.url.path):
+            # optuna-dashboard's page shows `reason` and nothing else of an answer.
+            return _response(405, code, READ_ONLY, [], headers, reason=READ_ONLY)
     return _response(error.status_code, code, detail, [], headers)
 
 
@@ -197,7 +201,7 @@ def unexpected_response() -> JSONResponse:
 
 
 def _response(
-    status: int, code: str, detail: str, errors: list[dict[str, Any]], headers: dict[str, str]
+    status: int, code: str, detail: str, errors: list[dict[str, Any]], headers: dict[str, str], **more: str
 ) -> JSONResponse:
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -205,6 +209,7 @@ def _response(
         "status": status,
         "code": code,
         "detail": detail,
+        **more,
     }
     if errors:
         body["errors"] = errors

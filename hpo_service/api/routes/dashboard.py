@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from starlette.background import BackgroundTask
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from hpo_service.api.http.dashboard_paths import STUDIES, read_path
+from hpo_service.api.http.dashboard_paths import HIDDEN, STUDIES, read_path
 from hpo_service.api.http.dependencies import ProjectDependency, SessionsDependency
 from hpo_service.api.http.problems import problem_response
 from hpo_service.api.http.scopes import needs
@@ -28,6 +28,7 @@ _METHODS = ["GET", "HEAD"]
 _PASSED_ON = ("accept", "accept-encoding", "if-none-match", "if-modified-since", "range", "user-agent")
 _PASSED_BACK = (
     "content-type",
+    "content-disposition",
     "content-length",
     "content-encoding",
     "content-security-policy",
@@ -64,6 +65,7 @@ async def running_dashboard(settings: Settings) -> AsyncIterator[dict[str, Any]]
 @router.api_route("/dashboard/{rest:path}", methods=_METHODS)
 @router.api_route("/api/{rest:path}", methods=_METHODS)
 @router.api_route("/static/{rest:path}", methods=_METHODS)
+@router.api_route("/csv/{rest:path}", methods=_METHODS)
 @router.api_route("/favicon.ico", methods=_METHODS)
 async def proxy(request: Request, sessions: SessionsDependency, project: ProjectDependency) -> Response:
     """Hand a read on to optuna-dashboard, without credentials, and hand back what concerns the caller's project."""
@@ -79,6 +81,8 @@ async def proxy(request: Request, sessions: SessionsDependency, project: Project
     try:
         if asked.path == STUDIES:
             return _listed(await client.request(request.method, STUDIES), mine)
+        if asked.is_page and request.method == "GET":
+            return _page(request, await client.get(asked.path))
         return await _streamed(request, client)
     except httpx.TransportError:
         return _starting(request)
@@ -107,6 +111,15 @@ def _listed(answer: httpx.Response, mine: frozenset[int]) -> Response:
         return Response(status_code=answer.status_code, media_type="application/json")
     studies = [study for study in answer.json()["study_summaries"] if study["study_id"] in mine]
     return JSONResponse({"study_summaries": studies})
+
+
+def _page(request: Request, answer: httpx.Response) -> Response:
+    """Its document without the buttons that cannot work here."""
+    headers = _answer_headers(request, answer)
+    for name in ("content-length", "content-encoding", "etag", "last-modified", "accept-ranges"):
+        headers.pop(name, None)
+    document = answer.text.replace("</head>", f"<style>{HIDDEN}</style></head>", 1)
+    return Response(document, answer.status_code, headers)
 
 
 def _answer_headers(request: Request, answer: httpx.Response) -> dict[str, str]:

@@ -20,7 +20,7 @@ GETS = {
     "/api/studies/<study_id:int>/plot/<plot_type>": None,
     "/artifacts/<study_id:int>/<artifact_id:re:[0-9a-fA-F-]+>": None,
     "/artifacts/<study_id:int>/<trial_id:int>/<artifact_id:re:[0-9a-fA-F-]+>": None,
-    "/csv/<study_id:int>": None,
+    "/csv/<study_id:int>": "/csv/7",
     "/incompatible-rdb-schema": None,
     "/favicon.ico": "/favicon.ico",
     "/static/<filename:path>": "/static/bundle.js",
@@ -38,7 +38,7 @@ def test_every_upstream_route_is_known() -> None:
         read = read_path(path)
         assert read is not None
         assert read.study_id == (7 if "7" in path else None)
-        assert read.tells_of_studies == path.startswith("/api/studies")
+        assert read.tells_of_studies == path.startswith(("/api/studies", "/csv"))
 
 
 def test_pages_of_a_study_name_it() -> None:
