@@ -102,7 +102,7 @@ def study_report(**changes: Any) -> StudyReport:
         comparison=COMPARISON,
         verdict="Better than the baseline by 0.2000 ± 0.0500 loss with the search's one seed, not confirmed.",
         exports={"yaml": Rendered(text="learning_rate: 0.001\n", media_type="application/yaml", file_name="best.yaml")},
-        importances=ImportancesDocument(trials=3, needed=8, importances=[], edges=[]),
+        importances=ImportancesDocument(trials=3, needed=8, importances=[], unexplored=[], edges=[]),
         points=POINTS,
         trials=TRIALS,
         failed=[FailedTrials(outcome="diverged", trials=1, first=3, message="the loss was not finite")],

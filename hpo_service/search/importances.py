@@ -6,7 +6,7 @@ have certain values of a parameter than all trials do.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from hpo_service.core.errors import InvalidSpec
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw import curves
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
-from hpo_service.spec.space import Dimension, FloatRange, IntRange, NumberChoices, SearchSpace
+from hpo_service.spec.space import FloatRange, IntRange, NumberChoices, SearchSpace
 
 Side = Literal["lower", "upper"]
 
@@ -59,16 +59,31 @@ def ranked(trials: Sequence[TrialView], ladder: Sequence[int]) -> list[tuple[Tri
 
 
 def importances(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequence[int]) -> dict[str, float]:
-    """Shares by parameter that sum to 1, largest first; nothing before there are enough trials to compare."""
+    """Shares by parameter that sum to 1, largest first; nothing before there are enough trials to compare.
+
+    Of a parameter that never varied nothing is known, so it has no share; see `unexplored`.
+    """
     known = ranked(trials, ladder)
     if len(known) < FEWEST_TRIALS:
         return {}
+    constant = set(unexplored(space, [trial for trial, _ in known]))
+    if constant == set(space.dimensions):
+        return {}
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
-    study.add_trials([_finished(space, trial, value) for trial, value in known])
+    study.add_trials([_finished(space, trial, value, constant) for trial, value in known])
     share = min(_LARGEST_SHARE_OF_BEST, max(_SMALLEST_SHARE_OF_BEST, _FEWEST_BEST / len(known)))
     found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study)
     total = sum(found.values()) or 1.0
     return {name: value / total for name, value in sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))}
+
+
+def unexplored(space: SearchSpace, compared: Sequence[TrialView]) -> list[str]:
+    """Parameters of the space that have the same value in all of these trials that use them, in the space's order."""
+    return [
+        name
+        for name in space.dimensions
+        if len({trial.sampled[name] for trial in compared if name in trial.sampled}) < 2
+    ]
 
 
 def edges(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequence[int]) -> list[Edge]:
@@ -86,13 +101,13 @@ def edges_among(space: SearchSpace, best_first: Sequence[TrialView]) -> list[Edg
 def _edge(space: SearchSpace, name: str, form: object, best_first: Sequence[TrialView]) -> Edge | None:
     if not isinstance(form, FloatRange | IntRange | NumberChoices) or form.levels() == 1:
         return None
-    coded = [trial.sampled[name] for trial in best_first if name in trial.sampled]
+    values = [trial.sampled[name] for trial in best_first if name in trial.sampled]
     levels = form.levels()
     depth = _EDGE if levels is None or levels > _FEW_LEVELS else 1 / levels
     wanted = max(_FEWEST_AT_EDGE, math.ceil(math.log(_BY_CHANCE) / math.log(depth)))
-    if len(coded) < 2 * wanted:
+    if len(values) < 2 * wanted:
         return None
-    shares = [form.share(value) for value in coded[:wanted]]
+    shares = [form.share(value) for value in values[:wanted]]
     side: Side = "upper" if shares[0] > _MIDDLE else "lower"
     if not all(share >= 1 - depth if side == "upper" else share <= depth for share in shares):
         return None
@@ -103,7 +118,7 @@ def _edge(space: SearchSpace, name: str, form: object, best_first: Sequence[Tria
     return Edge(
         parameter=name,
         side=side,
-        best=float(form.real(coded[0])),
+        best=float(values[0]),
         low=low,
         high=high,
         trials=wanted,
@@ -154,14 +169,13 @@ def _is_accepted(space: SearchSpace, name: str, change: Mapping[str, Any]) -> bo
     return True
 
 
-def _finished(space: SearchSpace, trial: TrialView, value: float) -> FrozenTrial:
-    forms = {name: space.forms[name] for name in trial.sampled}
-    distributions = {name: form.distribution() for name, form in forms.items() if isinstance(form, Dimension)}
+def _finished(space: SearchSpace, trial: TrialView, value: float, without: Collection[str]) -> FrozenTrial:
+    forms = {name: space.dimension(name) for name in trial.sampled if name not in without}
     return create_trial(
         state=TrialState.COMPLETE,
         value=value,
-        params={name: trial.sampled[name] for name in distributions},
-        distributions=distributions,
+        params={name: form.position(trial.sampled[name]) for name, form in forms.items()},
+        distributions={name: form.positions() for name, form in forms.items()},
     )
 
 

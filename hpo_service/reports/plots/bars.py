@@ -12,6 +12,21 @@ _MOST = 12
 _LONGEST = 22
 
 
+def counted(found: ImportancesDocument) -> str:
+    """Which trials and which of their losses count."""
+    return (
+        f"the last losses of {found.trials:,} trials (all with a loss: complete, pruned and paused ones), with the "
+        "curve of a middling trial taken off so that rungs compare"
+    )
+
+
+def not_explored(found: ImportancesDocument) -> str:
+    """A sentence on the parameters that never varied, with a blank before it; empty if all did."""
+    if not found.unexplored:
+        return ""
+    return f" Not explored, because all trials had the same value: {', '.join(found.unexplored)}."
+
+
 def importance_bars(found: ImportancesDocument) -> Figure | None:
     """None before enough trials have a loss."""
     shown = found.importances[:_MOST]
@@ -30,7 +45,7 @@ def importance_bars(found: ImportancesDocument) -> Figure | None:
         ]
     return Figure(
         title="Which parameters mattered",
-        about=f"PED-ANOVA over {found.trials:,} trials at all rungs, paused and pruned ones too.",
+        about=f"PED-ANOVA over {counted(found)}.{not_explored(found)}",
         plot=picture("Importances", *marks, width=_WIDTH, height=len(shown) * _ROW + 6),
         figures=Table(
             columns=("parameter", "importance", "best trial has"),

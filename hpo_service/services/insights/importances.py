@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import TERMINAL
 from hpo_service.formatting.range_edges import command, sentence
-from hpo_service.search.importances import FEWEST_TRIALS, edges_among, importances, ranked
+from hpo_service.search.importances import FEWEST_TRIALS, edges_among, importances, ranked, unexplored
 from hpo_service.search.strategies.base import TrialStanding, TrialView
 from hpo_service.services.insights.cache import insights_of
 from hpo_service.services.insights.schemas import ImportanceDocument, ImportancesDocument
@@ -51,6 +51,7 @@ def _read_importances(session: Session, study: Study) -> ImportancesDocument:
             ImportanceDocument(parameter=parameter, share=share, best=best.get(parameter))
             for parameter, share in importances(space, trials, resolved.ladder).items()
         ],
+        unexplored=unexplored(space, [trial for trial, _ in known]) if len(known) >= FEWEST_TRIALS else [],
         edges=_read_edges(session, study),
     )
 
@@ -90,7 +91,7 @@ def views(trials: Sequence[TrialFacts]) -> list[TrialView]:
             number=trial.number,
             standing="paused" if trial.paused else _STANDINGS[trial.state],
             sampled=trial.row.params,
-            parameters=trial.user_attrs.get("parameters", {}),
+            parameters=trial.parameters,
             losses=trial.intermediate,
             baseline=trial.user_attrs.get("baseline") is True,
         )

@@ -50,6 +50,8 @@ class ImportancesDocument(Document):
     needed: int
     """There are no importances before so many trials have a loss."""
     importances: list[ImportanceDocument]
+    unexplored: list[str]
+    """Parameters of the space that had the same value in all compared trials: nothing is known of them."""
     edges: list[EdgeDocument]
 
 

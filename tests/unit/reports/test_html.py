@@ -14,7 +14,11 @@ from tests.reported import HOSTILE, POINTS, TRIALS, Page, data_check, pictures, 
 HEADINGS = ["Recommendation", "Baseline and winner", "Best parameters", "Search", "Course and cost", "Data quality",
             "Specification", "Environment"]  # fmt: skip
 IMPORTANCES = ImportancesDocument(
-    trials=9, needed=8, importances=[ImportanceDocument(parameter="learning_rate", share=1.0, best=1e-3)], edges=[]
+    trials=9,
+    needed=8,
+    importances=[ImportanceDocument(parameter="learning_rate", share=1.0, best=1e-3)],
+    unexplored=["lora_r"],
+    edges=[],
 )
 
 

@@ -30,7 +30,8 @@ def test_it_has_the_sections_of_the_page() -> None:
 
 def test_what_is_drawn_is_listed_and_no_caption_speaks_of_dots() -> None:
     text = render_markdown(study_report(importances=IMPORTANCES))
-    assert "PED-ANOVA over 9 trials" in text
+    assert "PED-ANOVA over the last losses of 9 trials (all with a loss: complete, pruned and paused ones)" in text
+    assert "Not explored, because all trials had the same value: lora\\_r." in text
     assert "| learning\\_rate | trials | lowest last loss | median |" in text
     assert "| 0.001 | 1 | 1.8000 | 1.8000 |" in text
     assert "Parallel coordinates" not in text

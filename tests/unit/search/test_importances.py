@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.search.importances import Edge, edges, importances, ranked
+from hpo_service.search.importances import Edge, edges, importances, ranked, unexplored
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.spec.space import SearchSpace
 from tests.searching import space_of
@@ -49,6 +49,16 @@ def test_what_matters_is_most_important() -> None:
     assert found["learning_rate"] > 0.5
     assert sum(found.values()) == pytest.approx(1)
     assert set(found) == set(SPACE.dimensions)
+
+
+def test_what_never_varied_is_not_explored_and_has_no_share() -> None:
+    trials = trials_of(SPACE, 40, 1e-4, lora_r=8)
+    assert unexplored(SPACE, trials) == ["lora_r"]
+    found = importances(SPACE, trials, LADDER)
+    assert set(found) == {"learning_rate", "lora_dropout"}
+    assert sum(found.values()) == pytest.approx(1)
+    same = trials_of(SPACE, 10, 1e-4, lora_r=8, learning_rate=1e-4, lora_dropout=0.1)
+    assert importances(SPACE, same, LADDER) == {}
 
 
 def test_few_failed_or_infinite_trials_say_nothing() -> None:
@@ -94,16 +104,16 @@ def test_a_best_value_at_the_lower_edge_says_how_to_widen() -> None:
     assert (edge.side, edge.change) == ("lower", {"low": 3.3e-6})
 
 
-def edge_of(name: str, form: dict[str, Any], coded: object) -> Edge | None:
+def edge_of(name: str, form: dict[str, Any], value: object) -> Edge | None:
     space = space_of(learning_rate=RATE, **{name: form})
-    return next((edge for edge in edges(space, trials_of(space, 40, 1e-4, **{name: coded}), LADDER)), None)
+    return next((edge for edge in edges(space, trials_of(space, 40, 1e-4, **{name: value}), LADDER)), None)
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "coded", "change"),
+    ("name", "form", "value", "change"),
     [
-        ("lora_r", {"choices": [4, 8, 16]}, 2, {"choices": [4, 8, 16, 32]}),
-        ("lora_r", {"choices": [4, 8, 16]}, 0, {"choices": [2, 4, 8, 16]}),
+        ("lora_r", {"choices": [4, 8, 16]}, 16, {"choices": [4, 8, 16, 32]}),
+        ("lora_r", {"choices": [4, 8, 16]}, 4, {"choices": [2, 4, 8, 16]}),
         ("lora_r", {"low": 4, "high": 64, "log": True}, 64, {"high": 128}),
         ("lora_alpha", {"low": 8, "high": 32, "step": 8}, 32, {"high": 48}),
         ("epochs", {"low": 1.0, "high": 3.0}, 2.95, {"high": 4.0}),
@@ -111,22 +121,22 @@ def edge_of(name: str, form: dict[str, Any], coded: object) -> Edge | None:
     ],
 )
 def test_every_form_that_can_grow_is_widened(
-    name: str, form: dict[str, Any], coded: object, change: dict[str, Any]
+    name: str, form: dict[str, Any], value: object, change: dict[str, Any]
 ) -> None:
-    edge = edge_of(name, form, coded)
+    edge = edge_of(name, form, value)
     assert edge is not None
     assert edge.change == change
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "coded"),
+    ("name", "form", "value"),
     [
         ("lora_dropout", {"low": 0.0, "high": 0.2}, 0.0),
-        ("lora_r", {"choices": [1, 2, 4]}, 0),
-        ("lora_r", {"choices": [8]}, 0),
-        ("epochs", {"choices": [2]}, 0),
+        ("lora_r", {"choices": [1, 2, 4]}, 1),
+        ("lora_r", {"choices": [8]}, 8),
+        ("epochs", {"choices": [2]}, 2.0),
         ("lr_scheduler", {"choices": ["cosine", "constant"]}, "cosine"),
     ],
 )
-def test_what_cannot_grow_is_no_edge(name: str, form: dict[str, Any], coded: object) -> None:
-    assert edge_of(name, form, coded) is None
+def test_what_cannot_grow_is_no_edge(name: str, form: dict[str, Any], value: object) -> None:
+    assert edge_of(name, form, value) is None
