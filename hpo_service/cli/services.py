@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hpo_service.cli.connection import connect
 from hpo_service.cli.output import say
+from hpo_service.client.http import study_path
 from hpo_service.core.errors import SetupError
 from hpo_service.core.settings import Settings, secret_names
 
@@ -79,10 +80,22 @@ def migrate() -> None:
     say(f"The {describe(url)} is up to date.")
 
 
-def login() -> None:
+def login(
+    study: Annotated[str | None, typer.Argument(help="With --notebook: the study; otherwise the newest.")] = None,
+    notebook: Annotated[
+        bool, typer.Option("--notebook", help="Print lines for a notebook anywhere: a study as an Optuna study.")
+    ] = False,
+) -> None:
     """Print a link that logs one browser in, once, within ten minutes."""
     with connect() as client:
-        typer.echo(client.post("/v1/login-links")["url"])
+        if not notebook:
+            typer.echo(client.post("/v1/login-links")["url"])
+            return
+        found = [client.get(study_path(study))] if study else client.get("/v1/studies", page_size=1)["items"]
+        name = found[0]["name"] if found else "STUDY"
+        typer.echo("from hpo_service.notebook import load_study")
+        typer.echo(f"study = load_study({name!r}, url={client.url!r})  # a copy in memory")
+        say("The notebook needs this package and, in HPO_API_KEY, a key: `hpo key create LABEL --scope study:read`.")
 
 
 def load_settings(*, port: int | None = None, home: Path | None = None) -> Settings:

@@ -17,11 +17,10 @@ from a2wsgi import WSGIMiddleware
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna_dashboard import wsgi
-from sqlalchemy.engine import make_url
 
 from hpo_service.core.child_process import end_with_parent
 from hpo_service.dashboard.process import URL_VARIABLE
-from hpo_service.storage.database import optuna_url
+from hpo_service.storage.database import optuna_url, read_only
 from trainer.common.logs import configure_logs, format_of
 
 _NICE = 5
@@ -31,10 +30,8 @@ _THREADS = 8
 
 def open_storage(url: str) -> BaseStorage:
     """Optuna's tables, for reading. Whatever role the URL names, its transactions are read-only."""
-    options = str(make_url(optuna_url(url)).query.get("options", ""))
-    target = make_url(url).update_query_dict({"options": f"{options} -cdefault_transaction_read_only=on"})
     storage = RDBStorage(
-        target.render_as_string(hide_password=False),
+        read_only(optuna_url(url)),
         engine_kwargs={"pool_size": _CONNECTIONS, "pool_pre_ping": True, "hide_parameters": True},
         skip_table_creation=True,
         skip_compatibility_check=True,

@@ -25,7 +25,7 @@ from hpo_service.local.local_admin import Credentials
 from hpo_service.local.mlflow_server import DATABASE as MLFLOW_DATABASE
 from hpo_service.local.mlflow_server import MlflowServer, require_startable
 from hpo_service.local.postgres import DASHBOARD, EmbeddedPostgres
-from hpo_service.storage.database import prepare
+from hpo_service.storage.database import optuna_url, prepare, read_only
 
 Say = Callable[[str], None]
 
@@ -213,6 +213,19 @@ def database_url(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return EmbeddedPostgres(settings.home_path()).url()
+
+
+def reading_url(settings: Settings) -> str:
+    """Optuna's tables for who may see all projects and change nothing, as a URL for `optuna.load_study`.
+
+    Its role may only read (HPO_DASHBOARD_DATABASE_URL, or that of the embedded server). Where an own database has no
+    such role, it is the service's, in transactions that refuse to write.
+    """
+    if settings.dashboard_database_url is not None:
+        return optuna_url(settings.dashboard_database_url.get_secret_value())
+    if settings.database_url is not None:
+        return read_only(optuna_url(settings.database_url.get_secret_value()))
+    return optuna_url(EmbeddedPostgres(settings.home_path()).url(role=DASHBOARD))
 
 
 def service_url(host: str, port: int) -> str:

@@ -47,14 +47,28 @@ def test_the_exported_config_trains_to_the_trials_own_loss(service: Service, bes
 
 
 def test_optuna_reads_the_study_from_a_notebook(service: Service, best: Path) -> None:
-    code = block("notebook") + "\nprint(study.best_value, len(study.trials))"
-    ran = subprocess.run(
+    shown = {}
+    told = "\nimport json\nprint(json.dumps([study.best_value, study.best_params, len(study.trials)]))"
+    for name in ("notebook", "reading"):
+        ran = notebook(service, block(name) + told)
+        assert ran.returncode == 0, ran.stderr
+        value, parameters, trials = shown[name] = json.loads(ran.stdout)
+        best = service.study("wordnet")["best"]
+        assert (value, trials) == (best["loss"], 8)
+        assert {name: best["parameters"][name] for name in parameters} == parameters
+    assert shown["notebook"] == shown["reading"]
+    refused = notebook(
+        service, block("reading") + "\noptuna.delete_study(study_name=study.study_name, storage=study._storage)"
+    )
+    assert refused.returncode != 0
+    assert "permission denied" in refused.stderr
+
+
+def notebook(service: Service, code: str) -> subprocess.CompletedProcess[str]:
+    """Run what a notebook's cells say."""
+    return subprocess.run(
         [sys.executable, "-c", code], env=service.environment(), cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert ran.returncode == 0, ran.stderr
-    value, trials = ran.stdout.split()
-    assert float(value) == service.study("wordnet")["best"]["loss"]
-    assert int(trials) == 8
 
 
 def test_the_best_trial_goes_to_production(service: Service, best: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import uvicorn
 import yaml
@@ -17,7 +18,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.api.app import create_app
 from hpo_service.cli import main
-from hpo_service.client.http import best_config
+from hpo_service.client.http import ApiProblem, best_config
+from hpo_service.notebook import load_study
+from hpo_service.storage.database import optuna_url
 from tests import serving
 from trainer.spec import TrialFile
 
@@ -193,6 +196,26 @@ def test_a_range_that_is_too_narrow_is_widened_by_the_command_that_is_shown(hpo:
         time.sleep(0.1)
     assert study["resolved"]["space"]["parameters"]["learning_rate"]["high"] == 9e-4
     hpo("study", "cancel", "first")
+
+
+@pytest.mark.usefixtures("_dispatching")
+def test_a_notebook_anywhere_has_the_study_as_optunas_tables_have_it(
+    hpo: Hpo, study_file: str, database_url: str
+) -> None:
+    hpo("study", "create", "-f", study_file, "--watch", "--set", "search.strategy=asha")
+    cell: dict[str, Any] = {}
+    exec(hpo("login", "--notebook"), cell)
+    copied, stored = cell["study"], optuna.load_study(study_name="first", storage=optuna_url(database_url))
+    assert (copied.best_params, copied.best_value) == (stored.best_params, stored.best_value)
+    assert len(copied.trials) == len(stored.trials) > 3
+    for ours, theirs in zip(copied.trials, stored.trials, strict=True):
+        ours._trial_id, ours.system_attrs = theirs._trial_id, theirs.system_attrs
+        assert ours == theirs
+    exec(hpo("login", "first", "--notebook"), cell)
+    assert cell["study"].best_params == copied.best_params
+    hpo("login", "nowhere", "--notebook", code=1)
+    with pytest.raises(ApiProblem, match="nowhere"):
+        load_study("nowhere")
 
 
 @pytest.mark.usefixtures("_dispatching")

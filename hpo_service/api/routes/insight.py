@@ -9,6 +9,8 @@ from hpo_service.auth.principals import Scope
 from hpo_service.services.insights import decisions, importances, pareto
 from hpo_service.services.insights.schemas import DecisionDocument, ImportancesDocument, ParetoDocument
 from hpo_service.services.studies.schemas import Page
+from hpo_service.services.trials import optuna_copy
+from hpo_service.services.trials.schemas import OptunaTrials
 
 router = APIRouter(prefix="/v1/studies/{name}", tags=["insight"], dependencies=[needs(Scope.STUDY_READ)])
 
@@ -29,6 +31,18 @@ def list_decisions(
 def get_importances(name: StudyName, session: SessionDependency, project: ProjectDependency) -> ImportancesDocument:
     """Over trials at all rungs, paused and pruned ones too; and ranges that the best trials would leave."""
     return importances.show_importances(session, project, name)
+
+
+@router.get("/optuna", operation_id="copy_optuna_study", summary="The study as Optuna's tables have it")
+def copy_optuna_study(
+    name: StudyName,
+    session: SessionDependency,
+    project: ProjectDependency,
+    page_size: PageSize = 200,
+    page_token: PageToken = None,
+) -> OptunaTrials:
+    """A page of trials with parameters, distributions, attributes and losses, for a notebook to make the same study."""
+    return optuna_copy.read_optuna_trials(session, project, name, page_size=page_size, page_token=page_token)
 
 
 @router.get("/pareto", operation_id="get_pareto", summary="The Pareto front of the objectives")

@@ -48,6 +48,36 @@ class TrialSummary(Document):
     finished_at: datetime | None
 
 
+StoredNumber = float | Literal["nan", "inf", "-inf"]
+"""JSON has no such numbers, so they are words."""
+
+
+class OptunaTrial(Document):
+    """A trial as Optuna's tables have it. A paused one is RUNNING, with `hpo_state` "paused" among its attributes."""
+
+    number: int
+    state: str
+    values: list[StoredNumber] | None
+    """One for each objective of a trial that ended; null before, and of failed ones."""
+    params: dict[str, Any]
+    """What was sampled; other parameters are `user_attrs`."""
+    distributions: dict[str, str]
+    """Optuna's JSON of each."""
+    user_attrs: dict[str, Any]
+    intermediate_values: dict[int, StoredNumber]
+    """Loss by rung, in examples."""
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class OptunaTrials(Document):
+    """A page of a study, enough to make the same Optuna study elsewhere."""
+
+    directions: list[Literal["minimize", "maximize"]]
+    items: list[OptunaTrial]
+    next_page_token: str | None
+
+
 class AttemptDocument(Document):
     """One execution of a slice. `outcome` is null while it runs."""
 

@@ -32,6 +32,13 @@ def optuna_url(url: str) -> str:
     return _rendered(parsed.update_query_dict({"options": options}))
 
 
+def read_only(url: str) -> str:
+    """The URL with transactions that refuse to write, whatever its role may do."""
+    parsed = _parsed(url)
+    options = f"{_options(parsed)} -cdefault_transaction_read_only=on".strip()
+    return _rendered(parsed.update_query_dict({"options": options}))
+
+
 def describe(url: str) -> str:
     """The database and its server, without a secret, for messages."""
     parsed = _parsed(url)
