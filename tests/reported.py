@@ -45,7 +45,7 @@ def study(**changes: Any) -> StudyDocument:
             "model": {"path": "/m"}, "data": {"train": "/d"}, "search": {"strategy": "freeze_thaw", "seed": 3},
             "space": {"parameters": {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}}},
         },
-        "past": [], "edges": [], "outlook": None, "confirmation": None, "etag": '"e"',
+        "leader": None, "reserve": None, "past": [], "edges": [], "outlook": None, "confirmation": None, "etag": '"e"',
     }  # fmt: skip
     return StudyDocument.model_validate({**document, **changes})
 

@@ -62,6 +62,8 @@ def synthetic_loss(parameters: Parameters, examples: int) -> float:
 class Simulation:
     """Workers that take as long as a slice has examples, times the `pace` of its trial.
 
+    `noise` is added to the loss of a trial at a rung.
+
     `fails` names trials that diverge in their first slice. `mishap` answers how the n-th attempt of a trial to reach a
     rung ends otherwise: DONE, OOM and DIVERGED as in the service, PREEMPTED without a loss and the trial paused, LOST
     without one and the trial failed, None with a loss that is no number. `changes` happen before the decision so
@@ -74,6 +76,7 @@ class Simulation:
     fails: frozenset[int] = frozenset()
     mishap: Callable[[int, int, int], Outcome | None] = lambda number, until, attempt: Outcome.DONE
     pace: Callable[[int], float] = lambda number: 1.0
+    noise: Callable[[int, int], float] = lambda number, until: 0.0
     changes: Mapping[int, Callable[["Simulation"], None]] = field(default_factory=dict)
     forgetful: bool = False
     trials: list[TrialView] = field(default_factory=list)
@@ -194,7 +197,7 @@ class Simulation:
 
     def _report(self, known: TrialView, until: int, factor: float) -> None:
         parameters = Parameters.model_validate(known.parameters)
-        loss = factor * synthetic_loss(parameters, until)
+        loss = factor * (synthetic_loss(parameters, until) + self.noise(known.number, until))
         folds = tuple(
             loss * (1 + 0.05 * math.sin(fold) + 1e-3 * math.sin(known.number + until * fold)) for fold in range(8)
         )

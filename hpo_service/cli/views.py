@@ -38,10 +38,12 @@ def show_study(study: Json) -> None:
             "trials": ", ".join(f"{count} {name}" for name, count in study["trials"].items() if count) or "none yet",
             "budget": f"{study['max_trials']} trials",
             "spent": spent(study),
+            "kept back": kept_back(study["reserve"]),
             "forecast": forecast_sentence(study),
             **efficiency(study["usage"]),
             "saved": saved(study),
             "best": best_sentence(study["best"]),
+            "leader": leader_sentence(study),
             "confirmation": sentence_of(study),
             "confirming took": bill_of(study),
             "outlook": outlook_sentence(study),
@@ -224,6 +226,28 @@ def best_sentence(best: Json | None) -> str:
     if best["provisional"]:
         sentence += " (provisional)"
     return f"{sentence}, {gain_sentence(best)}" if best["improvement"] else sentence
+
+
+def kept_back(reserve: Json | None) -> str | None:
+    """What a cap leaves for the trial that leads."""
+    if reserve is None:
+        return None
+    hours = "" if reserve["gpu_hours"] is None else f" ({reserve['gpu_hours']:.2g} GPU-hours)"
+    who = "a trial" if reserve["trial_number"] is None else f"trial {reserve['trial_number']}"
+    return f"{reserve['examples']} examples{hours} for training {who} to its end"
+
+
+def leader_sentence(study: Json) -> str | None:
+    """Which trial is ahead of all others, where that is not the best one."""
+    leader = study["leader"]
+    if leader is None or leader["ahead_of_best"] is None:
+        return None
+    lead, best = leader["ahead_of_best"], study["best"]
+    ended = "" if leader["complete"] else ", not trained to its end"
+    return (
+        f"trial {leader['trial_number']}{ended}: {lead['loss']:.4f} after {lead['examples']} examples, "
+        f"where trial {best['trial_number']} had {lead['best_loss']:.4f}"
+    )
 
 
 def gain_sentence(best: Json) -> str:

@@ -28,7 +28,7 @@ from hpo_service.formatting.values import duration, energy, loss, plural, share,
 from hpo_service.reports.blocks import Figure
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
-from hpo_service.services.studies.schemas import ImprovementDocument, OutlookDocument
+from hpo_service.services.studies.schemas import ImprovementDocument, OutlookDocument, ReserveDocument, StudyDocument
 from hpo_service.services.trials.schemas import TrialSummary
 from hpo_service.services.views.study_page import StudyPage
 
@@ -107,6 +107,7 @@ def _standing(page: StudyPage) -> Markup:
         [
             ("Trials", standings),
             ("Saved", _saved(page)),
+            ("Kept back", _kept_back(study.reserve)),
             ("Speed", speed(usage.tokens_per_second) if usage.tokens_per_second else None),
             ("GPU busy", percent(usage.busy)),
             ("MFU", share(usage.mfu)),
@@ -121,6 +122,13 @@ def _standing(page: StudyPage) -> Markup:
 def _saved(page: StudyPage) -> str | None:
     savings = page.study.savings
     return f"{savings.share:.0%} of all examples, by pausing and pruning" if savings.examples else None
+
+
+def _kept_back(reserve: ReserveDocument | None) -> str | None:
+    if reserve is None:
+        return None
+    who = "a trial" if reserve.trial_number is None else f"trial {reserve.trial_number}"
+    return f"{reserve.examples:,} examples for training {who} to its end"
 
 
 def _outlook(found: OutlookDocument | None) -> str | None:
@@ -141,7 +149,7 @@ def _best(page: StudyPage) -> Markup:
         return panel("best", "Best so far", empty(_NO_LOSS))
     about = "trained to its end"
     if best.provisional:
-        about = f"after {best.examples:,} examples; no trial has reached its end yet"
+        about = f"after {best.examples:,} examples; it leads, and no searched trial has reached its end yet"
     elif best.confirmed is not None:
         about = f"mean of {plural(best.confirmed.seeds, 'new seed')}"
     confirmation = page.study.confirmation
@@ -154,11 +162,27 @@ def _best(page: StudyPage) -> Markup:
             tag("span", f", {about}", class_="soft"),
         ),
         tag("p", page.verdict),
+        _leader(page.study, best.trial_number),
         _against(best.improvement, best.trial_number),
         tag("p", "Confirmation: ", confirmation.sentence or confirmation.message) if confirmation else None,
         facts([(name, tag("code", value_text(value))) for name, value in _sampled(page, best.parameters)]),
     )
     return panel("best", "Best so far", *content)
+
+
+def _leader(study: StudyDocument, best: int) -> Markup | None:
+    """The trial that is ahead of all others, where that is not the best one."""
+    leader = study.leader
+    if leader is None or leader.ahead_of_best is None:
+        return None
+    lead, ended = leader.ahead_of_best, "" if leader.complete else ", not trained to its end"
+    return tag(
+        "p",
+        "Leader: ",
+        trial_link(study.name, leader.trial_number),
+        f"{ended}. After {lead.examples:,} examples its loss was {lead.loss:.4f}, that of trial {best} "
+        f"{lead.best_loss:.4f}.",
+    )
 
 
 def _against(found: ImprovementDocument | None, best: int) -> Markup | None:

@@ -1,9 +1,11 @@
 """Which trial won, what it gained over the baseline, and what was not trained because others could not win."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from hpo_service.search.leader import Lead, compare, leader
 
 
 class TrialFacts(Protocol):
@@ -75,7 +77,7 @@ class Searched:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The winner. `provisional`: no trial has reached its end, so it leads at the highest rung only.
+    """The trial that one would use now. `provisional`: no searched trial has reached its end, so it is the leader.
 
     With `confirmed`, `loss` is the mean over new seeds, and `searched` what the search saw; else `loss` is that, in
     which luck has a part.
@@ -99,29 +101,52 @@ class Savings:
     share: float
 
 
-def best_trial(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed] = ()) -> Best | None:
-    """Lowest confirmed mean, else lowest loss of the complete trials, else lowest loss at the highest rung.
+def best_trial(
+    trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed] = (), contenders: Collection[int] | None = None
+) -> Best | None:
+    """Lowest confirmed mean, else lowest loss of searched trials that were trained to their end, else the leader.
 
     Of the confirmed, those count that have the most seeds: the others dropped out. None before the first rung.
+    `contenders` as in `leading`.
     """
     if confirmed:
         return _best_confirmed(trials, confirmed)
     complete = [
         (trial.value, trial.number, trial)
         for trial in trials
-        if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value)
+        if trial.state == "COMPLETE" and not _is_baseline(trial)
+        if trial.value is not None and math.isfinite(trial.value)
     ]
     if complete:
         loss, _, winner = min(complete, key=lambda entry: entry[:2])
         return _best(winner, loss, max(winner.intermediate, default=_total(winner)), provisional=False, trials=trials)
-    alive = [trial for trial in trials if trial.state != "FAIL" and _finite(trial)]
-    if not alive:
+    first = leading(trials, contenders)
+    if first is None:
         return None
-    rung = max(max(_finite(trial)) for trial in alive)
-    leader = min(
-        (trial for trial in alive if rung in _finite(trial)), key=lambda trial: (trial.intermediate[rung], trial.number)
-    )
-    return _best(leader, leader.intermediate[rung], rung, provisional=True, trials=trials)
+    rung = max(finite_losses(first))
+    return _best(first, first.intermediate[rung], rung, provisional=True, trials=trials)
+
+
+def leading(trials: Sequence[TrialFacts], contenders: Collection[int] | None = None) -> TrialFacts | None:
+    """The leader of a study; None before the first rung. What failed does not lead.
+
+    Where not all trials are here, `contenders` are those that are the best of all at their own highest rung.
+    """
+    alive = {
+        trial.number: trial
+        for trial in trials
+        if trial.state != "FAIL" and (contenders is None or trial.number in contenders)
+    }
+    number = leader({number: trial.intermediate for number, trial in alive.items()})
+    return None if number is None else alive[number]
+
+
+def lead_over(first: TrialFacts, best: Best, trials: Sequence[TrialFacts]) -> Lead | None:
+    """By how much the leader is ahead of the best trial; None if it is that trial or they have no rung in common."""
+    if first.number == best.trial_number:
+        return None
+    other = next(trial for trial in trials if trial.number == best.trial_number)
+    return compare(first.intermediate, other.intermediate)
 
 
 def judged(number: int, trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed] = ()) -> Best | None:
@@ -130,9 +155,9 @@ def judged(number: int, trials: Sequence[TrialFacts], confirmed: Sequence[Confir
     if known:
         return _best_confirmed(trials, known)
     trial = next((trial for trial in trials if trial.number == number and trial.state != "FAIL"), None)
-    if trial is None or not _finite(trial):
+    if trial is None or not finite_losses(trial):
         return None
-    rung = max(_finite(trial))
+    rung = max(finite_losses(trial))
     if trial.state == "COMPLETE" and trial.value is not None and math.isfinite(trial.value):
         return _best(trial, trial.value, rung, provisional=False, trials=trials)
     return _best(trial, trial.intermediate[rung], rung, provisional=True, trials=trials)
@@ -183,7 +208,7 @@ def _best_confirmed(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed]
 
 
 def _searched(trial: TrialFacts) -> Searched | None:
-    known = _finite(trial)
+    known = finite_losses(trial)
     return Searched(loss=known[max(known)], examples=max(known)) if known else None
 
 
@@ -199,10 +224,10 @@ def _best(winner: TrialFacts, loss: float, examples: int, *, provisional: bool, 
 
 
 def _improvement(winner: TrialFacts, trials: Sequence[TrialFacts]) -> Improvement | None:
-    baseline = next((trial for trial in trials if trial.user_attrs.get("baseline") is True), None)
+    baseline = next((trial for trial in trials if _is_baseline(trial)), None)
     if baseline is None:
         return None
-    theirs, ours = _finite(baseline), _finite(winner)
+    theirs, ours = finite_losses(baseline), finite_losses(winner)
     common = theirs.keys() & ours.keys()
     if not common or theirs[max(common)] == 0:
         return None
@@ -216,7 +241,12 @@ def _improvement(winner: TrialFacts, trials: Sequence[TrialFacts]) -> Improvemen
     )
 
 
-def _finite(trial: TrialFacts) -> dict[int, float]:
+def _is_baseline(trial: TrialFacts) -> bool:
+    return trial.user_attrs.get("baseline") is True
+
+
+def finite_losses(trial: TrialFacts) -> dict[int, float]:
+    """Loss by rung, without those that are no numbers."""
     return {rung: loss for rung, loss in trial.intermediate.items() if math.isfinite(loss)}
 
 

@@ -1,5 +1,6 @@
 """What a study will probably take, before anything is trained."""
 
+import math
 from statistics import fmean
 
 from hpo_service.core import study_rules
@@ -59,7 +60,7 @@ def estimate(resolved: ResolvedStudy) -> Estimate:
         expected_share=expected / full,
         confirmation_examples=None if runs is None else runs * mean_total,
         confirmation_runs=runs,
-        warnings=tuple(warnings(resolved, space)),
+        warnings=(*warnings(resolved, space), *_unpaid_runs(resolved, runs, cap or expected, mean_total)),
     )
 
 
@@ -82,6 +83,29 @@ def warnings(resolved: ResolvedStudy, space: SearchSpace) -> list[str]:
     if resolved.eval_rows < 50:
         found.append(f"the loss is measured on {resolved.eval_rows} evaluation rows only; differences may be noise.")
     return found
+
+
+def _unpaid_runs(resolved: ResolvedStudy, runs: int | None, bill_examples: int, mean_total: int) -> list[str]:
+    """What `confirm.share` leaves of the runs that `confirm.top` and `confirm.seeds` ask for, where it is not all."""
+    settings = resolved.confirm
+    if settings is None or runs is None:
+        return []
+    baseline = int(resolved.baseline is not None)
+    candidates = min(settings.top, resolved.budget.max_trials - baseline) + baseline
+    asked = candidates * settings.seeds
+    if runs >= asked:
+        return []
+    needed = asked * mean_total / bill_examples
+    who = f"{candidates - baseline} trial(s){' and the baseline' if baseline else ''}"
+    remedy = (
+        f"confirm.share {math.ceil(100 * needed) / 100:g} pays for all"
+        if needed <= 1
+        else f"share 1 pays for {max(1 + baseline, bill_examples // mean_total)}; lower top or seeds, or search more"
+    )
+    return [
+        f"confirm asks for up to {asked} runs ({who}, {settings.seeds} seed(s) each), and its share of "
+        f"{settings.share:g} of {bill_examples} examples pays for {runs}; {remedy}."
+    ]
 
 
 def _confirmation_runs(resolved: ResolvedStudy, bill_examples: int, mean_total: int) -> int | None:

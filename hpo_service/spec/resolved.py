@@ -40,9 +40,10 @@ class ResolvedBudget(BudgetSettings):
 class ResolvedStudy(Frozen):
     """Self-contained and the same after a trip through JSON.
 
-    `baseline` and `enqueue` are points in real values that lie in the space; `ladder` holds the study's rungs in
-    examples. `train_rows` and `eval_rows` are what a trial sees after split and limits. `training` holds the ranks and,
-    where there are several, the adapters that all trials share. `confirmation` makes it a study that confirms another.
+    `baseline` and `enqueue` are points that lie in the space; the last `preset_points` of `enqueue` are the preset's,
+    the others the spec's. `ladder` holds the study's rungs in examples. `train_rows` and `eval_rows` are what a trial
+    sees after split and limits. `training` holds the ranks and, where there are several, the adapters that all trials
+    share. `confirmation` makes it a study that confirms another.
     """
 
     metadata: Metadata
@@ -57,6 +58,7 @@ class ResolvedStudy(Frozen):
     resources: Resources
     baseline: dict[str, Any] | None
     enqueue: tuple[dict[str, Any], ...]
+    preset_points: int = 0
     train_rows: int
     eval_rows: int
     ladder: tuple[int, ...]
@@ -102,7 +104,15 @@ class ResolvedStudy(Frozen):
             deadline=self.budget.deadline,
         )
         return self.model_copy(
-            update={"budget": budget, "ladder": (), "baseline": None, "enqueue": (), "confirm": None, "past": ()}
+            update={
+                "budget": budget,
+                "ladder": (),
+                "baseline": None,
+                "enqueue": (),
+                "preset_points": 0,
+                "confirm": None,
+                "past": (),
+            }
             | {"confirmation": plan, "search": self.search.model_copy(update={"objectives": (LOSS,)})}
         )
 
@@ -152,7 +162,9 @@ def resolve(
     space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
     training = study_training(merged, space)
     baseline = _baseline(merged, space)
+    enqueue = _enqueued(merged, space, baseline, traits)
     longest = total_examples(train_rows, space.largest("epochs"))
+    _require_a_trial(merged, space, baseline, train_rows)
     return ResolvedStudy(
         metadata=merged.metadata,
         preset=merged.preset,
@@ -165,7 +177,8 @@ def resolve(
         budget=_budget(merged),
         resources=merged.resources,
         baseline=baseline,
-        enqueue=_enqueued(merged, space, baseline, traits),
+        enqueue=enqueue,
+        preset_points=len(enqueue) - len(merged.enqueue),
         train_rows=train_rows,
         eval_rows=eval_rows,
         ladder=_ladder(merged.search, longest, space.largest("warmup_ratio")),
@@ -239,6 +252,23 @@ def _require_room(spec: StudySpec, count: int) -> None:
             "raise it or remove points."
         )
         raise InvalidSpec(detail, problems=[Problem(detail=detail, pointer="/budget/max_trials")])
+
+
+def _require_a_trial(spec: StudySpec, space: SearchSpace, baseline: dict[str, Any] | None, train_rows: int) -> None:
+    """Refuse a budget that ends before the baseline and one searched trial do."""
+    shortest = min(total_examples(train_rows, probe.parameters.epochs) for probe in space.probes)
+    first = 0 if baseline is None else shortest
+    if baseline is not None and points.is_complete(space, baseline):
+        first = total_examples(train_rows, space.assignment(space.point(baseline)).parameters.epochs)
+    for name, cap, needed, unit in (
+        ("max_trials", spec.budget.max_trials, 1 if baseline is None else 2, "trials"),
+        ("max_examples", spec.budget.max_examples, first + shortest, "examples"),
+    ):
+        if cap is not None and cap < needed:
+            takes = f"the baseline ({first}) and " if baseline is not None and name == "max_examples" else ""
+            what = "the baseline is one of them" if name == "max_trials" else f"{takes}one trial ({shortest}) take more"
+            detail = f"budget.{name} is {cap}, too little: {what}; allow {needed} {unit} or more."
+            raise InvalidSpec(detail, problems=[Problem(detail=detail, pointer=f"/budget/{name}")])
 
 
 def _budget(spec: StudySpec) -> ResolvedBudget:

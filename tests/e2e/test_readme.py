@@ -53,9 +53,9 @@ def test_optuna_reads_the_study_from_a_notebook(service: Service, best: Path) ->
         ran = notebook(service, block(name) + told)
         assert ran.returncode == 0, ran.stderr
         value, parameters, trials = shown[name] = json.loads(ran.stdout)
-        best = service.study("wordnet")["best"]
-        assert (value, trials) == (best["loss"], 8)
-        assert {name: best["parameters"][name] for name in parameters} == parameters
+        found = service.study("wordnet")["best"]
+        assert (value, trials) == (found["loss"], 8)
+        assert {name: found["parameters"][name] for name in parameters} == parameters
     assert shown["notebook"] == shown["reading"]
     refused = notebook(
         service, block("reading") + "\noptuna.delete_study(study_name=study.study_name, storage=study._storage)"

@@ -122,6 +122,21 @@ def bearer_of(sessions: Sessions, project: int) -> str:
     return serving.bearer(serving.make_key(sessions, project))["Authorization"]
 
 
+def test_its_importances_are_those_of_the_console(client: TestClient, sessions: Sessions) -> None:
+    """Without our answer it would give a share to what never varied, and would see complete trials only."""
+    client.post("/v1/studies", json=spec("more", budget={"max_trials": 14}))
+    dispatcher, _ = serving.make_dispatcher(sessions)
+    expire_lease(sessions)
+    turn_until(dispatcher, lambda: client.get("/v1/studies/more").json()["state"] == "completed")
+    ours = client.get("/v1/studies/more/importances").json()
+    assert len(ours["importances"]) > 1
+    number = client.get("/v1/studies/more").json()["dashboard"].rpartition("/")[2]
+    shown = client.get(f"/api/studies/{number}/param_importances").json()["param_importances"]
+    assert [[(one["name"], one["importance"]) for one in part] for part in shown] == [
+        [(one["parameter"], one["share"]) for one in ours["importances"]]
+    ]
+
+
 def test_artifacts_and_other_paths_are_not_reachable(client: TestClient) -> None:
     number = study_id(client)
     for path in (f"/artifacts/{number}/1", f"/api/artifacts/{number}/1", "/incompatible-rdb-schema"):

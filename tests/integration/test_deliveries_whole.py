@@ -32,7 +32,7 @@ STUDY: Json = {
     "space": {"learning_rate": {"low": 1e-4, "high": 3e-2, "log": True}, "lora_r": 4, "effective_batch": 8},
     "baseline": {"learning_rate": 5e-3, "lora_r": 4},
     "search": {"strategy": "none", "seed": 7, "deterministic": True},
-    "budget": {"max_trials": 1},
+    "budget": {"max_trials": 2},
 }
 
 
@@ -41,9 +41,13 @@ def settings(tmp_path: Path) -> Settings:
     """Roots with the model and some rows of its data."""
     (tmp_path / "roots").mkdir()
     shutil.copytree(EXAMPLES / "tiny-llama", tmp_path / "roots" / "tiny-llama")
-    for name, rows in (("train", 64), ("eval", 24)):
-        lines = (EXAMPLES / "wordnet-instruct" / f"{name}.jsonl").read_text().splitlines(keepends=True)
-        (tmp_path / "roots" / f"{name}.jsonl").write_text("".join(lines[:rows]))
+    for name, source, rows in (
+        ("train", "train", slice(64)),
+        ("eval", "eval", slice(24)),
+        ("test", "eval", slice(24, 40)),
+    ):
+        lines = (EXAMPLES / "wordnet-instruct" / f"{source}.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / "roots" / f"{name}.jsonl").write_text("".join(lines[rows]))
     return Settings(home=tmp_path / "home", roots=(tmp_path / "roots",))
 
 
@@ -82,6 +86,23 @@ def delivered(client: TestClient, dispatcher: Dispatcher, **asked: Any) -> Json:
     turn_until(dispatcher, lambda: client.get(path).json()["state"] in ("completed", "failed"))
     made: Json = client.get(path).json()
     return made
+
+
+def test_test_rows_are_looked_at_by_confirmation_and_delivery(client: TestClient, dispatcher: Dispatcher) -> None:
+    """The search never saw them, so its fingerprints and its snapshot do not know them; neither is in the way."""
+    spec = STUDY | {"data": STUDY["data"] | {"test": "test.jsonl"}, "confirm": {"top": 1, "seeds": 1, "share": 1.0}}
+    assert client.post("/v1/studies", json=spec).status_code == 201
+    turn_until(dispatcher, lambda: client.get("/v1/studies/study").json()["state"] in ("completed", "failed"))
+    study = client.get("/v1/studies/study").json()
+    assert study["state"] == "completed", study["message"]
+    runs = [run for candidate in study["confirmation"]["candidates"] for run in candidate["runs"]]
+    assert {run["state"] for run in runs} == {"complete"}
+    assert all(run["test_loss"] > 0 for run in runs)
+    assert study["best"]["confirmed"]["test_loss"] > 0
+    assert client.post("/v1/promotions", json={"study": "study", "name": "bot"}).status_code == 201
+    made = delivered(client, dispatcher)
+    assert (made["state"], made["reuses"], made["losses"]["reused"]) == ("completed", True, True), made
+    assert made["losses"]["test_loss"] > 0
 
 
 def test_a_promotion_becomes_a_model_that_answers(

@@ -1,8 +1,9 @@
 """The dispatcher on a real PostgreSQL with the fake executor."""
 
+import math
 from functools import partial
 from threading import Event
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
@@ -13,6 +14,8 @@ from hpo_service.core.errors import LeaseLost
 from hpo_service.core.messages import IntentKind
 from hpo_service.executors.base import SliceEnded, SliceProgress
 from hpo_service.executors.fake import FakeExecutor
+from hpo_service.search.leader import ahead_of
+from hpo_service.spec.study import StrategyName
 from hpo_service.storage.tables import Attempt, Intent, Slice, Study
 from tests.dispatching import (
     ask,
@@ -254,15 +257,29 @@ def test_a_deleted_study_leaves_its_name_free(sessions: Sessions, database_url: 
     assert len(optuna_trials(database_url)) == 9
 
 
-def test_the_examples_budget_is_a_hard_stop(sessions: Sessions) -> None:
-    study_id = post_study(sessions, budget__max_examples=1500)
+@pytest.mark.parametrize("strategy", get_args(StrategyName))
+@pytest.mark.parametrize("cap", [2000, 3300])
+def test_a_hard_cap_leaves_enough_to_train_the_leader_to_its_end(
+    sessions: Sessions, database_url: str, strategy: str, cap: int
+) -> None:
+    search = {"strategy": strategy, "deterministic": True, "seed": 3}
+    study_id = post_study(sessions, search=search, budget={"max_trials": 60, "max_examples": cap})
     run_to_end(sessions, study_id)
     with sessions() as session:
         study = session.scalars(select(Study)).one()
         spent = session.execute(select(func.sum(Attempt.examples))).scalar_one()
     assert study.state == "completed"
-    assert "of 1500 are left" in study.message
-    assert 1500 - 1000 < spent <= 1500
+    assert "the budget is spent but for" in study.message
+    assert spent <= cap
+    searched = [trial for trial in optuna_trials(database_url) if not trial.user_attrs.get("baseline")]
+    done = [trial for trial in searched if trial.state is TrialState.COMPLETE]
+    best = min(done, key=lambda trial: trial.value or math.inf)
+    stopped = {trial.number: trial for trial in searched if trial.state is TrialState.PRUNED}
+    ahead = ahead_of(best.intermediate_values, [(number, one.intermediate_values) for number, one in stopped.items()])
+    if ahead and len(study.memory["finished_leaders"]) < 3:
+        lacked = 1000 - max(stopped[ahead[0]].intermediate_values)
+        assert lacked > cap - spent
+        assert f"and lacked {lacked} of 1000 examples" in study.message
 
 
 def test_a_checkpoint_inside_a_slice_is_offered_to_the_next_attempt(sessions: Sessions) -> None:

@@ -77,7 +77,7 @@ def test_a_slice_at_the_cap_is_stopped_with_what_it_has(sessions: Sessions) -> N
 
 
 def test_a_cap_that_is_raised_in_time_stops_nothing(sessions: Sessions) -> None:
-    study = post_study(sessions, budget__max_examples=1500)
+    study = post_study(sessions, budget__max_examples=2500)
     dispatcher, fake = make(sessions)
     turn_until(dispatcher, lambda: len(fake.submitted) >= 2)
     with sessions() as session:
@@ -87,7 +87,7 @@ def test_a_cap_that_is_raised_in_time_stops_nothing(sessions: Sessions) -> None:
     )
     turn_until(dispatcher, lambda: state_of(sessions, study) == "completed")
     with sessions() as session:
-        assert "are left" not in session.scalars(select(Study.message).where(Study.id == study)).one()
+        assert "budget is spent" not in session.scalars(select(Study.message).where(Study.id == study)).one()
 
 
 def test_a_running_study_says_what_it_will_cost(sessions: Sessions) -> None:

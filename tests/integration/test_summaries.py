@@ -27,10 +27,11 @@ def test_the_sums_are_those_of_the_trials(sessions: sessionmaker[Session], slice
     turn_until(dispatcher, lambda: len(fake.submitted) >= slices)
     with sessions() as session:
         studies = list(session.scalars(select(Study).where(Study.id.in_([first, second]))))
-        summaries = read_summaries(session, studies, {})
+        summaries = read_summaries(session, studies, {}, leader=True)
         for study in studies:
             facts, summary = read_facts(session, study), summaries[study.id]
             assert (summary.counts, summary.best, summary.savings) == (facts.counts, facts.best, facts.savings)
+            assert summary.leader == facts.leader
             assert read_leaders(session, study).best == facts.best
 
 

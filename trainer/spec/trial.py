@@ -100,8 +100,12 @@ class TrialSpec(Frozen):
     training: TrainingSettings = TrainingSettings()
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON; a snapshot belongs to exactly one digest."""
-        return sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the canonical JSON; a snapshot belongs to exactly one digest.
+
+        Test rows are no part of it: they are looked at after the last step and change nothing before it.
+        """
+        trained_on = self.data.model_copy(update={"test": None})
+        return sha256(self.model_copy(update={"data": trained_on}).model_dump_json().encode()).hexdigest()
 
 
 class TrialFile(TrialSpec):

@@ -46,6 +46,11 @@ class DashboardPath:
         return self.path.startswith("/dashboard")
 
     @property
+    def is_importances(self) -> bool:
+        """Whether it asks which parameters of a study mattered."""
+        return self.path.endswith("/param_importances")
+
+    @property
     def tells_of_studies(self) -> bool:
         """Whether the answer depends on which studies are the caller's."""
         return self.study_id is not None or self.path == STUDIES

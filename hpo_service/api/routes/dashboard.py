@@ -21,6 +21,7 @@ from hpo_service.core.settings import Settings
 from hpo_service.dashboard.process import DashboardProcess, dashboard_url
 from hpo_service.formatting.html import page, tag
 from hpo_service.services.access.dashboard_access import optuna_study_ids
+from hpo_service.services.insights.importances import dashboard_importances
 
 router = APIRouter(include_in_schema=False, dependencies=[needs(Scope.STUDY_READ)])
 
@@ -75,6 +76,10 @@ async def proxy(request: Request, sessions: SessionsDependency, project: Project
     mine = await run_in_threadpool(_own_studies, sessions, project) if asked.tells_of_studies else frozenset()
     if asked.study_id is not None and asked.study_id not in mine:
         raise _NOTHING
+    if asked.is_importances and asked.study_id is not None:
+        # One answer to one question: optuna-dashboard's own looks at complete trials only.
+        found = await run_in_threadpool(_importances, sessions, project, asked.study_id)
+        return JSONResponse({"param_importances": found})
     client: httpx.AsyncClient | None = getattr(request.state, "dashboard", None)
     if client is None:
         raise NotFound("The dashboard is not part of this service.")
@@ -103,6 +108,11 @@ async def _streamed(request: Request, client: httpx.AsyncClient) -> Response:
 def _own_studies(sessions: sessionmaker[Session], project: int) -> frozenset[int]:
     with sessions() as session:
         return optuna_study_ids(session, project)
+
+
+def _importances(sessions: sessionmaker[Session], project: int, study_id: int) -> list[list[dict[str, Any]]]:
+    with sessions() as session:
+        return dashboard_importances(session, project, study_id)
 
 
 def _listed(answer: httpx.Response, mine: frozenset[int]) -> Response:

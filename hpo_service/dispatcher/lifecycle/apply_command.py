@@ -14,6 +14,7 @@ from hpo_service.dispatcher.jobs.jobs import apply_ended_check
 from hpo_service.dispatcher.lifecycle import study_state
 from hpo_service.dispatcher.lifecycle.open_study import open_study
 from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.search.strategies.ranking import CLOSING
 from hpo_service.spec import ResolvedStudy
 from hpo_service.storage.queries import dispatch
 from hpo_service.storage.tables import Intent
@@ -43,23 +44,25 @@ def _create(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
         raise Conflict(f"study {study.name!r} is open already.")
     open_study(session, study)
     if study.resolved.baseline is not None:
-        _queue_trial(session, study, study.resolved.baseline, baseline=True)
-    for point in study.resolved.enqueue:
-        _queue_trial(session, study, point, baseline=False)
+        _queue_trial(session, study, study.resolved.baseline, {"baseline": True})
+    points = study.resolved.enqueue
+    for index, point in enumerate(points):
+        by = "preset" if index >= len(points) - study.resolved.preset_points else "spec"
+        _queue_trial(session, study, point, {"enqueued_by": by})
     apply_ended_check(session, study)
 
 
-def _queue_trial(session: Session, study: LiveStudy, point: dict[str, Any], *, baseline: bool) -> None:
+def _queue_trial(session: Session, study: LiveStudy, point: dict[str, Any], attrs: dict[str, Any]) -> None:
     assert study.optuna_study_id is not None
     fixed = study.space.point(point)
     template = create_trial(
         state=TrialState.WAITING,
-        user_attrs={"baseline": True} if baseline else {},
+        user_attrs=attrs,
         system_attrs={"fixed_params": fixed},
     )
     trial_id = study.storage.create_new_trial(study.optuna_study_id, template)
     number = study.storage.get_trial(trial_id).number
-    payload = {"parameters": point, "baseline": baseline}
+    payload = {"parameters": point, "baseline": attrs.get("baseline", False)}
     dispatch.add_event(session, study.project_id, study.id, EventKind.TRIAL_QUEUED, payload, number)
 
 
@@ -98,13 +101,15 @@ def _enqueue(session: Session, study: LiveStudy, payload: dict[str, Any]) -> Non
             f"study {study.name!r} has all of its {study.resolved.budget.max_trials} trials; "
             "extend budget.max_trials first."
         )
-    _queue_trial(session, study, payload["parameters"], baseline=False)
+    _queue_trial(session, study, payload["parameters"], {"enqueued_by": "person"})
 
 
 def _extend(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     _require_live(study, "be extended")
     study.adopt(ResolvedStudy.model_validate(payload["resolved"]))
-    dispatch.update_study(session, study.id, resolved=payload["resolved"])
+    study.closing = ""
+    study.memory = {name: value for name, value in study.memory.items() if name != CLOSING}
+    dispatch.update_study(session, study.id, resolved=payload["resolved"], memory=study.memory)
     changed = {"budget": payload["resolved"]["budget"], "space": payload["resolved"]["space"]}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_CHANGED, changed)
 

@@ -122,16 +122,19 @@ def _conclude(session: Session, study: LiveStudy, child: LiveStudy) -> None:
     if study.state is StudyState.CANCELLING:
         study_state.end_confirmed(session, study, StudyState.CANCELLED, "")
         return
-    message = plan.ended
-    if child.state is StudyState.FAILED:
+    message, state = plan.ended, StudyState.COMPLETED
+    runs = recorded_runs(child)
+    if child.state is StudyState.FAILED or (runs and all(run.state == "failed" for run in runs)):
+        # What was asked for was not done. The trials of the search and their adapters stay as they are.
+        state = StudyState.FAILED
         message += f"; the confirmation failed: {child.message}"
     elif study.state is StudyState.STOPPING:
         message += "; the confirmation was stopped"
-    elif report(plan, recorded_runs(child)).ended is None:
+    elif report(plan, runs).ended is None:
         message += f"; the confirmation ended early: {child.message}"
     if study.state is StudyState.PAUSING:
         study_state.enter(session, study, StudyState.STOPPING)
-    study_state.end_confirmed(session, study, StudyState.COMPLETED, message)
+    study_state.end_confirmed(session, study, state, message)
 
 
 def _progress(child: LiveStudy) -> str:

@@ -1,7 +1,7 @@
 """The note on a study's page in optuna-dashboard: what is best, what paused trials are, where more is told."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 import optuna
@@ -13,7 +13,7 @@ from hpo_service.dispatcher.lifecycle.trial_notes import cost
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.trial_facts import TrialFacts
 from hpo_service.formatting.range_edges import command, sentence
-from hpo_service.search.best import Best, best_trial
+from hpo_service.search.best import Best, best_trial, lead_over, leading
 from hpo_service.search.importances import edges
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
@@ -62,16 +62,17 @@ def _refresh(study: LiveStudy) -> None:
     if study.note_due:
         return
     study.noted_at = time.monotonic()
-    best = best_trial([TrialFacts(trial) for trial in study.trials()])
-    leader = None if best is None else (best.trial_number, best.loss, best.provisional)
+    facts = [TrialFacts(trial) for trial in study.trials()]
+    best = best_trial(facts)
+    found = [_best(best), *_leader(facts, best)]
     plan = study.resolved.confirmation
     runs = sum(trial.state.is_finished() for trial in study.trials()) if plan else 0
     paused = _paused(study)
-    about = (study.state, study.message, leader, study.space, study.child_id, runs, paused)
+    about = (study.state, study.message, found, study.space, study.child_id, runs, paused)
     if about == study.noted:
         return
     shown = optuna.load_study(study_name=study.optuna_name, storage=study.storage)
-    body = _body(study, best, paused) if plan is None else confirmation_body(study, plan)
+    body = _body(study, found, paused) if plan is None else confirmation_body(study, plan)
     if get_note(shown) != body:
         save_note(shown, body)
     if plan is None and _ATTRIBUTE[0] not in shown.user_attrs:
@@ -95,12 +96,12 @@ def _standing(trial: TrialView) -> str:
     return f"loss {trial.losses[trial.rung]:.5g} after {trial.rung} examples" if trial.rung else "no loss yet"
 
 
-def _body(study: LiveStudy, best: Best | None, paused: str) -> str:
+def _body(study: LiveStudy, best: list[str], paused: str) -> str:
     message = f": {study.message}" if study.message else ""
     paragraphs = [
         paused,
         f"**{study.name}** is {study.state}{message}.",
-        _best(best),
+        *best,
         f"Spent so far: {cost(study.spent.usd, study.spent.seconds, study.spent.examples)}.",
         *_confirmed(study),
         *_edges(study),
@@ -115,7 +116,9 @@ def _body(study: LiveStudy, best: Best | None, paused: str) -> str:
 def _best(best: Best | None) -> str:
     if best is None:
         return "No trial has reached a rung yet."
-    where = f"after {best.examples} examples" + (", the highest rung so far" if best.provisional else "")
+    where = f"after {best.examples} examples" + (
+        ", provisional: it leads, and no searched trial has reached its end" if best.provisional else ""
+    )
     found = f"**Best: trial {best.trial_number}, loss {best.loss:.5g}** {where}"
     better = best.improvement
     if better is None:
@@ -124,6 +127,18 @@ def _best(best: Best | None) -> str:
         return f"{found}. It is the baseline."
     word = "better" if better.relative >= 0 else "worse"
     return f"{found}, {abs(better.relative):.1%} {word} than the baseline (trial {better.baseline_trial})."
+
+
+def _leader(trials: Sequence[TrialFacts], best: Best | None) -> list[str]:
+    """The trial that is ahead of all others, where that is not the best one."""
+    first = leading(trials)
+    lead = None if first is None or best is None else lead_over(first, best, trials)
+    if first is None or best is None or lead is None or not lead.is_ahead:
+        return []
+    return [
+        f"**Leader: trial {first.number}**, {lead.loss:.5g} after {lead.examples} examples, where trial "
+        f"{best.trial_number} had {lead.other_loss:.5g}."
+    ]
 
 
 def _confirmed(study: LiveStudy) -> list[str]:

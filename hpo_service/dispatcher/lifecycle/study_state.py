@@ -7,6 +7,7 @@ from hpo_service.core.messages import EventKind
 from hpo_service.core.study_rules import StudyState, require_transition
 from hpo_service.dispatcher.lifecycle import trial_notes
 from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.search.strategies import ranking
 from hpo_service.storage.queries import dispatch
 from trainer.spec import Outcome
 
@@ -49,6 +50,7 @@ def complete(session: Session, study: LiveStudy, reason: str) -> None:
     if study.resolved.confirm is None:
         _finish(session, study, StudyState.COMPLETED, reason)
     else:
+        reason = _with_what_is_lacking(study, reason)
         _close(session, study)
         study.search_ended = reason
 
@@ -73,9 +75,18 @@ def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None
 
 
 def _finish(session: Session, study: LiveStudy, state: StudyState, message: str) -> None:
+    if state is not StudyState.FAILED:
+        message = _with_what_is_lacking(study, message)
     _close(session, study)
     study.search_ended = None
     enter(session, study, state, message)
+
+
+def _with_what_is_lacking(study: LiveStudy, message: str) -> str:
+    """The message with a clause on the trial that leads and is left unfinished, if there is one."""
+    if not study.searching or study.resolved.confirmation is not None:
+        return message
+    return "; ".join(filter(None, (message, ranking.what_the_leader_lacked(study.view()))))
 
 
 def _close(session: Session, study: LiveStudy) -> None:

@@ -22,7 +22,11 @@ def checked(study: LiveStudy, result: SliceResult) -> SliceResult:
 
 
 def keep(session: Session, study: LiveStudy, result: SliceResult) -> None:
-    """Remember which rows the study is about, if this is the first result that knows."""
-    if study.data_fingerprints is None and result.data_fingerprints is not None:
-        study.data_fingerprints = result.data_fingerprints
-        dispatch.update_study(session, study.id, data_fingerprints=result.data_fingerprints.model_dump())
+    """Remember which rows the study is about, if this is the first result that knows.
+
+    Test rows are seen by a confirmation only, whose other rows are known from its search.
+    """
+    known, found = study.data_fingerprints, result.data_fingerprints
+    if found is not None and (known is None or (known.test is None and found.test is not None)):
+        study.data_fingerprints = found
+        dispatch.update_study(session, study.id, data_fingerprints=found.model_dump())

@@ -1,11 +1,13 @@
 """Budgets: what a slice is expected to take is set aside before it is dispatched, and a cap stops what takes longer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 
 from hpo_service.core.study_rules import Need, exhausted, unaffordable
 from hpo_service.dispatcher.scheduling.expected_usage import elapsed_seconds, reserved_seconds
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
+from hpo_service.search.leader import ahead_of, leader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +19,14 @@ class Verdict:
     refusal: str | None = None
 
 
-def weigh(context: Context, study: LiveStudy, reserved: Need, trial_number: int | None, until: int) -> Verdict:
-    """Whether a slice of this trial (None: a new one) up to `until` fits beside what is reserved for the others."""
+def weigh(
+    context: Context, study: LiveStudy, reserved: Need, trial_number: int | None, until: int, *, searching: bool
+) -> Verdict:
+    """Whether a slice of this trial (None: a new one) up to `until` fits beside what is reserved for the others.
+
+    A `searching` slice must leave enough for training the trial to its end that leads, except within a deadline, which
+    ends a study at once.
+    """
     predicted = predicted_seconds(study, trial_number, until)
     seconds = predicted or 0.0
     need = Need(
@@ -26,16 +34,66 @@ def weigh(context: Context, study: LiveStudy, reserved: Need, trial_number: int 
     )
     limits = study.resolved.limits()
     timed = limits.deadline is not None or limits.max_wall_hours is not None
+    ranks, now = study.resolved.training.ranks, context.clock.now() if timed else None
     refusal = unaffordable(
-        limits,
-        study.spent,
-        reserved,
-        need,
-        wall_seconds=seconds / study.resolved.training.ranks,
-        now=context.clock.now() if timed else None,
-        started_at=study.started_at,
+        limits, study.spent, reserved, need, wall_seconds=seconds / ranks, now=now, started_at=study.started_at
     )
+    if refusal is None and searching and is_capped(study):
+        kept = kept_for_the_leader(study, trial_number, until)
+        pace = seconds_per_example(study, kept.trial_number) or 0.0
+        later = Need(
+            examples=kept.examples,
+            seconds=kept.examples * pace,
+            usd=kept.examples * pace * usd_per_second(context, study),
+        )
+        beside = unaffordable(
+            replace(limits, deadline=None),
+            study.spent,
+            reserved,
+            plus(need, later),
+            wall_seconds=(seconds + later.seconds) / ranks,
+            now=now,
+            started_at=study.started_at,
+        )
+        if beside is not None:
+            who = "a trial" if kept.trial_number is None else f"trial {kept.trial_number}, which leads,"
+            refusal = f"the budget is spent but for {kept.examples} examples that train {who} to its end"
     return Verdict(predicted_seconds=predicted, need=need, refusal=refusal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Examples that training the leader to its end takes once a slice has ended; None: no trial leads yet."""
+
+    trial_number: int | None
+    examples: int
+
+
+def kept_for_the_leader(study: LiveStudy, trial_number: int | None, until: int) -> Kept:
+    """What must be left once this slice has ended, so that a study does not end with its leader unfinished.
+
+    Before a searched trial has a loss it is a whole trial. It is nothing once a searched trial is complete that no
+    other one is ahead of.
+    """
+    roster = study.roster()
+    # Of those that are paused at a rung only the best can lead; to look at each would take long in a large study.
+    paused = [roster[roster.paused_at(rung)[0]] for rung in roster.paused_rungs() if rung]
+    alive = {trial.number: trial for trial in (*paused, *roster.standing("running")) if not trial.baseline}
+    done = [trial for trial in roster.standing("complete") if not trial.baseline and isfinite(trial.losses[trial.rung])]
+    number: int | None
+    if done:
+        best = min(done, key=lambda trial: (trial.losses[trial.rung], trial.number))
+        number = next(iter(ahead_of(best.losses, [(one.number, one.losses) for one in alive.values()])), None)
+        if number is None:
+            return Kept(trial_number=None, examples=0)
+    else:
+        number = leader({one.number: one.losses for one in alive.values()})
+    if number is None:
+        is_baseline = trial_number is not None and roster[trial_number].baseline
+        return Kept(trial_number=None, examples=study.resolved.ladder[-1] - (0 if is_baseline else until))
+    first = alive[number]
+    reached = max(first.rung, first.running_to or 0, until if number == trial_number else 0)
+    return Kept(trial_number=number, examples=first.ladder[-1] - reached)
 
 
 def reserved(context: Context, study: LiveStudy) -> Need:

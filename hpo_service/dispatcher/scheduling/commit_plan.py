@@ -20,6 +20,7 @@ from hpo_service.dispatcher.state.live_studies import LiveSlice, LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.executors.base import Work
 from hpo_service.search.strategies.base import Advance
+from hpo_service.search.strategies.ranking import FINISH
 from hpo_service.storage.queries import placements
 from trainer.common.failpoints import Commit, Failpoint, reach
 from trainer.spec import Outcome, TrainFinal
@@ -128,10 +129,11 @@ def _accept_all(current: _Transaction, proposals: list[tuple[LiveStudy, Proposal
     """In order; those that are outdated or do not fit the budget are left out, with all that follow from them."""
     decided: dict[int, LiveStudy] = {}
     for study, proposal in proposals:
-        if not placing.still_valid(study, proposal):
+        if not placing.still_valid(study, proposal) or (study.closing and not _finishes(proposal)):
             continue
         number, until = placing.target(study, proposal)
-        if (verdict := _weigh(current, study, number, until)) is None:
+        searching = not study.closing and study.resolved.confirmation is None
+        if (verdict := _weigh(current, study, number, until, searching=searching)) is None:
             continue
         piece, row = placing.accept(current.session, study, proposal, current.slice_ids.pop())
         current.rows.append(row)
@@ -142,16 +144,24 @@ def _accept_all(current: _Transaction, proposals: list[tuple[LiveStudy, Proposal
         placing.note_decision_number(current.session, study)
 
 
+def _finishes(proposal: Proposal) -> bool:
+    """Whether it trains a trial on that leads; what was proposed before the search was over does not."""
+    step = proposal.step
+    return isinstance(step, Advance) and step.numbers.get("rule") == FINISH
+
+
 def _retry(current: _Transaction, study: LiveStudy, piece: LiveSlice) -> None:
     if piece.id not in study.slices:
         return
-    verdict = _weigh(current, study, piece.trial_number, piece.until_examples)
+    verdict = _weigh(current, study, piece.trial_number, piece.until_examples, searching=False)
     if verdict is not None:
         piece.predicted_seconds = verdict.predicted_seconds
         _begin(current, study, piece)
 
 
-def _weigh(current: _Transaction, study: LiveStudy, trial_number: int | None, until: int) -> Verdict | None:
+def _weigh(
+    current: _Transaction, study: LiveStudy, trial_number: int | None, until: int, *, searching: bool
+) -> Verdict | None:
     """What the slice is expected to take, which is reserved now; None if the budget or the project's quota refuses."""
     context = current.context
     if study.id not in current.reserved:
@@ -159,9 +169,13 @@ def _weigh(current: _Transaction, study: LiveStudy, trial_number: int | None, un
             budget_reservations.reserved(context, study) if budget_reservations.is_capped(study) else Need()
         )
     held = current.reserved[study.id]
-    verdict = budget_reservations.weigh(context, study, held, trial_number, until)
+    verdict = budget_reservations.weigh(context, study, held, trial_number, until, searching=searching)
     if verdict.refusal is not None:
-        _refuse(current.session, study, verdict.refusal)
+        if searching:
+            # What is left may still do for a trial that leads: the next proposals are about nothing else.
+            study.closing, study.idle = verdict.refusal, False
+        else:
+            _refuse(current.session, study, verdict.refusal)
         return None
     if not _take_quota(current, study, verdict.need.seconds):
         return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpo_service.search.samplers import propose_assignment
+from hpo_service.search.strategies import ranking
 from hpo_service.search.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialView
 from hpo_service.search.strategies.scalarization import Scalarization
 from hpo_service.spec import ResolvedStudy
@@ -53,7 +54,10 @@ def _timed(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view
 def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
     """The next step. Pure and possibly slow."""
     together = Scalarization(view) if len(view.objectives) > 1 else None
-    step = strategy.propose(view) if together is None else _proposed_together(strategy, resolved, together)
+    if view.closing:
+        step = ranking.conclude(view if together is None else together.ranks())
+    else:
+        step = strategy.propose(view) if together is None else _proposed_together(strategy, resolved, together)
     if not isinstance(step, Start):
         return Proposal(decision_number=view.decision_number, step=step)
     if step.assignment is not None:

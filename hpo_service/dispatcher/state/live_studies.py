@@ -25,6 +25,7 @@ from hpo_service.search.strategies.base import (
     TrialStanding,
     TrialView,
 )
+from hpo_service.search.strategies.ranking import CLOSING
 from hpo_service.spec import ResolvedStudy
 from hpo_service.spec.space import SearchSpace
 from hpo_service.spec.trial_parameters import trained_with
@@ -84,6 +85,7 @@ class LiveStudy:
     child_id: int | None = None  #: the study that confirms this one, whose search has ended
     search_ended: str | None = None  #: why, in the transaction in which it ends; the confirmation begins with it
     memory: dict[str, Any] = field(default_factory=dict)
+    closing: str = ""  #: why nothing new is searched: a cap is near, what is left is for those that lead
     fold_losses: dict[int, dict[int, tuple[float, ...]]] = field(default_factory=dict)  #: by trial and rung
     data_fingerprints: DataFingerprints | None = None  #: of the rows that all its trials see; None before a result
     check_job_id: int | None = None
@@ -155,6 +157,7 @@ class LiveStudy:
             slots=slots,
             memory=self.memory,
             objectives=self.resolved.search.objectives,
+            closing=self.closing,
         )
 
     def roster(self) -> Roster:
@@ -195,6 +198,7 @@ class LiveStudy:
             memory_bytes=trial.user_attrs.get("predicted_memory_bytes"),
             measures=measured(trial.user_attrs),
             run=_run(trial),
+            enqueued_by=trial.user_attrs.get("enqueued_by", ""),
         )
 
     def _cost_per_example(self, attrs: Mapping[str, Any]) -> float | None:
@@ -280,6 +284,7 @@ def load_study(session: Session, row: Study, mlflow_url: str | None) -> LiveStud
         started_at=row.started_at,
         child_id=dispatch.confirmation_of(session, row.id),
         memory=dict(row.memory),
+        closing=row.memory.get(CLOSING, ""),
         fold_losses=attempts.fold_losses(session, row.project_id, row.id),
         data_fingerprints=(
             None if row.data_fingerprints is None else DataFingerprints.model_validate(row.data_fingerprints)

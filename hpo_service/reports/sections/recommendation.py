@@ -1,7 +1,7 @@
 """What to do now, in a sentence, and where the study stands."""
 
 from hpo_service.core.study_rules import TERMINAL
-from hpo_service.formatting.values import Cell, duration, moment, plural
+from hpo_service.formatting.values import Cell, duration, moment
 from hpo_service.reports.blocks import Block, Command, Paragraph, Section, Table
 from hpo_service.services.reports.facts import StudyReport
 from hpo_service.services.studies.schemas import BestDocument
@@ -44,12 +44,14 @@ def _provisional(report: StudyReport, best: BestDocument) -> str:
 
 
 def _searched(report: StudyReport, best: BestDocument) -> str:
-    trials, found = plural(sum(report.study.trials.model_dump().values()), "trial"), report.comparison
-    own = f"trial {best.trial_number} has the lowest loss of {trials}, {best.loss:.4f}"
+    found = report.comparison
+    own = f"trial {best.trial_number} has the lowest loss of those that were trained to their end, {best.loss:.4f}"
+    if report.study.trials.complete == 1:
+        own = f"trial {best.trial_number} is the one that was trained to its end, with a loss of {best.loss:.4f}"
     if found is None:
-        if best.improvement is None:
-            return f"Use the parameters of trial {best.trial_number}: {own}. There is no baseline to compare it with."
-        return f"Keep your current configuration: the baseline, {own}."
+        return f"Use the parameters of trial {best.trial_number}: {own}. There is no baseline to compare it with."
+    if found.difference > 0:
+        return f"Keep your current configuration: of what was searched {own}. {report.verdict}"
     if found.better:
         relative = "" if best.improvement is None else f" That is {best.improvement.relative:.1%}."
         return f"Use the parameters of trial {best.trial_number}: {own}. {report.verdict}{relative}"
@@ -63,6 +65,14 @@ def _warnings(report: StudyReport) -> list[Block]:
         blocks.append(
             Paragraph(f"The study is {study.state}: this is how it stood when the report was made.", "warning")
         )
+    leader = study.leader
+    if leader is not None and leader.ahead_of_best is not None and report.best is not None:
+        lead, ended = leader.ahead_of_best, "" if leader.complete else " and was not trained to its end"
+        text = (
+            f"Trial {leader.trial_number} leads{ended}: after {lead.examples:,} examples its loss was {lead.loss:.4f}, "
+            f"that of trial {report.best.trial_number} {lead.best_loss:.4f}."
+        )
+        blocks.append(Paragraph(text, "warning"))
     if study.standstill is not None:
         blocks.append(Paragraph(f"It does not go on: {study.standstill}.", "warning"))
     for edge in study.edges:

@@ -34,7 +34,8 @@ class StudyView:
 
     `decision_number` counts accepted proposals; with `seed` it keys all randomness. `slots` is how many slices the
     study may have running. `memory` is what the last accepted proposal asked to be remembered (JSON), committed with
-    that decision: a strategy that learns keeps here what it does not want to learn anew each time.
+    that decision: a strategy that learns keeps here what it does not want to learn anew each time. `closing` says why
+    the search is over (a cap is near): only trials that lead are still trained to their end.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class StudyView:
     slots: int = 1
     memory: Mapping[str, Any] = field(default_factory=dict)
     objectives: tuple[Objective, ...] = (LOSS,)
+    closing: str = ""
 
     @cached_property
     def roster(self) -> Roster:

@@ -1,9 +1,27 @@
 """What all strategies share: who goes first, who ranks where, when a study is at its end."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import isfinite
 
+from hpo_service.search.leader import ahead_of, leader
 from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, TrialView, Wait
 from hpo_service.search.strategies.trials import Roster, rank
+
+#: so many trials, at most, are trained to their end because they lead when all is decided
+_MOST_FINISHED = 3
+#: under this key the study remembers their numbers
+_FINISHED = "finished_leaders"
+_ENQUEUED = {
+    "spec": "the study's spec enqueues it",
+    "preset": "the preset knows it as good",
+    "person": "a person enqueued it",
+    "": "it was enqueued",
+}
+FINISH = "finish"
+"""The rule behind a step that trains a leader on because all else is decided."""
+CLOSING = "closing"
+"""Under this key the study remembers why its search is over."""
 
 
 def at_rung(view: StudyView, rung: int) -> list[TrialView]:
@@ -84,29 +102,89 @@ def next_in_line(view: StudyView) -> Step | None:
     return next(_advances(view.standing("paused"), "it is next in line"), None)
 
 
+def enqueued(trial: TrialView) -> Start:
+    """Begin a waiting trial, with who enqueued it as the reason."""
+    return Start(trial_number=trial.number, reason=_ENQUEUED[trial.enqueued_by])
+
+
 def start(view: StudyView) -> Start | None:
     """Begin an enqueued trial, else a new one while there may be more."""
     for trial in view.standing("waiting"):
-        return Start(trial_number=trial.number, reason="it was enqueued")
+        return enqueued(trial)
     if len(view.trials) < view.max_trials:
         return Start(trial_number=None, reason=f"trial {len(view.trials) + 1} of {view.max_trials}")
     return None
 
 
 def conclude(view: StudyView) -> Step:
-    """Wait for what runs; else make sure that one searched trial is trained to its end; else the study is finished."""
+    """Wait for what runs; then train those to their end that lead; then the study is finished.
+
+    At first the leader, until a searched trial is complete; then, up to `_MOST_FINISHED` in all, paused trials that are
+    ahead of the best complete one at the highest rung that both reached. Otherwise the study would answer with a worse
+    trial than it knows of.
+    """
     if view.standing("running"):
         return Wait()
-    done = [trial for trial in view.standing("complete") if not trial.baseline]
-    if not done:
-        paused = sorted(view.standing("paused"), key=lambda trial: (-trial.rung, rank(trial, trial.rung)))
-        step = next(_advances(paused, "nothing is trained to the end yet, and it is the best of those furthest"), None)
-        if step is not None:
-            return step
+    step = _finish_a_leader(view)
+    if step is not None:
+        return step
+    if view.closing:
+        return Finished(reason=view.closing)
+    if not any(not trial.baseline for trial in view.standing("complete")):
         return Finished(reason=f"none of {len(view.trials)} trials could be trained to its end")
     complete = len(view.standing("complete"))
     ended = "was trained to its end" if complete == 1 else "were trained to their end"
     return Finished(reason=f"all {len(view.trials)} trials are decided, {complete} {ended}")
+
+
+def unfinished_leaders(view: StudyView) -> tuple[list[TrialView], TrialView | None]:
+    """Paused trials that lead, those first that are furthest ahead; and the best complete searched trial, if any.
+
+    With one, they are ahead of it at the highest rung that both reached. Before that, all with a loss, the leader
+    first, then those that were trained furthest.
+    """
+    paused = [trial for trial in view.standing("paused") if not trial.baseline]
+    done = [trial for trial in view.standing("complete") if not trial.baseline and isfinite(trial.losses[trial.rung])]
+    if done:
+        best = min(done, key=lambda trial: (trial.losses[trial.rung], trial.number))
+        ahead = ahead_of(best.losses, [(trial.number, trial.losses) for trial in paused])
+        return [view.trials[number] for number in ahead], best
+    first = leader({trial.number: trial.losses for trial in paused})
+    rest = sorted(paused, key=lambda trial: (-trial.rung, rank(trial, trial.rung)))
+    return [*([] if first is None else [view.trials[first]]), *rest], None
+
+
+def _finish_a_leader(view: StudyView) -> Advance | None:
+    begun = [number for number in view.memory.get(_FINISHED, ()) if number < len(view.trials)]
+    order, best = unfinished_leaders(view)
+    about = "nothing is trained to the end yet, and it leads"
+    if best is not None:
+        order = [trial for trial in order if trial.number in begun or len(begun) < _MOST_FINISHED]
+        about = f"it is ahead of trial {best.number}, the best that is complete"
+    step = next(_advances(order, about), None)
+    if step is None:
+        return None
+    numbers = begun if step.trial_number in begun else [*begun, step.trial_number]
+    memory = {**view.memory, _FINISHED: numbers} | ({CLOSING: view.closing} if view.closing else {})
+    return replace(step, numbers={"rule": FINISH}, memory=memory)
+
+
+def what_the_leader_lacked(view: StudyView) -> str:
+    """A clause on the trial that a study which ends now leaves unfinished though it leads; empty if there is none."""
+    order, best = unfinished_leaders(view)
+    first = next((trial for trial in order if trial.losses), None)
+    if first is None:
+        return ""
+    total = first.ladder[-1]
+    led = "led" if best is None else f"was ahead of trial {best.number}"
+    return f"trial {first.number} {led} and lacked {total - first.rung} of {total} examples"
+
+
+def remembered(step: Step, view: StudyView) -> Step:
+    """The step with what `conclude` wants to be remembered; for strategies that replace the study's memory."""
+    if not isinstance(step, Advance | Start) or step.memory is None or _FINISHED not in view.memory:
+        return step
+    return replace(step, memory={**step.memory, _FINISHED: view.memory[_FINISHED]})
 
 
 def _advances(trials: Iterable[TrialView], reason: str) -> Iterator[Advance]:

@@ -10,6 +10,7 @@ from trainer.spec import Outcome
 
 Key = TypeVar("Key")
 TrialStanding = Literal["waiting", "running", "paused", "complete", "pruned", "failed"]
+Enqueuer = Literal["", "spec", "preset", "person"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class TrialView:
     memory_bytes: int | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
     run: Run | None = None
+    enqueued_by: Enqueuer = ""
     memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What readers worked out from this view alone, which never changes; not for decisions to depend on."""
 

@@ -1,6 +1,7 @@
 """Which parameters of a study mattered, and which of its ranges are too narrow."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -32,6 +33,19 @@ def show_importances(session: Session, project_id: int, name: str) -> Importance
     """Importances over all rungs. Raises NotFound."""
     study = studies.find(session, project_id, name)
     return insights_of(session).get(session, study, "importances", _read_importances)
+
+
+def dashboard_importances(session: Session, project_id: int, optuna_study_id: int) -> list[list[dict[str, Any]]]:
+    """The same as optuna-dashboard's page wants them, once for each objective. Raises NotFound."""
+    study = studies.find_opened(session, project_id, optuna_study_id)
+    resolved = ResolvedStudy.model_validate(study.resolved)
+    kinds = {name: type(found).__name__ for name, found in resolved.search_space().distributions().items()}
+    found = insights_of(session).get(session, study, "importances", _read_importances)
+    shown = [
+        {"name": entry.parameter, "importance": entry.share, "distribution": kinds[entry.parameter]}
+        for entry in found.importances
+    ]
+    return [shown for _ in resolved.search.objectives]
 
 
 def study_edges(session: Session, study: Study) -> list[EdgeDocument]:

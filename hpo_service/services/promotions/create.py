@@ -34,7 +34,7 @@ def choose(session: Session, project_id: int, request: PromoteRequest) -> Candid
     """
     study = studies.find(session, project_id, request.study)
     facts = read_leaders(session, study)
-    best = best_trial(facts.trials, facts.confirmed)
+    best = facts.winner
     if request.trial is not None:
         best = _asked_for(session, project_id, study, facts, request.trial)
     if best is None:
@@ -43,6 +43,9 @@ def choose(session: Session, project_id: int, request: PromoteRequest) -> Candid
         raise Conflict(
             f"trial {best.trial_number} of study {study.name!r} was not trained to its end (it has seen "
             f"{best.examples} examples); wait for it, or name a complete trial with --trial."
+            if request.trial is not None
+            else f"no searched trial of study {study.name!r} was trained to its end (trial {best.trial_number} leads, "
+            f"after {best.examples} examples); wait for one, or name a complete trial with --trial."
         )
     found = attempts.snapshots_of_trial(session, project_id, study.id, best.trial_number)
     rest = [trial for trial in facts.trials if trial.number != best.trial_number and trial.state == "COMPLETE"]

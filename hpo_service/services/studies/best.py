@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from hpo_service import exporters
 from hpo_service.core.errors import NotFound
 from hpo_service.exporters.document import StudyFacts
-from hpo_service.search.best import Best, best_trial
+from hpo_service.search.best import Best
 from hpo_service.services.studies.schemas import BestDocument
 from hpo_service.services.studies.summaries import read_leaders
 from hpo_service.spec import ResolvedStudy
@@ -41,8 +41,7 @@ def export_best(
 
 def find_best(session: Session, study: Study) -> Best | None:
     """The best trial so far; None if no trial has reached a rung."""
-    facts = read_leaders(session, study)
-    return best_trial(facts.trials, facts.confirmed)
+    return read_leaders(session, study).winner
 
 
 def best_file(session: Session, study: Study, best: Best) -> TrialFile:

@@ -22,6 +22,7 @@ from hpo_service.services.confirmations.read import (
 from hpo_service.services.execution.blockers import standstill
 from hpo_service.services.insights.importances import study_edges
 from hpo_service.services.studies.forecasts import forecast_document
+from hpo_service.services.studies.reserve import reserve_of
 from hpo_service.services.studies.schemas import (
     OutlookDocument,
     Page,
@@ -73,9 +74,12 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     intents = studies.open_intents(session, study)
     consumed = consumed_by_study(session, study.project_id, [study.id])[study.id]
     confirmation = read_confirmation(session, study)
-    summary = read_summaries(session, [study], {study.id: finalists(confirmation)}).get(study.id, _EMPTY)
+    summaries = read_summaries(session, [study], {study.id: finalists(confirmation)}, leader=True)
+    summary = summaries.get(study.id, _EMPTY)
     return StudyDocument(
         **_summary(study, summary, consumed, [intent.kind for intent in intents]),
+        leader=summary.leader,
+        reserve=reserve_of(study, summary, consumed.spent),
         spec=study.spec,
         resolved={key: value for key, value in study.resolved.items() if key != "past"},
         past=past_documents(study.resolved.get("past", []), study.memory),

@@ -57,11 +57,46 @@ class BestDocument(Document):
     loss: float
     examples: int
     provisional: bool
-    """No trial has reached its end yet; this one leads at the highest rung."""
+    """No searched trial has reached its end yet; this one is the leader."""
     parameters: dict[str, Any]
     improvement: ImprovementDocument | None
     confirmed: ConfirmedDocument | None = None
     """With it, `loss` is the mean over new seeds; else what the search saw, in which luck has a part."""
+
+
+class LeadDocument(Document):
+    """The leader and the best trial after the same number of examples, the highest that both have seen."""
+
+    examples: int
+    loss: float
+    best_loss: float
+
+
+class LeaderDocument(Document):
+    """The trial that is ahead of every other at the highest rung at which both have a loss."""
+
+    trial_number: int
+    examples: int
+    """Its highest rung so far, which `loss` is from."""
+    loss: float
+    baseline: bool
+    complete: bool
+    """It was trained to its end."""
+    left_examples: int
+    """What it lacks to its end."""
+    ahead_of_best: LeadDocument | None
+    """null if it is the best trial itself."""
+
+
+class ReserveDocument(Document):
+    """What a study with a cap keeps back until the trial that leads is trained to its end."""
+
+    trial_number: int | None
+    """null as long as no searched trial leads: then it is what a whole trial takes."""
+    examples: int
+    gpu_hours: float | None
+    """At the study's pace so far; null before the first slice."""
+    usd: float | None
 
 
 class EdgeDocument(Document):
@@ -144,6 +179,10 @@ class PastDocument(Document):
 class StudyDocument(StudySummary):
     """A study."""
 
+    leader: LeaderDocument | None
+    """null before the first rung."""
+    reserve: ReserveDocument | None
+    """null without a cap, and once there is nothing to keep back for."""
     spec: dict[str, Any]
     """As posted."""
     resolved: dict[str, Any]

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from hpo_service.search.best import Confirmed
 from hpo_service.services.confirmations.read import finalists, read_confirmation
-from hpo_service.services.studies.schemas import BestDocument, SavingsDocument, TrialCounts
+from hpo_service.services.studies.schemas import BestDocument, LeaderDocument, SavingsDocument, TrialCounts
 from hpo_service.services.trials.optuna_trials import COUNTERS, StudyFacts, TrialFacts
 from hpo_service.storage.queries import optuna_reads
-from hpo_service.storage.queries.optuna_sums import TrialSums, leaders, trial_sums
+from hpo_service.storage.queries.optuna_sums import Leaders, TrialSums, leaders, trial_sums
 from hpo_service.storage.tables import Study
 
 
@@ -21,14 +21,15 @@ class Summary:
     counts: TrialCounts
     best: BestDocument | None
     savings: SavingsDocument
+    leader: LeaderDocument | None = None
 
 
 def read_summaries(
-    session: Session, studies: Sequence[Study], confirmed: Mapping[int, Sequence[Confirmed]]
+    session: Session, studies: Sequence[Study], confirmed: Mapping[int, Sequence[Confirmed]], *, leader: bool = False
 ) -> dict[int, Summary]:
-    """By study. `confirmed` are finalists by study."""
+    """By study. `confirmed` are finalists by study. The leader is looked for if it is asked for, or is the best."""
     open_ids = {study.id: study.optuna_study_id for study in studies if study.optuna_study_id is not None}
-    sums = trial_sums(session.connection(), list(open_ids.values()))
+    sums = trial_sums(session.connection(), list(open_ids.values()), always_contenders=leader)
     return {
         study_id: _summary(session, optuna_id, sums[optuna_id], confirmed.get(study_id, ()))
         for study_id, optuna_id in open_ids.items()
@@ -36,18 +37,18 @@ def read_summaries(
 
 
 def read_leaders(session: Session, study: Study) -> StudyFacts:
-    """The trials among which the best one is, the baseline, and the finalists of its confirmation."""
+    """The trials among which the best one and the leader are, the baseline, and the finalists of its confirmation."""
     if study.optuna_study_id is None:
         return StudyFacts(())
     optuna_id = study.optuna_study_id
-    numbers = leaders(session.connection(), [optuna_id])[optuna_id]
-    return _leaders(session, optuna_id, numbers, finalists(read_confirmation(session, study)))
+    known = leaders(session.connection(), [optuna_id])[optuna_id]
+    return _leaders(session, optuna_id, known, finalists(read_confirmation(session, study)))
 
 
-def _leaders(session: Session, optuna_id: int, numbers: set[int], confirmed: Sequence[Confirmed]) -> StudyFacts:
-    wanted = numbers | {one.trial_number for one in confirmed}
+def _leaders(session: Session, optuna_id: int, known: Leaders, confirmed: Sequence[Confirmed]) -> StudyFacts:
+    wanted = known.numbers | known.contenders | {one.trial_number for one in confirmed}
     rows = optuna_reads.read_trials_called(session.connection(), optuna_id, wanted) if wanted else []
-    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed)
+    return StudyFacts(tuple(TrialFacts(row) for row in rows), confirmed, frozenset(known.contenders))
 
 
 def _summary(session: Session, optuna_study_id: int, sums: TrialSums, confirmed: Sequence[Confirmed]) -> Summary:
@@ -55,8 +56,10 @@ def _summary(session: Session, optuna_study_id: int, sums: TrialSums, confirmed:
     for (state, paused), trials in sums.counts.items():
         standing = "paused" if state == "RUNNING" and paused else COUNTERS[state]
         counts[standing] = counts.get(standing, 0) + trials
+    facts = _leaders(session, optuna_study_id, sums.leaders, confirmed)
     return Summary(
         counts=TrialCounts(**counts),
-        best=_leaders(session, optuna_study_id, sums.leaders, confirmed).best,
+        best=facts.best,
+        leader=facts.leader,
         savings=SavingsDocument(examples=sums.saved, share=sums.saved / sums.planned if sums.planned else 0.0),
     )

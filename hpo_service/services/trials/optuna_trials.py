@@ -11,9 +11,16 @@ from typing import Any
 import optuna.trial
 from sqlalchemy.orm import Session
 
-from hpo_service.search.best import Confirmed, best_trial, savings
+from hpo_service.search.best import Best, Confirmed, best_trial, finite_losses, lead_over, leading, savings
 from hpo_service.services.confirmations.read import confirmed_document
-from hpo_service.services.studies.schemas import BestDocument, ImprovementDocument, SavingsDocument, TrialCounts
+from hpo_service.services.studies.schemas import (
+    BestDocument,
+    ImprovementDocument,
+    LeadDocument,
+    LeaderDocument,
+    SavingsDocument,
+    TrialCounts,
+)
 from hpo_service.services.trials.schemas import TrialState
 from hpo_service.storage.queries import optuna_reads
 from hpo_service.storage.tables import Study
@@ -94,10 +101,14 @@ class TrialFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """Trials of one study at one moment, all or those that lead, and the finalists of its confirmation."""
+    """Trials of one study at one moment, all or those that lead, and the finalists of its confirmation.
+
+    Where it is not all trials, `contenders` are those among which the leader is.
+    """
 
     trials: Sequence[TrialFacts]
     confirmed: Sequence[Confirmed] = ()
+    contenders: frozenset[int] | None = None
 
     @cached_property
     def counts(self) -> TrialCounts:
@@ -105,9 +116,33 @@ class StudyFacts:
         return TrialCounts(**Counter("paused" if trial.paused else COUNTERS[trial.state] for trial in self.trials))
 
     @cached_property
+    def winner(self) -> Best | None:
+        """The trial that one would use now."""
+        return best_trial(self.trials, self.confirmed, self.contenders)
+
+    @cached_property
+    def leader(self) -> LeaderDocument | None:
+        """The trial that is ahead of all others, and by how much of the best one."""
+        first, best = leading(self.trials, self.contenders), self.winner
+        if first is None or best is None:
+            return None
+        lead, losses = lead_over(first, best, self.trials), finite_losses(first)
+        return LeaderDocument(
+            trial_number=first.number,
+            examples=max(losses),
+            loss=losses[max(losses)],
+            baseline=first.user_attrs.get("baseline") is True,
+            complete=first.state == "COMPLETE",
+            left_examples=max(0, int(first.user_attrs.get("total_examples", 0)) - max(losses)),
+            ahead_of_best=None
+            if lead is None or not lead.is_ahead
+            else LeadDocument(examples=lead.examples, loss=lead.loss, best_loss=lead.other_loss),
+        )
+
+    @cached_property
     def best(self) -> BestDocument | None:
         """The winner so far."""
-        found = best_trial(self.trials, self.confirmed)
+        found = self.winner
         if found is None:
             return None
         better = found.improvement

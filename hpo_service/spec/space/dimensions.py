@@ -6,6 +6,7 @@ trials have values.
 """
 
 import math
+from decimal import Decimal, localcontext
 from typing import Annotated, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -29,13 +30,18 @@ class _Conditional(Frozen):
 
 
 class FloatRange(_Conditional):
-    """A real number between `low` and `high`, both included."""
+    """A real number between `low` and `high`, both included.
+
+    What is sampled is rounded to so many significant `digits`, so that what people read, copy and export is what ran;
+    None where a `step` does that, and in studies that are older than the rule.
+    """
 
     kind: Literal["float"] = "float"
     low: float
     high: float
     log: bool = False
     step: float | None = None
+    digits: Annotated[int, Field(ge=3, le=17)] | None = None
 
     def distribution(self) -> BaseDistribution:
         """As Optuna's tables have it."""
@@ -51,7 +57,7 @@ class FloatRange(_Conditional):
 
     def at(self, position: Scalar) -> float:
         """The value at a position."""
-        return float(position)
+        return self._rounded(float(position))
 
     def taken(self, value: Scalar) -> float:
         """`value` in this form's type; OutsideForm if it is none of its values."""
@@ -65,11 +71,22 @@ class FloatRange(_Conditional):
     def spread(self, share: float) -> float:
         """The value at `share` (0 to 1) of the form, evenly spread the way it is sampled."""
         if self.log:
-            return min(self.high, max(self.low, math.exp(_between(math.log(self.low), math.log(self.high), share))))
+            value = math.exp(_between(math.log(self.low), math.log(self.high), share))
+            return self._rounded(min(self.high, max(self.low, value)))
         if self.step is None:
-            return _between(self.low, self.high, share)
+            return self._rounded(_between(self.low, self.high, share))
         count = round((self.high - self.low) / self.step)
         return min(self.high, self.low + min(count, int(share * (count + 1))) * self.step)
+
+    def _rounded(self, value: float) -> float:
+        """The nearest value with `digits` significant digits that is not outside; ends of the range stay as written."""
+        if self.digits is None or value in (0, self.low, self.high):
+            return value
+        with localcontext(prec=self.digits):
+            exact = Decimal(value)
+            candidates = (+exact, exact.next_minus() if +exact > exact else exact.next_plus())
+        inside = [float(one) for one in candidates if self.low <= float(one) <= self.high]
+        return inside[0] if inside else value
 
     def share(self, value: Scalar) -> float:
         """The inverse of `spread`: the middle of the shares that give `value`."""

@@ -60,7 +60,8 @@ def _wider(name: str, form: FloatRange | IntRange, change: Mapping[str, Any]) ->
         steps = (form.low - wider.low) / form.step
         if abs(steps - round(steps)) > 1e-8:
             raise Refused(f"low {wider.low:g} of {name} is off its grid of {form.step:g} from {form.low:g}.", "low")
-    return wider.model_copy(update={"when": form.when})
+    kept = {"digits": form.digits} if isinstance(form, FloatRange) else {}
+    return wider.model_copy(update={"when": form.when, **kept})
 
 
 def _more_choices(name: str, form: NumberChoices, change: Mapping[str, Any]) -> Form:

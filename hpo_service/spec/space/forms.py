@@ -1,5 +1,6 @@
 """Read what a user wrote for one parameter: a value, a range, choices or an expression."""
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
@@ -26,6 +27,9 @@ MAX_CHOICES = 100
 MAX_TEXT = 256
 MAX_NUMBER = 10**15
 MAX_STEPS = 10**6
+#: so many values, at least, are left of a range when what is sampled of it is rounded
+_VALUES = 1000
+_MOST_DIGITS = 17
 DEFAULTS: dict[str, Scalar] = Parameters().model_dump()
 """Every parameter that the trainer knows, with the value it has when a space does not mention it."""
 
@@ -213,7 +217,27 @@ def _range(name: str, written: Mapping[str, Any]) -> Form:
             step=1 if step is None else whole(step, "step"),
             when=_when(written),
         )
-    return FloatRange(low=low, high=high, log=log, step=step, when=_when(written))
+    digits = fewest_digits(low, high) if step is None else None
+    return FloatRange(low=low, high=high, log=log, step=step, digits=digits, when=_when(written))
+
+
+def fewest_digits(low: float, high: float) -> int:
+    """The fewest significant digits, three at least, with which there are `_VALUES` numbers from `low` to `high`."""
+    enough = (digits for digits in range(3, _MOST_DIGITS) if _count(low, high, digits) >= _VALUES)
+    return next(enough, _MOST_DIGITS)
+
+
+def _count(low: float, high: float, digits: int) -> float:
+    """How many numbers with so many significant digits there are, zero crossed or reached: endlessly many."""
+    if low < 0 < high or low == 0 or high == 0:
+        return math.inf
+    small, large = sorted((abs(low), abs(high)))
+    count, decade = 0.0, math.floor(math.log10(small))
+    while 10.0**decade <= large:
+        width = min(large, 10.0 ** (decade + 1)) - max(small, 10.0**decade)
+        count += width / 10.0 ** (decade - digits + 1)
+        decade += 1
+    return count
 
 
 def _is_integer(name: str, written: Mapping[str, Any], numbers: tuple[Number | None, ...]) -> bool:

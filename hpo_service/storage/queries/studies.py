@@ -18,6 +18,14 @@ def find(session: Session, project_id: int, name: str) -> Study:
     return _one(session, _named(project_id, name), name)
 
 
+def find_opened(session: Session, project_id: int, optuna_study_id: int) -> Study:
+    """The study with this number in Optuna's tables. Raises NotFound."""
+    query = select(Study).where(
+        Study.project_id == project_id, Study.optuna_study_id == optuna_study_id, Study.deleted_at.is_(None)
+    )
+    return _one(session, query, str(optuna_study_id))
+
+
 def find_and_lock(session: Session, project_id: int, name: str) -> Study:
     """As `find`; no one else changes the study until the transaction ends."""
     return _one(session, _named(project_id, name).with_for_update().execution_options(populate_existing=True), name)

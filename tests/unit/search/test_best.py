@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hpo_service.search.best import best_trial, savings
+from hpo_service.search.best import best_trial, lead_over, leading, savings
+from hpo_service.search.leader import Lead
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ def test_complete_beats_a_lower_loss_that_was_pruned() -> None:
     assert (best.trial_number, best.provisional) == (1, False)
 
 
-def test_without_complete_trials_the_highest_rung_leads_provisionally() -> None:
+def test_without_complete_trials_the_leader_is_best_provisionally() -> None:
+    """Nobody who reached 10 examples is better there than trial 1, which went on; who went further fell behind it."""
     trials = [
-        Trial(0, "PRUNED", None, {10: 0.5}),
-        Trial(1, "RUNNING", None, {10: 3.0, 30: 2.0}),
+        Trial(0, "PRUNED", None, {10: 2.5}),
+        Trial(1, "RUNNING", None, {10: 1.5, 30: 2.0}),
         Trial(2, "RUNNING", None, {10: 2.0, 30: 2.5}),
         Trial(3, "FAIL", None, {10: 1.0, 90: 0.1}),
         Trial(4, "RUNNING", None, {10: 1.0, 90: math.nan}),
@@ -81,11 +83,35 @@ def test_improvement_compares_after_equal_examples() -> None:
     assert best.improvement.relative == pytest.approx(0.25)
 
 
-def test_a_baseline_that_wins_gains_nothing() -> None:
+def test_the_baseline_is_never_the_best_of_those_trained_to_their_end() -> None:
     best = best_trial([complete(0, 1.0, baseline=True), complete(1, 2.0)])
     assert best is not None
     assert best.improvement is not None
-    assert best.improvement.relative == 0.0
+    assert (best.trial_number, best.provisional, best.improvement.relative) == (1, False, -1.0)
+
+
+def test_an_unpromising_baseline_is_not_the_best_while_a_paused_trial_is_ahead_of_it() -> None:
+    baseline = Trial(0, "COMPLETE", 5.3874, {80: 5.6, 480: 5.3874}, {"baseline": True})
+    paused = Trial(4, "RUNNING", None, {80: 4.9688}, {"hpo_state": "paused"})
+    best = best_trial([baseline, paused])
+    assert best is not None
+    assert (best.trial_number, best.loss, best.examples, best.provisional) == (4, 4.9688, 80, True)
+
+
+def test_the_leader_and_the_best_are_compared_after_equal_examples() -> None:
+    trials = [complete(0, 2.0, baseline=True), complete(1, 1.0), Trial(2, "RUNNING", None, {10: 1.5})]
+    best, first = best_trial(trials), leading(trials)
+    assert best is not None
+    assert first is not None
+    assert (best.trial_number, first.number) == (1, 2)
+    assert lead_over(first, best, trials) == Lead(examples=10, loss=1.5, other_loss=2.0)
+    assert lead_over(trials[1], best, trials) is None
+
+
+def test_the_leader_among_those_that_may_be_it() -> None:
+    trials = [complete(0, 2.0, baseline=True), Trial(1, "PRUNED", None, {10: 1.5}), Trial(2, "FAIL", None, {10: 0.1})]
+    found = [leading(trials, contenders) for contenders in (None, {1}, {0}, {2}, frozenset[int]())]
+    assert [None if one is None else one.number for one in found] == [1, 1, 0, None, None]
 
 
 @pytest.mark.parametrize(

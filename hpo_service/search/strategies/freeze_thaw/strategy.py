@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from hpo_service.search.strategies import ranking
-from hpo_service.search.strategies.base import Judgement, Start, Step, StudyView, TrialView
+from hpo_service.search.strategies.base import Judgement, Step, StudyView
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.decision import Decision
 from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
@@ -40,13 +40,14 @@ class FreezeThaw:
 
     def propose(self, view: StudyView) -> Step:
         """The baseline, enqueued points, an even design, then one decision of the mixture."""
-        duty = ranking.first_duties(view) or next(map(_enqueued, view.standing("waiting")), None)
+        duty = ranking.first_duties(view) or next(map(ranking.enqueued, view.standing("waiting")), None)
         if duty is not None:
             return duty
         decision = Decision(view, self._cube, self._settings, self.ends_of, self._past)
         step = decision.design() or decision.by_model()
         if step is None:
             return ranking.conclude(view)
+        step = ranking.remembered(step, view)
         return step if self._stop_when is None else stopped(step, view, self._stop_when)
 
     def judge(self, view: StudyView, trial_number: int) -> Judgement:
@@ -88,7 +89,3 @@ class FreezeThaw:
             [longest if each is None else self._total_examples(each.parameters.epochs) for each in found],
             dtype=np.float64,
         )
-
-
-def _enqueued(trial: TrialView) -> Start:
-    return Start(trial_number=trial.number, reason="it was enqueued")

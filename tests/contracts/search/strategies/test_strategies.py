@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from hpo_service.search.leader import ahead_of
 from hpo_service.search.strategies import build
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.spec import PastStudy, ResolvedStudy, SamplerName
@@ -62,6 +63,11 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 def uneven(number: int) -> float:
     """Slow and fast trials, so that results come out of turn."""
     return Random(number).uniform(0.1, 5)
+
+
+def crossing(number: int, until: int) -> float:
+    """Curves that cross: what is good at first is often bad later."""
+    return 0.3 * math.sin(number * 1.7 + 3.0 * math.log10(until))
 
 
 def trouble(number: int, until: int, attempt: int) -> Outcome | None:
@@ -184,3 +190,17 @@ def test_proposing_and_judging_change_nothing(case: Case) -> None:
     assert strategy.propose(view) == build(simulation.study).propose(view)
     assert strategy.judge(view, 3) == strategy.judge(view, 3)
     assert repr(view) == before
+
+
+@every_case
+@pytest.mark.parametrize("workers", [1, 4])
+def test_no_paused_trial_is_left_ahead_of_the_best_complete_one(case: Case, workers: int) -> None:
+    """Losses at early rungs mislead here, so that what a strategy sorts out early is often the best later."""
+    simulation = Simulation(case.study(case.longest), workers=workers, pace=uneven, noise=crossing)
+    end = simulation.run()
+    best = min(complete(simulation), key=lambda trial: trial.losses[trial.rung])
+    paused = [trial for trial in simulation.trials if trial.standing == "paused" and not trial.baseline]
+    ahead = ahead_of(best.losses, [(trial.number, trial.losses) for trial in paused])
+    finished = simulation.memory.get("finished_leaders", [])
+    assert len(finished) <= 3
+    assert ahead == [] or len(finished) == 3, end.reason

@@ -79,7 +79,7 @@ def test_what_the_script_of_the_installed_version_asks_for() -> None:
         "/api/artifacts/3/1",
         "/artifacts/3/1",
         "/api/llm/trial_filter_query",
-        "/csv/3",
+        "/csv/3/4",
         "/dashboard/../api/studies/3",
         "/dashboard/studies/x",
         "/dashboard/studies/3/a/b",

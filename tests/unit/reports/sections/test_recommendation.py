@@ -22,7 +22,8 @@ def said(study_changes: dict[str, Any] | None = None, **changes: Any) -> str:
 
 
 def test_a_better_trial_is_recommended() -> None:
-    assert said().startswith("Use the parameters of trial 1: trial 1 has the lowest loss of 4 trials, 1.8000. Better")
+    found = "trial 1 has the lowest loss of those that were trained to their end, 1.8000. Better"
+    assert said().startswith(f"Use the parameters of trial 1: {found}")
     assert said().endswith("That is 10.0%.")
 
 
@@ -32,8 +33,9 @@ def test_what_may_be_luck_is_to_be_confirmed() -> None:
 
 
 def test_the_baseline_is_kept_where_it_won() -> None:
-    own = {"baseline_trial": 1, "examples": 200, "baseline_loss": 1.8, "loss": 1.8, "relative": 0.0}
-    assert said({"best": best(improvement=own)}, comparison=None).startswith("Keep your current configuration")
+    worse = {"baseline_trial": 0, "examples": 200, "baseline_loss": 1.7, "loss": 1.8, "relative": -0.06}
+    found = said({"best": best(improvement=worse)}, comparison=replace(COMPARISON, difference=0.1))
+    assert found.startswith("Keep your current configuration: of what was searched trial 1 has the lowest loss")
 
 
 def test_without_a_baseline_the_best_is_used() -> None:

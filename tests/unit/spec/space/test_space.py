@@ -5,12 +5,13 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, check_distribution_compatibility
 
 from hpo_service.core.errors import InvalidSpec
-from hpo_service.spec.space import Infeasible, SearchSpace, advice
+from hpo_service.spec.space import FloatRange, Infeasible, SearchSpace, advice
+from hpo_service.spec.space.forms import fewest_digits, read_form
 from tests.searching import RATE, space_of
 
 LARGE: dict[str, Any] = {
@@ -124,6 +125,52 @@ def test_fractions_stay_fractions_when_whole_numbers_join() -> None:
     grown = space.extend({"k": {"choices": [1, 2.5, 4]}})
     check_distribution_compatibility(space.distributions()["k"], grown.distributions()["k"])
     assert grown.distributions()["k"] == FloatDistribution(1, 4, log=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(-1e3, 1e3, allow_subnormal=False),
+    st.floats(1e-9, 1e3),
+    st.floats(0, 1, allow_subnormal=False),
+    st.booleans(),
+)
+def test_what_is_sampled_of_a_range_is_short_and_inside(low: float, width: float, share: float, log: bool) -> None:
+    low, high = (abs(low) + 1e-9, abs(low) + 1e-9 + width) if log else (low, low + width)
+    assume(low < high)
+    form = read_form("k", {"low": low, "high": high, "log": log, "type": "float"})
+    assert isinstance(form, FloatRange)
+    assert form.digits is not None
+    value = form.spread(share)
+    assert low <= value <= high
+    assert value in (low, high) or float(f"{value:.{form.digits - 1}e}") == value
+    assert form.at(value) == value, "what was sampled once is not moved again"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "digits"),
+    [(1e-5, 1e-2, 3), (0.0, 0.2, 3), (-1.0, 1.0, 3), (1e-4, 2e-4, 4), (1.0, 2.0, 4), (0.9, 0.999, 5)],
+)
+def test_so_many_digits_leave_a_thousand_values(low: float, high: float, digits: int) -> None:
+    assert fewest_digits(low, high) == digits
+    if low > 0:
+        form = FloatRange(low=low, high=high, digits=digits)
+        assert len({form.spread(index / 20_000) for index in range(20_001)}) >= 990
+
+
+def test_only_what_is_sampled_without_a_step_is_rounded() -> None:
+    space = space_of(learning_rate=RATE, warmup_ratio={"low": 0, "high": 0.1, "step": 0.02})
+    assert space.point({"learning_rate": 0.000123456}) == {"learning_rate": 0.000123456}
+    assert space.spread("learning_rate", 0.3333) == float(f"{space.spread('learning_rate', 0.3333):.2e}")
+    stepped = space.dimension("warmup_ratio")
+    assert isinstance(stepped, FloatRange)
+    assert stepped.digits is None
+    older = space.to_json()
+    del older["parameters"]["learning_rate"]["digits"]
+    kept = SearchSpace.from_json(older).extend({"learning_rate": {"high": 0.1}})
+    assert kept.spread("learning_rate", 0.3333) != float(f"{kept.spread('learning_rate', 0.3333):.2e}")
+    assert space.extend({"learning_rate": {"high": 0.1}}).spread("learning_rate", 0.3333) == pytest.approx(
+        2.15e-4, abs=0
+    )
 
 
 @pytest.mark.parametrize(

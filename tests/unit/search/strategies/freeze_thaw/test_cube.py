@@ -62,7 +62,7 @@ def test_a_snapped_point_is_where_its_assignment_is(point: tuple[float, ...]) ->
     assert found is not None
     located = CUBE.locate(found.sampled)
     used = ~np.isnan(located)
-    assert located[used] == pytest.approx(snapped[used], abs=1e-9)
+    assert located[used] == pytest.approx(snapped[used], abs=1e-3), "what is sampled is rounded"
     assert set(np.array(CUBE.names)[~used]) <= {"warmup_ratio"}
     assert CUBE.snap(snapped[None])[0] == pytest.approx(snapped)
 
