@@ -19,7 +19,8 @@ Json = dict[str, Any]
 ONE_TRIAL: Json = {
     **STUDY,
     "space": STUDY["space"] | {"epochs": 2.0},
-    "baseline": {"learning_rate": 5e-3, "lora_r": 8, "lora_dropout": 0.1},
+    "baseline": None,
+    "enqueue": [{"learning_rate": 5e-3, "lora_r": 8, "lora_dropout": 0.1}],
     "search": {"strategy": "none", "seed": 7, "deterministic": True},
     "data_checks": {"enabled": False},
     "budget": {"max_trials": 1},

@@ -136,7 +136,7 @@ def test_a_deletion_spares_a_new_study_of_the_same_name(client: TestClient, sess
 @pytest.fixture
 def promoted(client: TestClient, sessions: Sessions, root: Path) -> TestClient:
     """A client with three versions of the promotion `bot`."""
-    client.post("/v1/studies", json=serving.spec(budget={"max_trials": 1})).raise_for_status()
+    client.post("/v1/studies", json=serving.spec(budget={"max_trials": 1}, baseline=None)).raise_for_status()
     dispatcher, _ = serving.make_dispatcher(sessions)
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
     serving.keep_snapshot(root, sessions, 0)

@@ -133,7 +133,7 @@ def test_a_study_from_file_to_config(hpo: Hpo, study_file: str, tmp_path: Path) 
     hpo("report", "first", "-o", "report.pdf", code=1)
     assert "neither .html nor .md" in hpo.err
 
-    assert hpo.json("study", "clone", "first", "second", "--set", "budget.max_trials=1")["name"] == "second"
+    assert hpo.json("study", "clone", "first", "second", "--set", "budget.max_trials=2")["name"] == "second"
     hpo("study", "watch", "second")
     hpo("study", "delete", "first", "--yes")
 

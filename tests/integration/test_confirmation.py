@@ -1,5 +1,6 @@
 """Confirmation on a real PostgreSQL with the fake executor: the whole life, steering, restarts, the share."""
 
+import re
 from typing import Any
 
 import optuna
@@ -221,7 +222,9 @@ def test_stop_of_the_search_leads_to_confirmation(sessions: Sessions, database_u
     turn_until(dispatcher, lambda: row(sessions, CHILD) is not None)
     assert state_of(sessions, study_id) == "running"
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
-    assert message_of(sessions, study_id) == "stopped by the user"
+    assert re.fullmatch(
+        r"stopped by the user; trial \d+ led and lacked \d+ of 1000 examples", message_of(sessions, study_id)
+    )
     assert optuna_trials(database_url, CHILD)
 
 
@@ -241,7 +244,9 @@ def test_stop_of_a_paused_search_leads_to_confirmation_and_a_second_stop_ends_it
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "stopping")
     fake.hold = False
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
-    assert message_of(sessions, study_id) == "stopped by the user; the confirmation was stopped"
+    message = message_of(sessions, study_id)
+    assert message.startswith("stopped by the user; trial ")
+    assert message.endswith(" of 1000 examples; the confirmation was stopped")
     assert sum(run.state is TrialState.COMPLETE for run in optuna_trials(database_url, CHILD)) == 2
 
 
@@ -314,14 +319,18 @@ def test_a_search_that_has_ended_takes_no_more_trials(sessions: Sessions) -> Non
     assert "has ended" in refused.payload["error"]
 
 
-def test_runs_that_fail_leave_the_search_as_it_was(sessions: Sessions, database_url: str) -> None:
+def test_a_confirmation_of_which_no_run_reached_its_end_is_a_failure(sessions: Sessions, database_url: str) -> None:
+    """What was asked for was not done, so the study is not completed; its trials stay as they are."""
+
     def diverges(work: SliceWork) -> float:
         return float("nan") if work.trial.training.seed else loss_of(work)
 
     study_id = post(sessions)
     run_to_end(sessions, study_id, FakeExecutor(diverges))
-    assert state_of(sessions, study_id) == "completed"
+    assert state_of(sessions, study_id) == "failed"
+    assert "; the confirmation failed: " in message_of(sessions, study_id)
     assert {run.state for run in optuna_trials(database_url, CHILD)} == {TrialState.FAIL}
+    assert {trial.state for trial in optuna_trials(database_url)} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 @pytest.mark.parametrize("killed_after_turns", [5, 11, 23])

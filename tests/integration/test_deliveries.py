@@ -41,7 +41,7 @@ def dispatcher(sessions: Sessions, fake: Delivering) -> Dispatcher:
 @pytest.fixture
 def promoted(client: TestClient, sessions: Sessions, root: Path, dispatcher: Dispatcher) -> TestClient:
     """A client whose promotion `bot` is trial 0 of a study that has ended; its snapshot is not of this very trial."""
-    client.post("/v1/studies", json=spec(budget={"max_trials": 1}, data_checks={"enabled": False}))
+    client.post("/v1/studies", json=spec(budget={"max_trials": 1}, baseline=None, data_checks={"enabled": False}))
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
     serving.keep_snapshot(root, sessions, 0)
     assert client.post("/v1/promotions", json={"study": "first", "name": "bot"}).status_code == 201

@@ -290,7 +290,7 @@ class Noticing(FakeExecutor):
 
 
 def test_usage_and_notices_are_kept(sessions: Sessions) -> None:
-    study_id = post_study(sessions, budget__max_trials=1)
+    study_id = post_study(sessions, budget__max_trials=1, baseline=None)
     fake = Noticing(loss_of)
     dispatcher = Dispatcher(sessions, fake, snapshots=Path("/nonexistent"), prices=Prices(3600.0))
     turn_until(dispatcher, ended(sessions, study_id))
@@ -315,7 +315,7 @@ def test_usage_and_notices_are_kept(sessions: Sessions) -> None:
 
 
 def test_what_one_attempt_does_not_know_the_sum_does_not_know(sessions: Sessions) -> None:
-    study_id = post_study(sessions, budget__max_trials=1)
+    study_id = post_study(sessions, budget__max_trials=1, baseline=None)
     dispatcher, _ = make(sessions)
     turn_until(dispatcher, ended(sessions, study_id))
     with sessions() as session:

@@ -134,7 +134,7 @@ def test_a_study_of_another_project_is_dispatched_under_its_name(client: TestCli
     with sessions.begin() as session:
         second = session.execute(text("SELECT id FROM hpo.projects WHERE name = 'second'")).scalar_one()
     theirs: dict[str, Any] = {"headers": serving.bearer(serving.make_key(sessions, second))}
-    small = serving.spec(budget={"max_trials": 1})
+    small = serving.spec(budget={"max_trials": 1}, baseline=None)
     client.post("/v1/studies", json=small, **theirs).raise_for_status()
     client.post("/v1/studies", json=small).raise_for_status()
     dispatcher, _ = serving.make_dispatcher(sessions)

@@ -57,7 +57,7 @@ def say(dispatcher: Dispatcher, fake: FakeExecutor, number: int = 0) -> None:
 
 @pytest.mark.parametrize("cause", [Cause.WORKER_DIED, Cause.NO_PROGRESS, Cause.NODE_LOST])
 def test_a_lost_attempt_is_on_the_bill_and_not_in_the_pace(sessions: Sessions, database_url: str, cause: Cause) -> None:
-    study_id = post_study(sessions, resources={"gpus_per_trial": 2}, budget={"max_trials": 1})
+    study_id = post_study(sessions, resources={"gpus_per_trial": 2}, budget={"max_trials": 1}, baseline=None)
     fake = FakeExecutor(loss_of, workers=2)
     dispatcher, fake.hold = make(sessions, fake), True
     turn_until(dispatcher, lambda: len(fake.submitted) == 1)

@@ -184,7 +184,7 @@ def test_a_study_that_waits_for_its_quota_can_be_cancelled_and_a_new_dispatcher_
 def test_the_training_of_a_delivery_waits_as_well(client: TestClient, sessions: Sessions, root: Path) -> None:
     wanted: list[Wanted] = []
     dispatcher, fake = make(sessions, Asked(wanted, total_examples=serving.ROWS))
-    client.post("/v1/studies", json=serving.spec("first", budget={"max_trials": 1})).raise_for_status()
+    client.post("/v1/studies", json=serving.spec("first", budget={"max_trials": 1}, baseline=None)).raise_for_status()
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
     serving.keep_snapshot(root, sessions, 0)
     client.post("/v1/promotions", json={"study": "first", "name": "bot"}).raise_for_status()
@@ -200,7 +200,7 @@ def test_the_training_of_a_delivery_waits_as_well(client: TestClient, sessions: 
     limit(sessions, DEFAULT_PROJECT_ID, parallel_gpus=1)
     fake.hold = True
     turn_until(dispatcher, lambda: standing(sessions).devices == 1)
-    client.post("/v1/studies", json=serving.spec("second", budget={"max_trials": 1})).raise_for_status()
+    client.post("/v1/studies", json=serving.spec("second", budget={"max_trials": 1}, baseline=None)).raise_for_status()
     for _ in range(10):
         dispatcher.turn()
     assert (len(fake.submitted), standing(sessions).devices) == (before + 1, 1)
@@ -213,7 +213,7 @@ def test_the_training_of_a_delivery_waits_as_well(client: TestClient, sessions: 
 def test_snapshots_are_counted_by_project_after_a_sweep(
     client: TestClient, sessions: Sessions, other: int, root: Path
 ) -> None:
-    client.post("/v1/studies", json=serving.spec("first", budget={"max_trials": 1})).raise_for_status()
+    client.post("/v1/studies", json=serving.spec("first", budget={"max_trials": 1}, baseline=None)).raise_for_status()
     dispatcher, _ = serving.make_dispatcher(sessions)
     turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
     store = root / "home" / "snapshots"
