@@ -31,7 +31,7 @@ _PAGES = (
     ("report", "the study as one document"),
     (
         "importances",
-        "which parameters mattered, over trials at all rungs (Optuna's own figures see Complete ones only)",
+        "which parameters mattered, over trials at all rungs",
     ),
     ("decisions", "every decision of the search with its numbers"),
     ("pareto", "trials that no other one beats in all objectives, paused ones too"),
