@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.api.http.dashboard_paths import HIDDEN
 from hpo_service.dashboard.process import DashboardProcess
 from hpo_service.dashboard.server import open_storage
 from hpo_service.storage.database import optuna_url
@@ -79,6 +80,7 @@ def test_it_shows_our_studies_and_changes_nothing(client: TestClient, database_u
     assert client.head("/dashboard").status_code == 200
     page = client.get(f"/dashboard/studies/{number}")
     assert page.status_code == 200
+    assert f"<style>{HIDDEN}</style></head>" in page.text
     for path in ("/", "/dashboard", "/dashboard/nothing", f"/dashboard/studies/{number}", "/static/bundle.js",
                  "/static/nothing", "/favicon.ico", "/api/meta", "/api/nothing", "/api/studies"):  # fmt: skip
         require_safe(client.get(path))

@@ -51,6 +51,8 @@ def test_the_note_follows_the_state_and_the_best_trial(sessions: Sessions, datab
     turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
     study = optuna.load_study(study_name="s", storage=optuna_url(database_url))
     assert "hpo_state" in study.user_attrs["paused trials"]
+    reports = sum(len(trial.intermediate_values) for trial in study.trials)
+    assert version(sessions) <= 2 * reports + 3, "written when something that it says changes: a slice begins or ends"
     last = note(database_url)
     assert f"Best: trial {study.best_trial.number}, loss {study.best_value:.5g}" in last
     assert "**s** is completed: all 9 trials are decided" in last

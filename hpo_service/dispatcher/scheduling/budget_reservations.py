@@ -1,13 +1,13 @@
 """Budgets: what a slice is expected to take is set aside before it is dispatched, and a cap stops what takes longer."""
 
 from dataclasses import dataclass, replace
-from math import isfinite
 
 from hpo_service.core.study_rules import Need, exhausted, unaffordable
 from hpo_service.dispatcher.scheduling.expected_usage import elapsed_seconds, reserved_seconds
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
 from hpo_service.search.leader import ahead_of, leader
+from hpo_service.search.strategies.ranking import best_complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,9 @@ def kept_for_the_leader(study: LiveStudy, trial_number: int | None, until: int) 
     # Of those that are paused at a rung only the best can lead; to look at each would take long in a large study.
     paused = [roster[roster.paused_at(rung)[0]] for rung in roster.paused_rungs() if rung]
     alive = {trial.number: trial for trial in (*paused, *roster.standing("running")) if not trial.baseline}
-    done = [trial for trial in roster.standing("complete") if not trial.baseline and isfinite(trial.losses[trial.rung])]
+    best = best_complete(roster.standing("complete"))
     number: int | None
-    if done:
-        best = min(done, key=lambda trial: (trial.losses[trial.rung], trial.number))
+    if best is not None:
         number = next(iter(ahead_of(best.losses, [(one.number, one.losses) for one in alive.values()])), None)
         if number is None:
             return Kept(trial_number=None, examples=0)

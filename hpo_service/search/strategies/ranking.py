@@ -137,6 +137,12 @@ def conclude(view: StudyView) -> Step:
     return Finished(reason=f"all {len(view.trials)} trials are decided, {complete} {ended}")
 
 
+def best_complete(trials: Iterable[TrialView]) -> TrialView | None:
+    """The searched one with the lowest loss among complete trials; None if none has a finite loss."""
+    done = [trial for trial in trials if not trial.baseline and isfinite(trial.losses[trial.rung])]
+    return min(done, key=lambda trial: (trial.losses[trial.rung], trial.number), default=None)
+
+
 def unfinished_leaders(view: StudyView) -> tuple[list[TrialView], TrialView | None]:
     """Paused trials that lead, those first that are furthest ahead; and the best complete searched trial, if any.
 
@@ -144,9 +150,8 @@ def unfinished_leaders(view: StudyView) -> tuple[list[TrialView], TrialView | No
     first, then those that were trained furthest.
     """
     paused = [trial for trial in view.standing("paused") if not trial.baseline]
-    done = [trial for trial in view.standing("complete") if not trial.baseline and isfinite(trial.losses[trial.rung])]
-    if done:
-        best = min(done, key=lambda trial: (trial.losses[trial.rung], trial.number))
+    best = best_complete(view.standing("complete"))
+    if best is not None:
         ahead = ahead_of(best.losses, [(trial.number, trial.losses) for trial in paused])
         return [view.trials[number] for number in ahead], best
     first = leader({trial.number: trial.losses for trial in paused})

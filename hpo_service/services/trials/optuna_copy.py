@@ -3,7 +3,6 @@
 import math
 
 from optuna.distributions import distribution_to_json
-from optuna.trial import FrozenTrial
 from sqlalchemy.orm import Session
 
 from hpo_service.services.studies.read import read_token
@@ -18,10 +17,10 @@ def read_optuna_trials(
     """Trials of a study by number. Raises NotFound."""
     study = studies.find(session, project_id, name)
     objectives = ResolvedStudy.model_validate(study.resolved).search.objectives
-    found: list[FrozenTrial] = []
+    found: list[optuna_reads.TrialRow] = []
     if study.optuna_study_id is not None:
         after = None if page_token is None else read_token(page_token)
-        found = optuna_reads.read_frozen(
+        found = optuna_reads.read_trials(
             session.connection(), study.optuna_study_id, after_number=after, limit=page_size + 1
         )
     shown = found[:page_size]
@@ -32,18 +31,17 @@ def read_optuna_trials(
     )
 
 
-def _document(trial: FrozenTrial) -> OptunaTrial:
-    row = optuna_reads.row_of(trial)
+def _document(trial: optuna_reads.TrialRow) -> OptunaTrial:
     return OptunaTrial(
         number=trial.number,
         state=trial.state.name,
         values=None if trial.values is None else [_number(value) for value in trial.values],
-        params=trial.params,
+        params=dict(trial.params),
         distributions={key: distribution_to_json(one) for key, one in trial.distributions.items()},
-        user_attrs=trial.user_attrs,
-        intermediate_values={step: _number(loss) for step, loss in row.intermediate_values.items()},
-        started_at=row.started_at,
-        finished_at=row.finished_at,
+        user_attrs=dict(trial.user_attrs),
+        intermediate_values={step: _number(loss) for step, loss in trial.intermediate_values.items()},
+        started_at=trial.started_at,
+        finished_at=trial.finished_at,
     )
 
 

@@ -29,7 +29,23 @@ class _Conditional(Frozen):
     when: When = Field(default_factory=dict)
 
 
-class FloatRange(_Conditional):
+class _Sampled(_Conditional):
+    """What samplers see of a form: its values themselves, unless it says otherwise."""
+
+    def distribution(self) -> BaseDistribution:
+        """As Optuna's tables have it."""
+        raise NotImplementedError
+
+    def positions(self) -> BaseDistribution:
+        """As samplers see it."""
+        return self.distribution()
+
+    def position(self, value: Scalar) -> Scalar:
+        """What samplers see of a value."""
+        return value
+
+
+class FloatRange(_Sampled):
     """A real number between `low` and `high`, both included.
 
     What is sampled is rounded to so many significant `digits`, so that what people read, copy and export is what ran;
@@ -46,14 +62,6 @@ class FloatRange(_Conditional):
     def distribution(self) -> BaseDistribution:
         """As Optuna's tables have it."""
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def positions(self) -> BaseDistribution:
-        """As samplers see it."""
-        return self.distribution()
-
-    def position(self, value: Scalar) -> Scalar:
-        """What samplers see of a value."""
-        return value
 
     def at(self, position: Scalar) -> float:
         """The value at a position."""
@@ -106,7 +114,7 @@ class FloatRange(_Conditional):
         return self.low, self.high
 
 
-class IntRange(_Conditional):
+class IntRange(_Sampled):
     """A whole number between `low` and `high`, both included."""
 
     kind: Literal["int"] = "int"
@@ -118,14 +126,6 @@ class IntRange(_Conditional):
     def distribution(self) -> BaseDistribution:
         """As Optuna's tables have it."""
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def positions(self) -> BaseDistribution:
-        """As samplers see it."""
-        return self.distribution()
-
-    def position(self, value: Scalar) -> Scalar:
-        """What samplers see of a value."""
-        return value
 
     def at(self, position: Scalar) -> int:
         """The value at a position."""
@@ -163,7 +163,7 @@ class IntRange(_Conditional):
         return self.low, self.high
 
 
-class NumberChoices(_Conditional):
+class NumberChoices(_Sampled):
     """Some numbers in ascending order, to which others can be added at both ends.
 
     Optuna's tables have their span, whole (`IntDistribution`) if all are, on a log scale if `log`. Optuna lets a span
@@ -221,7 +221,7 @@ class NumberChoices(_Conditional):
         return self.values[0], self.values[-1]
 
 
-class Categories(_Conditional):
+class Categories(_Sampled):
     """One of some words (or true and false, or numbers declared `type: categorical`) that have no order."""
 
     kind: Literal["categories"] = "categories"
@@ -230,14 +230,6 @@ class Categories(_Conditional):
     def distribution(self) -> BaseDistribution:
         """As Optuna's tables have it."""
         return CategoricalDistribution(self.values)
-
-    def positions(self) -> BaseDistribution:
-        """As samplers see it."""
-        return self.distribution()
-
-    def position(self, value: Scalar) -> Scalar:
-        """What samplers see of a value."""
-        return value
 
     def at(self, position: Scalar) -> Scalar:
         """The value at a position."""

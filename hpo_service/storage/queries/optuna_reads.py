@@ -1,11 +1,12 @@
 """What the API reads of Optuna's tables. One SQL statement each, so one consistent picture."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, func, select
 
@@ -16,7 +17,7 @@ from hpo_service.storage.optuna.tables import trials
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """A trial as its reader sees it. `value` is its loss, whatever its other objectives are.
+    """A trial as its reader sees it. `value` is its loss, `values` has its other objectives too.
 
     `params` are what was sampled, `parameters` all that the trainer was given; times are UTC.
     """
@@ -25,7 +26,9 @@ class TrialRow:
     number: int
     state: TrialState
     value: float | None
+    values: Sequence[float] | None
     params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
     intermediate_values: Mapping[int, float]
     user_attrs: Mapping[str, Any]
     system_attrs: Mapping[str, Any]
@@ -51,34 +54,19 @@ def read_trials(
 
     With `newest_first` the highest numbers come first, and those behind a number are below it.
     """
-    found = read_frozen(
-        connection, optuna_study_id, after_number=after_number, limit=limit, number=number, newest_first=newest_first
-    )
-    return [row_of(trial) for trial in found]
-
-
-def read_frozen(
-    connection: Connection,
-    optuna_study_id: int,
-    *,
-    after_number: int | None = None,
-    limit: int | None = None,
-    number: int | None = None,
-    newest_first: bool = False,
-) -> list[FrozenTrial]:
-    """The same as Optuna's own objects."""
     conditions = []
     if after_number is not None:
         conditions.append(trials.c.number < after_number if newest_first else trials.c.number > after_number)
     if number is not None:
         conditions.append(trials.c.number == number)
-    return read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit, newest_first=newest_first)
+    found = read_frozen_trials(connection, optuna_study_id, *conditions, limit=limit, newest_first=newest_first)
+    return [_row(trial) for trial in found]
 
 
 def read_trials_called(connection: Connection, optuna_study_id: int, numbers: Collection[int]) -> list[TrialRow]:
     """The trials with these numbers."""
     found = read_frozen_trials(connection, optuna_study_id, trials.c.number.in_(numbers))
-    return [row_of(trial) for trial in found]
+    return [_row(trial) for trial in found]
 
 
 def count_by_state(connection: Connection, optuna_study_id: int) -> dict[TrialState, int]:
@@ -88,14 +76,15 @@ def count_by_state(connection: Connection, optuna_study_id: int) -> dict[TrialSt
     return dict.fromkeys(TrialState, 0) | {row.state: row.trials for row in connection.execute(statement)}
 
 
-def row_of(trial: FrozenTrial) -> TrialRow:
-    """A trial as its reader sees it."""
+def _row(trial: FrozenTrial) -> TrialRow:
     return TrialRow(
         trial_id=trial._trial_id,
         number=trial.number,
         state=trial.state,
         value=trial.values[0] if trial.values else None,
+        values=trial.values,
         params=trial.params,
+        distributions=trial.distributions,
         intermediate_values=dict(sorted(trial.intermediate_values.items())),
         user_attrs=trial.user_attrs,
         system_attrs=trial.system_attrs,

@@ -7,7 +7,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna_dashboard._app import create_app
 
-from hpo_service.api.http.dashboard_paths import read_path
+from hpo_service.api.http.dashboard_paths import HIDDEN, read_path
 
 #: what the installed version answers to GET, with whether it is reachable and names a study
 GETS = {
@@ -39,6 +39,15 @@ def test_every_upstream_route_is_known() -> None:
         assert read is not None
         assert read.study_id == (7 if "7" in path else None)
         assert read.tells_of_studies == path.startswith(("/api/studies", "/csv"))
+
+
+def test_what_is_hidden_is_what_the_installed_version_offers() -> None:
+    """Where it calls a button or an icon otherwise, it would be offered again."""
+    script = (files("optuna_dashboard") / "public" / "bundle.js").read_text()
+    for label in re.findall(r'aria-label="([^"]+)"', HIDDEN):
+        assert f'"aria-label":"{label}"' in script, label
+    for icon in re.findall(r'data-testid="(\w+)Icon"', HIDDEN):
+        assert f'"{icon}")' in script, icon
 
 
 def test_pages_of_a_study_name_it() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hpo_service.search.samplers import MAX_ASKS, SamplerName, propose_assignment
 from hpo_service.search.strategies.base import StudyView, TrialView
 from hpo_service.spec.space import Infeasible, SearchSpace
-from tests.searching import RATE, Simulation, resolved, space_of, synthetic_loss, view
+from tests.searching import RATE, Simulation, resolved, space_of, synthetic_loss, unrounded, view
 
 SPACE: dict[str, Any] = {
     "learning_rate": RATE,
@@ -43,17 +43,13 @@ def history(space: SearchSpace, count: int, **more: Any) -> tuple[TrialView, ...
 
 @pytest.mark.parametrize("sampler", get_args(SamplerName))
 def test_the_same_view_gives_the_same_assignment(sampler: SamplerName) -> None:
-    space = space_of(**SPACE)
+    space = unrounded(space_of(**SPACE))  # else the best point of a model is the same for every seed
     trials = history(space, 20)
     first = propose_assignment(space, view(*trials), sampler, {})
     assert propose_assignment(SearchSpace.from_json(space.to_json()), view(*trials), sampler, {}) == first
-    if sampler == "gp":
-        return  # to the digits that are kept, the best point of its model is the same for every seed
-    seeds = [replace(view(*trials), seed=seed) for seed in range(1, 5)]
-    assert any(propose_assignment(space, other, sampler, {}) != first for other in seeds)
+    assert propose_assignment(space, replace(view(*trials), seed=1), sampler, {}) != first
     if sampler != "qmc":
-        later = [view(*trials, decision_number=number) for number in range(1, 5)]
-        assert any(propose_assignment(space, other, sampler, {}) != first for other in later)
+        assert propose_assignment(space, view(*trials, decision_number=1), sampler, {}) != first
 
 
 @pytest.mark.parametrize(
