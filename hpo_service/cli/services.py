@@ -87,6 +87,8 @@ def login(
     ] = False,
 ) -> None:
     """Print a link that logs one browser in, once, within ten minutes."""
+    if study and not notebook:
+        raise typer.BadParameter("A study is named with --notebook only.", param_hint="STUDY")
     with connect() as client:
         if not notebook:
             typer.echo(client.post("/v1/login-links")["url"])

@@ -214,6 +214,8 @@ def test_a_notebook_anywhere_has_the_study_as_optunas_tables_have_it(
     exec(hpo("login", "first", "--notebook"), cell)
     assert cell["study"].best_params == copied.best_params
     hpo("login", "nowhere", "--notebook", code=1)
+    hpo("login", "first", code=2)
+    assert "named with --notebook only" in hpo.err
     with pytest.raises(ApiProblem, match="nowhere"):
         load_study("nowhere")
 

@@ -79,7 +79,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     return StudyDocument(
         **_summary(study, summary, consumed, [intent.kind for intent in intents]),
         leader=summary.leader,
-        reserve=reserve_of(study, summary, consumed.spent),
+        reserve=reserve_of(study, summary, consumed.spent) if confirmation is None else None,
         spec=study.spec,
         resolved={key: value for key, value in study.resolved.items() if key != "past"},
         past=past_documents(study.resolved.get("past", []), study.memory),

@@ -13,16 +13,16 @@ def reserve_of(study: Study, summary: Summary, spent: Spent) -> ReserveDocument 
     budget = study.resolved["budget"]
     if study.state in TERMINAL or not study.resolved["ladder"] or all(budget.get(cap) is None for cap in _CAPS):
         return None
-    best, leader = summary.best, summary.leader
-    searched = leader is not None and not leader.baseline
-    if best is not None and not best.provisional and not (searched and leader and leader.ahead_of_best):
+    best = summary.best
+    first = None if summary.leader is None or summary.leader.baseline else summary.leader
+    if best is not None and not best.provisional and (first is None or first.ahead_of_best is None):
         return None
-    examples = leader.left_examples if searched and leader else max(study.resolved["ladder"])
+    examples = max(study.resolved["ladder"]) if first is None else first.left_examples
     if examples == 0:
         return None
     per_example = spent.seconds / spent.examples if spent.examples else None
     return ReserveDocument(
-        trial_number=leader.trial_number if searched and leader else None,
+        trial_number=None if first is None else first.trial_number,
         examples=examples,
         gpu_hours=None if per_example is None else examples * per_example / 3600,
         usd=spent.usd / spent.examples * examples if spent.usd else None,
