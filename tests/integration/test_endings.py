@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.core.messages import IntentKind
 from hpo_service.dispatcher.loop import Dispatcher
 from hpo_service.executors.fake import FakeExecutor
+from hpo_service.storage.tables import Study
 from tests.dispatching import ask, expire_lease, loss_of, make, post_study, state_of, turn_until
 
 Sessions = sessionmaker[Session]
@@ -46,6 +47,15 @@ def test_an_end_is_finished_after_a_kill(
     expire_lease(sessions)
     successor, _ = make(sessions, FakeExecutor(loss_of))
     turn_until(successor, lambda: state_of(sessions, study_id) == end, turns=60)
+
+
+def test_a_study_that_is_stopped_before_it_began_says_so(sessions: Sessions) -> None:
+    study_id = post(sessions)
+    ask(sessions, study_id, IntentKind.STOP)
+    dispatcher, _ = make(sessions)
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed")
+    with sessions() as session:
+        assert session.get_one(Study, study_id).message == "stopped by the user"
 
 
 def test_stop_and_cancel_at_once(sessions: Sessions) -> None:

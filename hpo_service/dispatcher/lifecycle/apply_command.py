@@ -21,6 +21,8 @@ from hpo_service.storage.tables import Intent
 
 log = logging.getLogger(__name__)
 
+_STOPPED = "stopped by the user"
+
 
 def fulfil(session: Session, study: LiveStudy, intent: Intent) -> bool:
     """Apply one intent inside the dispatcher's transaction. False if it is refused."""
@@ -80,9 +82,9 @@ def _resume(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None
 
 def _stop(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     if study.state is StudyState.QUEUED:
-        study_state.end_unstarted(session, study, StudyState.COMPLETED)
+        study_state.end_unstarted(session, study, StudyState.COMPLETED, _STOPPED)
         return
-    study_state.enter(session, study, StudyState.STOPPING, "stopped by the user")
+    study_state.enter(session, study, StudyState.STOPPING, _STOPPED)
     study_state.conclude(session, study)
 
 

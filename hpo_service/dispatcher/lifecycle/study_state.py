@@ -69,9 +69,9 @@ def say(session: Session, study: LiveStudy, message: str) -> None:
         study.message, study.note_due = message, True
 
 
-def end_unstarted(session: Session, study: LiveStudy, state: StudyState) -> None:
+def end_unstarted(session: Session, study: LiveStudy, state: StudyState, message: str = "") -> None:
     """End a study that has no running slice (queued or paused) as completed or cancelled."""
-    _finish(session, study, state, "")
+    _finish(session, study, state, message)
 
 
 def _finish(session: Session, study: LiveStudy, state: StudyState, message: str) -> None:
