@@ -63,6 +63,11 @@ def moment(when: datetime | None) -> str | None:
     return None if when is None else f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def parts_ahead(ahead: int, parts: int) -> str:
+    """A clause on how many parts of the evaluation rows have the lower loss; empty where no parts are known."""
+    return f", lower on {ahead} of {parts} parts of the evaluation rows" if parts else ""
+
+
 def plural(number: int, noun: str) -> str:
     """A number with its noun."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -4,15 +4,17 @@ from functools import reduce
 from operator import add
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.executors.fake import FakeExecutor
+from hpo_service.services.studies.read import study_document
+from hpo_service.services.studies.schemas import LeadDocument
 from hpo_service.services.studies.summaries import read_leaders, read_summaries
 from hpo_service.services.trials.optuna_trials import read_facts
 from hpo_service.storage.database.preparation import downgrade, upgrade
 from hpo_service.storage.queries.usage import Consumed, consumed_by_study, dispatched_by_trial
-from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Study
+from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Slice, Study
 from tests.dispatching import loss_of, make, post_study, turn_until
 from trainer.spec import UsageSums
 
@@ -59,3 +61,31 @@ def test_what_a_study_consumed_is_the_sum_of_its_attempts(sessions: sessionmaker
         again = consumed(session, study_id)
     assert again.usage.model_dump() == pytest.approx(known.usage.model_dump())
     assert again.spent.usd == pytest.approx(known.spent.usd)
+
+
+def test_how_surely_the_leader_is_ahead_is_said_in_parts_of_the_evaluation_rows(
+    sessions: sessionmaker[Session],
+) -> None:
+    """Paired: the same parts of the same rows, after the same examples."""
+    study_id = post_study(sessions, budget={"max_trials": 40})
+    dispatcher, _ = make(sessions)
+
+    def lead() -> tuple[int, int, LeadDocument] | None:
+        with sessions() as session:
+            document = study_document(session, session.get_one(Study, study_id))
+        if document.leader is None or document.best is None or document.leader.ahead_of_best is None:
+            return None
+        return document.leader.trial_number, document.best.trial_number, document.leader.ahead_of_best
+
+    turn_until(dispatcher, lambda: lead() is not None)
+    found = lead()
+    assert found is not None
+    first, best, at = found
+    assert (at.parts, at.parts_ahead) == (0, 0)
+    with sessions.begin() as session:
+        for number, folds in ((first, [1.0, 2.0, 3.0, 4.0]), (best, [1.5, 2.5, 3.5, 3.5])):
+            at_the_rung = (Slice.trial_number == number, Slice.until_examples == at.examples)
+            session.execute(update(Slice).where(Slice.study_id == study_id, *at_the_rung).values(fold_losses=folds))
+    found = lead()
+    assert found is not None
+    assert (found[2].parts, found[2].parts_ahead) == (4, 3)

@@ -24,6 +24,7 @@ from hpo_service.services.insights.importances import study_edges
 from hpo_service.services.studies.forecasts import forecast_document
 from hpo_service.services.studies.reserve import reserve_of
 from hpo_service.services.studies.schemas import (
+    LeaderDocument,
     OutlookDocument,
     Page,
     SavingsDocument,
@@ -33,7 +34,7 @@ from hpo_service.services.studies.schemas import (
 )
 from hpo_service.services.studies.summaries import Summary, read_summaries
 from hpo_service.services.studies.warm_start import past_documents
-from hpo_service.storage.queries import events, studies
+from hpo_service.storage.queries import events, promotions, studies
 from hpo_service.storage.queries.usage import Consumed, consumed_by_study
 from hpo_service.storage.tables import Intent, Study
 
@@ -78,7 +79,7 @@ def study_document(session: Session, study: Study) -> StudyDocument:
     summary = summaries.get(study.id, _EMPTY)
     return StudyDocument(
         **_summary(study, summary, consumed, [intent.kind for intent in intents]),
-        leader=summary.leader,
+        leader=_with_parts(session, study, summary),
         reserve=reserve_of(study, summary, consumed.spent) if confirmation is None else None,
         spec=study.spec,
         resolved={key: value for key, value in study.resolved.items() if key != "past"},
@@ -90,6 +91,24 @@ def study_document(session: Session, study: Study) -> StudyDocument:
         confirmation=confirmation_document(session, confirmation),
         last_event=last_event,
         etag=etag(study, intents),
+    )
+
+
+def _with_parts(session: Session, study: Study, summary: Summary) -> LeaderDocument | None:
+    """The leader, with on how many parts of the evaluation rows it is ahead of the best trial."""
+    first, best = summary.leader, summary.best
+    if first is None or best is None or first.ahead_of_best is None:
+        return first
+    lead = first.ahead_of_best
+    ours, theirs = (
+        promotions.folds_at(session, study.project_id, study.id, number, lead.examples)
+        for number in (first.trial_number, best.trial_number)
+    )
+    if len(ours) != len(theirs):
+        return first
+    ahead = sum(one < other for one, other in zip(ours, theirs, strict=True))
+    return first.model_copy(
+        update={"ahead_of_best": lead.model_copy(update={"parts": len(ours), "parts_ahead": ahead})}
     )
 
 

@@ -70,6 +70,10 @@ class LeadDocument(Document):
     examples: int
     loss: float
     best_loss: float
+    parts: int = 0
+    """The evaluation rows are looked at in so many fixed parts; 0 where the losses of parts are not known."""
+    parts_ahead: int = 0
+    """On so many of them the leader has the lower mean loss; half of them would be no lead at all."""
 
 
 class LeaderDocument(Document):
