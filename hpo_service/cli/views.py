@@ -244,10 +244,11 @@ def leader_sentence(study: Json) -> str | None:
         return None
     lead, best = leader["ahead_of_best"], study["best"]
     ended = "" if leader["complete"] else ", not trained to its end"
+    later = f" after {lead['best_examples']}" if lead["best_examples"] != lead["examples"] else ""
     parts = f", lower on {lead['parts_ahead']} of {lead['parts']} parts of the evaluation rows" if lead["parts"] else ""
     return (
         f"trial {leader['trial_number']}{ended}: {lead['loss']:.4f} after {lead['examples']} examples, "
-        f"where trial {best['trial_number']} had {lead['best_loss']:.4f}{parts}"
+        f"where trial {best['trial_number']} had {lead['best_loss']:.4f}{later}{parts}"
     )
 
 

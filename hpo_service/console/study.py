@@ -24,7 +24,7 @@ from hpo_service.console.study_actions import dialogs, steering_buttons
 from hpo_service.console.words import gibibytes, percent, speed, standing, study_address, trial_link
 from hpo_service.exporters import FORMATS
 from hpo_service.formatting.html import Child, Markup, join, tag
-from hpo_service.formatting.values import duration, energy, loss, parts_ahead, plural, share, value_text
+from hpo_service.formatting.values import after_more, duration, energy, loss, parts_ahead, plural, share, value_text
 from hpo_service.reports.blocks import Figure
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
@@ -181,7 +181,8 @@ def _leader(study: StudyDocument, best: int) -> Markup | None:
         "Leader: ",
         trial_link(study.name, leader.trial_number),
         f"{ended}. After {lead.examples:,} examples its loss was {lead.loss:.4f}, that of trial {best} "
-        f"{lead.best_loss:.4f}{parts_ahead(lead.parts_ahead, lead.parts)}.",
+        f"{lead.best_loss:.4f}{after_more(lead.examples, lead.best_examples)}"
+        f"{parts_ahead(lead.parts_ahead, lead.parts)}.",
     )
 
 

@@ -63,6 +63,11 @@ def moment(when: datetime | None) -> str | None:
     return None if when is None else f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def after_more(examples: int, other_examples: int) -> str:
+    """A clause on a loss that is of other examples than the one it stands beside; empty where it is of the same."""
+    return "" if other_examples == examples else f" after {other_examples:,}"
+
+
 def parts_ahead(ahead: int, parts: int) -> str:
     """A clause on how many parts of the evaluation rows have the lower loss; empty where no parts are known."""
     return f", lower on {ahead} of {parts} parts of the evaluation rows" if parts else ""

@@ -1,4 +1,4 @@
-"""Who leads: the trial that is ahead of every other at the highest rung at which both have a loss.
+"""Who leads: the trial that is ahead of every other at the highest rung at which both have a loss, see `compare`.
 
 A trial with a loss that is no number does not lead, whatever its other losses are.
 """
@@ -13,11 +13,16 @@ Losses = Mapping[int, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Lead:
-    """Two trials after the same number of examples, the highest at which both have a loss."""
+    """Two trials after the same number of examples, the highest at which both have a loss.
+
+    `other_examples` is more than `examples` where the other trial was not evaluated there and its loss was higher even
+    after more of them.
+    """
 
     examples: int
     loss: float
     other_loss: float
+    other_examples: int
 
     @property
     def is_ahead(self) -> bool:
@@ -26,12 +31,27 @@ class Lead:
 
 
 def compare(ours: Losses, theirs: Losses) -> Lead | None:
-    """None if there is no rung at which both have a finite loss."""
-    common = [rung for rung, loss in ours.items() if isfinite(loss) and isfinite(theirs.get(rung, float("nan")))]
-    if not common:
+    """None if there is no rung at which both have a finite loss, and neither is lower with fewer examples.
+
+    A trial need not be evaluated at every rung: a bracket of hyperband may begin late. So one that was trained further
+    may have no loss where the other one stopped. It is behind if its next loss, after more examples, is higher still.
+    """
+    ours, theirs = _finite(ours), _finite(theirs)
+    if not ours or not theirs:
         return None
-    rung = max(common)
-    return Lead(examples=rung, loss=ours[rung], other_loss=theirs[rung])
+    rung, beyond = max(ours), max(theirs)
+    if rung < beyond and rung not in theirs:
+        after = min(other for other in theirs if other > rung)
+        if ours[rung] < theirs[after]:
+            return Lead(examples=rung, loss=ours[rung], other_loss=theirs[after], other_examples=after)
+    elif beyond < rung and beyond not in ours:
+        after = min(own for own in ours if own > beyond)
+        if theirs[beyond] < ours[after]:
+            return Lead(examples=after, loss=ours[after], other_loss=theirs[beyond], other_examples=beyond)
+    common = max(ours.keys() & theirs.keys(), default=None)
+    if common is None:
+        return None
+    return Lead(examples=common, loss=ours[common], other_loss=theirs[common], other_examples=common)
 
 
 def leader(trials: Mapping[int, Losses]) -> int | None:
@@ -68,12 +88,16 @@ def _is_behind(number: int, other: int, known: Mapping[int, Losses]) -> bool:
     return lead is not None and (lead.loss, other) < (lead.other_loss, number)
 
 
+def _finite(losses: Losses) -> Losses:
+    return {rung: loss for rung, loss in losses.items() if isfinite(loss)}
+
+
 def _is_finite(losses: Losses) -> bool:
     return all(map(isfinite, losses.values()))
 
 
 def ahead_of(best: Losses, trials: Iterable[tuple[int, Losses]]) -> list[int]:
-    """Numbers of the trials that are ahead of `best` at the highest rung both reached, the furthest ahead first."""
+    """Numbers of the trials that are ahead of `best`, see `compare`, the furthest ahead first."""
     leads = [(compare(losses, best), number) for number, losses in trials if _is_finite(losses)]
     ahead = [(lead.loss / lead.other_loss, number) for lead, number in leads if lead is not None and lead.is_ahead]
     return [number for _, number in sorted(ahead)]

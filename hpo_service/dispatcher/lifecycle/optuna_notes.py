@@ -13,6 +13,7 @@ from hpo_service.dispatcher.lifecycle.trial_notes import cost
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.trial_facts import TrialFacts
 from hpo_service.formatting.range_edges import command, sentence
+from hpo_service.formatting.values import after_more
 from hpo_service.search.best import Best, best_trial, lead_over, leading
 from hpo_service.search.importances import edges
 from hpo_service.search.strategies.base import TrialView
@@ -137,7 +138,7 @@ def _leader(trials: Sequence[TrialFacts], best: Best | None) -> list[str]:
         return []
     return [
         f"**Leader: trial {first.number}**, {lead.loss:.5g} after {lead.examples} examples, where trial "
-        f"{best.trial_number} had {lead.other_loss:.5g}."
+        f"{best.trial_number} had {lead.other_loss:.5g}{after_more(lead.examples, lead.other_examples)}."
     ]
 
 

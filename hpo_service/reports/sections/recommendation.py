@@ -1,7 +1,7 @@
 """What to do now, in a sentence, and where the study stands."""
 
 from hpo_service.core.study_rules import TERMINAL
-from hpo_service.formatting.values import Cell, duration, moment, parts_ahead
+from hpo_service.formatting.values import Cell, after_more, duration, moment, parts_ahead
 from hpo_service.reports.blocks import Block, Command, Paragraph, Section, Table
 from hpo_service.services.reports.facts import StudyReport
 from hpo_service.services.studies.schemas import BestDocument
@@ -70,7 +70,8 @@ def _warnings(report: StudyReport) -> list[Block]:
         lead, ended = leader.ahead_of_best, "" if leader.complete else " and was not trained to its end"
         text = (
             f"Trial {leader.trial_number} leads{ended}: after {lead.examples:,} examples its loss was {lead.loss:.4f}, "
-            f"that of trial {report.best.trial_number} {lead.best_loss:.4f}{parts_ahead(lead.parts_ahead, lead.parts)}."
+            f"that of trial {report.best.trial_number} {lead.best_loss:.4f}"
+            f"{after_more(lead.examples, lead.best_examples)}{parts_ahead(lead.parts_ahead, lead.parts)}."
         )
         blocks.append(Paragraph(text, "warning"))
     if study.standstill is not None:

@@ -104,7 +104,7 @@ def _with_parts(session: Session, study: Study, summary: Summary) -> LeaderDocum
         promotions.folds_at(session, study.project_id, study.id, number, lead.examples)
         for number in (first.trial_number, best.trial_number)
     )
-    if len(ours) != len(theirs):
+    if len(ours) != len(theirs) or lead.examples != lead.best_examples:
         return first
     ahead = sum(one < other for one, other in zip(ours, theirs, strict=True))
     return first.model_copy(

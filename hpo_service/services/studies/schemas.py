@@ -65,11 +65,13 @@ class BestDocument(Document):
 
 
 class LeadDocument(Document):
-    """The leader and the best trial after the same number of examples, the highest that both have seen."""
+    """The leader and the best trial after the same number of examples, the highest at which both have a loss."""
 
     examples: int
     loss: float
     best_loss: float
+    best_examples: int
+    """As `examples`, or more: the best trial was not evaluated there, and its loss was higher even after so many."""
     parts: int = 0
     """The evaluation rows are looked at in so many fixed parts; 0 where the losses of parts are not known."""
     parts_ahead: int = 0

@@ -136,7 +136,12 @@ class StudyFacts:
             left_examples=max(0, int(first.user_attrs.get("total_examples", 0)) - max(losses)),
             ahead_of_best=None
             if lead is None or not lead.is_ahead
-            else LeadDocument(examples=lead.examples, loss=lead.loss, best_loss=lead.other_loss),
+            else LeadDocument(
+                examples=lead.examples,
+                loss=lead.loss,
+                best_loss=lead.other_loss,
+                best_examples=lead.other_examples,
+            ),
         )
 
     @cached_property

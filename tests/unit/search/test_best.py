@@ -104,7 +104,7 @@ def test_the_leader_and_the_best_are_compared_after_equal_examples() -> None:
     assert best is not None
     assert first is not None
     assert (best.trial_number, first.number) == (1, 2)
-    assert lead_over(first, best, trials) == Lead(examples=10, loss=1.5, other_loss=2.0)
+    assert lead_over(first, best, trials) == Lead(examples=10, loss=1.5, other_loss=2.0, other_examples=10)
     assert lead_over(trials[1], best, trials) is None
 
 
