@@ -20,9 +20,14 @@ def bill_of(study: Json) -> str | None:
     confirmation = study["confirmation"]
     if confirmation is None:
         return None
+    spent, share = confirmation["spent"]["examples"], confirmation["max_examples"]
+    examples = f"{spent} of {share} examples"
+    if spent > share:
+        examples = (
+            f"{spent} examples (its share is {share}; one run each of the best and the baseline is always allowed)"
+        )
     return (
-        f"{confirmation['runs']} of at most {confirmation['most_runs']} runs, {confirmation['spent']['examples']} of "
-        f"{confirmation['max_examples']} examples, apart from the search's bill"
+        f"{confirmation['runs']} of at most {confirmation['most_runs']} runs, {examples}, apart from the search's bill"
     )
 
 

@@ -101,9 +101,15 @@ def _noise(report: StudyReport) -> str:
 def _confirmation(found: ConfirmationDocument, best: BestDocument) -> Sequence[Block]:
     number = best.trial_number if best.confirmed is not None else None
     plot: Figure | None = confirmed_losses(found, number)
+    examples = f"{found.spent.examples:,} of at most {found.max_examples:,} examples"
+    if found.spent.examples > found.max_examples:
+        examples = (
+            f"{found.spent.examples:,} examples, though its share is {found.max_examples:,}: one run each of the best "
+            "trial and the baseline is always allowed"
+        )
     bill = (
-        f"{found.runs} of at most {found.most_runs} runs; {found.spent.examples:,} of at most {found.max_examples:,} "
-        f"examples; {gpu_hours(found.spent.seconds)}, apart from the search's bill."
+        f"{found.runs} of at most {found.most_runs} runs; {examples}; {gpu_hours(found.spent.seconds)}, apart from the "
+        "search's bill."
     )
     said = f" {found.sentence}" if best.confirmed is None else ""
     return [

@@ -54,6 +54,14 @@ def test_the_bill_is_apart() -> None:
     assert sentence_of(STUDY) == STUDY["confirmation"]["sentence"]
 
 
+def test_a_bill_above_its_share_says_why() -> None:
+    confirmation = STUDY["confirmation"] | {"spent": {"examples": 1000}}
+    assert bill_of({"confirmation": confirmation}) == (
+        "4 of at most 6 runs, 1000 examples (its share is 800; one run each of the best and the baseline is always "
+        "allowed), apart from the search's bill"
+    )
+
+
 def test_without_a_confirmation_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     study = {"confirmation": None}
     show_candidates(study)
