@@ -28,6 +28,7 @@ from tests.chaos.client import HISTORY
 from tests.chaos.faults import Fault, Kind, schedule
 from tests.chaos.parts import FAKETIME, rung_loss
 from tests.chaos.stack import Stack, left_over
+from tests.consistency.study import disagreements
 from tests.invariants import bad_snapshots, broken, spilled, wrong_losses
 
 _TICK_SECONDS = 0.05
@@ -150,7 +151,16 @@ def _judge(stack: Stack, tiny_llama: bool) -> list[str]:
     acknowledged = {(entry["created"], datetime.fromisoformat(entry["at"])) for entry in history if "created" in entry}
     wrong += [f"I5: study {name} of {at} was acknowledged and is not there" for name, at in acknowledged - there]
     wrong += [f"I5: study {name} of {at} is there and nobody heard of it" for name, at in there - acknowledged]
+    wrong += [sentence for name in sorted({name for name, _ in there}) for sentence in _asked(stack, name)]
     return wrong + [f"I14: {user.name} ended with {user.status()}" for user in stack.users() if user.status() != 0]
+
+
+def _asked(stack: Stack, name: str) -> list[str]:
+    """What every place says about a study, where that is not the same."""
+    try:
+        return disagreements(stack.place(), name)
+    except (HpoError, AssertionError) as error:
+        return [f"{name}: {error}"]
 
 
 def _look(stack: Stack, *, settled: bool) -> list[str]:

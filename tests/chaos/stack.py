@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,13 +23,15 @@ from hpo_service.core.settings import Settings
 from hpo_service.local.postgres import EmbeddedPostgres
 from hpo_service.local.postgres.place import find_place
 from hpo_service.local.postgres.server import postmaster_pid
-from hpo_service.storage.database import make_engine, session_factory
+from hpo_service.storage.database import make_engine, optuna_url, session_factory
 from hpo_service.storage.tables import DEFAULT_PROJECT_ID
 from tests.chaos.client import OVER, client
 from tests.chaos.faults import Kind
 from tests.chaos.parts import FAKETIME, ChaosDispatcher, serve
 from tests.chaos.processes import Forked, fork
 from tests.chaos.proxy import Mode, Proxy
+from tests.consistency.in_process import hpo
+from tests.consistency.place import Place
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 4
@@ -50,6 +53,7 @@ class Stack:
         self.logs.mkdir(parents=True)
         self.damaged: dict[str, str] = {}
         self._server = server
+        self._tables = optuna_url(server.url(database))
         self._seed = seed
         self._tiny_llama = tiny_llama
         self._users = 1 if tiny_llama else _USERS
@@ -119,6 +123,20 @@ class Stack:
                     self._begin(name)
             elif self.processes[name].status() is not None:
                 self._due[name] = now + _RESTART_SECONDS
+
+    def place(self) -> Place:
+        """Where the service is looked at once the faults are over."""
+        url = f"http://127.0.0.1:{self._ports[0]}"
+        return Place(
+            url=url,
+            key=self.key,
+            tables=self._tables,
+            snapshots=self.folder / "snapshots",
+            hpo=partial(hpo, url, self.key),
+            dashboard=False,
+            trains=self._tiny_llama,
+            disturbed=True,
+        )
 
     def users(self) -> list[Forked]:
         """Processes of the users."""

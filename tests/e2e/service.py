@@ -16,6 +16,9 @@ import httpx
 import psutil
 
 from hpo_service.client.http import ApiProblem, Client, ServiceUnreachable
+from hpo_service.core.settings import Settings
+from hpo_service.local.supervisor import reading_url
+from tests.consistency.place import Place
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
@@ -90,6 +93,16 @@ class Service:
             text=True,
             timeout=300,
             check=False,
+        )
+
+    def place(self) -> Place:
+        """Where it is looked at."""
+        return Place(
+            url=self.url,
+            key=(self.home / "admin.key").read_text().strip(),
+            tables=reading_url(Settings(home=self.home)),
+            snapshots=self.home / "snapshots",
+            hpo=self.run,
         )
 
     def ready(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hpo_service.core.settings import Settings
+from tests.consistency.study import disagreements
 from tests.e2e.service import ROOT, Service
 
 README = (ROOT / "README.md").read_text()
@@ -44,6 +45,7 @@ def test_the_exported_config_trains_to_the_trials_own_loss(service: Service, bes
     report = json.loads(ran.stdout.splitlines()[-1])
     assert report["eval_loss"] == study["best"]["loss"]
     assert study["best"]["improvement"]["relative"] > 0
+    assert disagreements(service.place(), "wordnet") == []
 
 
 def test_optuna_reads_the_study_from_a_notebook(service: Service, best: Path) -> None:

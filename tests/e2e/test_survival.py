@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tests.consistency.study import disagreements
 from tests.e2e.service import STUDY, Service
 
 
@@ -26,6 +27,7 @@ def test_a_study_survives_the_death_of_every_part(home: Path, undisturbed: list[
     service.up()
     study = service.wait_for_end("study")
     disturbed = service.trials("study")
+    assert disagreements(service.place(), "study") == []
     assert service.down() == 0
     assert service.processes("everything") == []
     assert study["state"] == "completed"
@@ -44,5 +46,6 @@ def test_ctrl_c_keeps_the_work_of_the_running_slice(home: Path, undisturbed: lis
     service.up()
     service.wait_for_end("study")
     disturbed = service.trials("study")
+    assert disagreements(service.place(), "study") == []
     assert service.down() == 0
     assert facts(disturbed) == facts(undisturbed)

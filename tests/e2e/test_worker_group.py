@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.consistency.study import disagreements
 from tests.e2e.service import STUDY, Service
 from trainer.spec import SnapshotManifest
 
@@ -38,6 +39,7 @@ def test_a_study_on_two_ranks_runs_to_its_end(service: TwoDevices) -> None:
     with service.client() as client:
         client.create_study(SPEC)
     assert service.wait_for_end("pairs")["state"] == "completed"
+    assert disagreements(service.place(), "pairs") == []
     trials = service.trials("pairs")
     assert len(trials) == 3
     manifests = list((service.home / "snapshots").glob("*/*/**/manifest.json"))
