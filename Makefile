@@ -3,7 +3,7 @@ PYTHON ?= python3
 MODEL ?= tiny
 VENV := .venv
 BIN := $(VENV)/bin
-SUITES := unit contracts integration e2e
+SUITES := unit contracts integration e2e journeys
 
 .NOTPARALLEL:
 .PHONY: install demo up test test-full check lock peers clean
