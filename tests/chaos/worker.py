@@ -26,6 +26,7 @@ def main(step_seconds: float, repeats: int, arguments: list[str]) -> None:
     from trainer.worker.resident_trials import Residents
 
     Residents._loaded = lambda self, spec: MarkingEngine(spec, step_seconds)  # type: ignore[method-assign]
+    Residents.repeats = lambda self, engine, spec, micro_batch: None  # type: ignore[method-assign]
     jobs.COMMANDS["check_data"] = (sys.executable, "-m", "tests.chaos.data_check")
     if repeats:
         _repeat(worker.Channel, random.Random(f"{repeats} {os.getpid()}"))

@@ -1,5 +1,6 @@
 """The device a worker computes on, and how it is made repeatable."""
 
+import logging
 import os
 import platform
 from contextlib import suppress
@@ -9,21 +10,46 @@ from pathlib import Path
 
 import torch
 
-from trainer.spec import LLAMA_CPP
+from trainer.spec import LLAMA_CPP, Dtype
 
+_NO_REPEATABLE_KERNEL = "does not have a deterministic implementation"
+_log = logging.getLogger("trainer.devices")
 _SOFTWARE = ("torch", "transformers", "peft", "safetensors", "tokenizers")
 
 
 def prepare_device(threads: int) -> torch.device:
-    """Fix the number of threads and the choice of kernels for this process; the device to use."""
+    """Fix the number of threads and the choice of kernels for this process; the device to use.
+
+    On CUDA an operation without a repeatable kernel fails: see `allow_unrepeatable_kernels`. A mere warning
+    (`warn_only`) would not do: torch then takes the unrepeatable backward of flash and of memory-efficient attention,
+    and cuDNN's. Told strictly it repeats the first two, so that rows with a mask (packing) and float32 need no whole
+    matrix of scores, at the cost of a few percent of speed.
+    """
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda")
+
+
+def lacks_repeatable_kernel(error: Exception) -> bool:
+    """Whether torch refused an operation because it has no repeatable kernel for it."""
+    return isinstance(error, RuntimeError) and _NO_REPEATABLE_KERNEL in str(error)
+
+
+def allow_unrepeatable_kernels(error: Exception) -> None:
+    """From now on an operation of this process without a repeatable kernel, as in `error`, runs with another one."""
+    _log.warning("a step cannot be repeated bit for bit: %s", str(error).splitlines()[0])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def auto_dtype(device: torch.device) -> Dtype:
+    """What `model.dtype: auto` is here: bfloat16 where the device computes in it and does not only emulate it."""
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 @cache

@@ -1,9 +1,9 @@
 """Dense peak FLOPs of known devices, for MFU and HFU. An unknown device has no peak: nothing is guessed."""
 
 import re
-from typing import Final, Literal
+from typing import Final
 
-Dtype = Literal["float32", "bfloat16"]
+from trainer.spec import Dtype
 
 #: Name as the driver tells it (the whole of it) and teraFLOPs per second: bfloat16 on tensor cores without sparsity,
 #: float32 on the ordinary cores, for we never let TF32 stand in. The vendors' data sheets; bfloat16 as in torchtitan.

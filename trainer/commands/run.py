@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from trainer.accounting.devices import prepare_device
+from trainer.accounting.devices import auto_dtype, prepare_device
 from trainer.accounting.prices import read_prices
 from trainer.commands.summary import summarize
 from trainer.common.errors import TrainerError
@@ -25,7 +26,7 @@ from trainer.snapshots.snapshot import SnapshotStore
 from trainer.snapshots.stores.base import ADAPTER, ADAPTER_CONFIG, Store
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.snapshots.stores.verify import open_files
-from trainer.spec import Outcome, Progress, Slice, SliceResult, SnapshotRef, TrialFile, TrialSpec
+from trainer.spec import AUTO, Outcome, Progress, Slice, SliceResult, SnapshotRef, TrialFile, TrialSpec
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
 
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         RunError: with one sentence for the user.
     """
     started = time.monotonic()
-    trial = _with_overrides(read_trial_file(options.file), options)
+    written = _with_overrides(read_trial_file(options.file), options)
+    trial = _in_dtype(written)
     output: Path = options.output_dir or Path("runs") / options.file.stem
     try:
         prices = read_prices(options.prices) if options.prices else None
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"{error.filename or output}: {error.strerror or error}") from error
     summary, said = summarize(result, prices, datetime.now(UTC))
-    for sentence in said:
+    for sentence in (*_said_of_dtype(written, result), *said):
         sys.stderr.write(f"{sentence}\n")
     return {**summary, "seconds": round(time.monotonic() - started, 3), "adapter": str(adapter)}
 
@@ -108,6 +110,17 @@ def _with_overrides(trial: TrialSpec, options: argparse.Namespace) -> TrialSpec:
     return trial.model_copy(
         update={"data": trial.data.model_copy(update=data), "model": trial.model.model_copy(update=model)}
     )
+
+
+def _in_dtype(trial: TrialSpec) -> TrialSpec:
+    """The trial with `model.dtype: auto` resolved for this machine's device."""
+    return trial.in_dtype(auto_dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu")))
+
+
+def _said_of_dtype(written: TrialSpec, result: SliceResult) -> tuple[str, ...]:
+    if written.model.dtype != AUTO:
+        return ()
+    return (f"model.dtype auto is {result.dtype} on {result.device}; name it in the file to have it everywhere",)
 
 
 def _resumable(store: Store, output: Path, trial: TrialSpec, resume: bool) -> tuple[SnapshotRef, ...]:

@@ -45,6 +45,7 @@ def summarize(result: SliceResult, prices: PriceTable | None, at: datetime) -> t
         "energy_joules": _rounded(usage.energy_joules, 1),
         "cost_usd": _rounded(cost_usd, 6),
         "device": result.device,
+        "dtype": result.dtype,
     }, tuple(said)
 
 

@@ -7,4 +7,6 @@ PROCESS_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     # Without it flash-attn's backward adds in any order, and a resumed trial would differ in its last bits.
     "FLASH_ATTENTION_DETERMINISTIC": "1",
+    # Read when cuBLAS is first used: with other workspaces its sums depend on what runs beside them.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }

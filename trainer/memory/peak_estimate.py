@@ -253,7 +253,7 @@ def _targets(architecture: Architecture, wanted: str) -> dict[str, tuple[int, in
 
 
 def _element_bytes(model: ModelSpec) -> int:
-    return 4 if model.dtype == "float32" else 2
+    return 4 if model.resolved_dtype == "float32" else 2
 
 
 def _recomputes(spec: TrialSpec) -> bool:

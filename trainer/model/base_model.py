@@ -17,13 +17,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils.import_utils import is_flash_attn_2_available
 
+from trainer.accounting.devices import auto_dtype
 from trainer.accounting.meter import ModelShape
 from trainer.common.errors import BaseChangedError, UserError
 from trainer.common.model_files import check_model_files
 from trainer.data.batches import Batch
 from trainer.data.tokenizer import load_tokenizer
+from trainer.model.attention import choose_attention
 from trainer.spec import ModelSpec
 
 _RECOMPUTE: Any = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
@@ -46,6 +47,7 @@ class BaseModel:
     """A base model on its device, never trained and never written to.
 
     Attributes:
+        spec: what was loaded, with the dtype that it is computed in.
         attention: the implementation that was chosen.
         linear_modules: full names of the linear layers that an adapter may target (not the output head).
         digest: identity of the weights: names, shapes, dtypes and exact integer sums of their bits.
@@ -54,9 +56,9 @@ class BaseModel:
     def __init__(self, spec: ModelSpec, device: torch.device) -> None:
         """Load `spec.path`. Raises UserError if it is no loadable model folder."""
         check_model_files(Path(spec.path))
-        self.spec = spec
+        self.spec = spec.in_dtype(auto_dtype(device))
         self.device = device
-        self.attention = choose_attention(spec, device)
+        self.attention = choose_attention(self.spec, device)
         self.model = self._load()
         self.tokenizer = load_tokenizer(spec.path)
         self.model.requires_grad_(False)
@@ -176,16 +178,6 @@ class BaseModel:
         return torch.stack([bit_sums(weight) for _, weight in self._weights])
 
 
-def choose_attention(spec: ModelSpec, device: torch.device) -> str:
-    """The attention implementation for `spec` on `device`. Raises UserError if the one asked for cannot run."""
-    flash_runs = device.type == "cuda" and is_flash_attn_2_available()
-    if spec.attention == "auto":
-        return "flash_attention_2" if flash_runs and spec.dtype == "bfloat16" else "sdpa"
-    if spec.attention == "flash_attention_2" and not (flash_runs and spec.dtype == "bfloat16"):
-        raise UserError("flash_attention_2 needs a CUDA device, bfloat16 and the flash-attn package; use auto")
-    return spec.attention
-
-
 def _quantization(spec: ModelSpec, device: torch.device) -> BitsAndBytesConfig | None:
     """QLoRA's: 4-bit normal floats whose scales are quantized as well, computed in the base's dtype."""
     if spec.quantization == "none":
@@ -196,7 +188,7 @@ def _quantization(spec: ModelSpec, device: torch.device) -> BitsAndBytesConfig |
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, spec.dtype),
+        bnb_4bit_compute_dtype=getattr(torch, spec.resolved_dtype),
     )
 
 
@@ -206,7 +198,7 @@ def load_model(
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             spec.path,
-            dtype=getattr(torch, spec.dtype),
+            dtype=getattr(torch, spec.resolved_dtype),
             attn_implementation=attention,
             local_files_only=True,
             trust_remote_code=False,

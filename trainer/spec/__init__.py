@@ -45,8 +45,10 @@ from trainer.spec.slices import Slice as Slice
 from trainer.spec.slices import SliceResult as SliceResult
 from trainer.spec.slices import SnapshotManifest as SnapshotManifest
 from trainer.spec.slices import SnapshotRef as SnapshotRef
+from trainer.spec.trial import AUTO as AUTO
 from trainer.spec.trial import DataFormat as DataFormat
 from trainer.spec.trial import DataSpec as DataSpec
+from trainer.spec.trial import Dtype as Dtype
 from trainer.spec.trial import LrScheduler as LrScheduler
 from trainer.spec.trial import ModelSpec as ModelSpec
 from trainer.spec.trial import Parameters as Parameters

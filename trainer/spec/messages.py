@@ -7,17 +7,20 @@ from pydantic import Field, TypeAdapter
 from trainer.spec.base import Frozen
 from trainer.spec.jobs import Job, JobResult
 from trainer.spec.slices import Slice, SliceResult, SnapshotRef
+from trainer.spec.trial import Dtype
 
 
 class Ready(Frozen):
     """The worker is warm enough to take slices.
 
-    `marker` is the id of the marker that it found in the snapshot store; without one, `marker_problem` says why.
+    `auto_dtype` is what `model.dtype: auto` means on its device. `marker` is the id of the marker that it found in the
+    snapshot store; without one, `marker_problem` says why.
     """
 
     type: Literal["ready"] = "ready"
     pid: int
     device: str
+    auto_dtype: Dtype = "float32"
     ranks: Annotated[int, Field(ge=1)] = 1
     software: dict[str, str]
     marker: str = ""

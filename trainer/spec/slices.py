@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from trainer.spec.base import Frozen, Outcome, Sha256
 from trainer.spec.fingerprints import DataFingerprints
-from trainer.spec.trial import TrialSpec
+from trainer.spec.trial import Dtype, TrialSpec
 from trainer.spec.usage import Notice, Usage
 
 
@@ -73,9 +73,11 @@ class SliceResult(Frozen):
 
     `fold_losses` are the mean losses of fixed folds of the evaluation examples, the same for every trial of a study.
     `flops_per_example` are predicted model FLOPs of training on an example as long as the evaluation examples are.
-    `test_loss` comes with the last slice of a trial that has test rows. `attention` and `micro_batch` are what was
-    chosen at run time. `data_fingerprints` are those of the data that were found, None if none were looked at.
-    `snapshot_files` are those of the snapshot at a trial's end. `ends_worker` says that the worker ends right after it:
+    `test_loss` comes with the last slice of a trial that has test rows. `dtype`, `attention` and `micro_batch` are what
+    it was computed with. `data_fingerprints` are those of the data that were found, None if none were looked at.
+    `snapshot_files` are those of the snapshot at a trial's end. `repeatable` says whether a
+    training step that was taken twice gave the same bits, where the attempt was the first on its worker's base.
+    `ends_worker` says that the worker ends right after it:
     a rank failed in the middle of what all do together.
     """
 
@@ -99,9 +101,11 @@ class SliceResult(Frozen):
     data_fingerprints: DataFingerprints | None = None
     usage: Usage = Usage()
     device: str = ""
+    dtype: Dtype | Literal[""] = ""
     attention: str = ""
     micro_batch: int | None = None
     predicted_memory_bytes: int | None = None
+    repeatable: bool | None = None
     notices: tuple[Notice, ...] = ()
     ends_worker: bool = False
     message: str = ""

@@ -1,24 +1,41 @@
 """A trial: base model, data, hyperparameters and how they are run."""
 
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field
 
 from trainer.spec.base import API_VERSION, Frozen, PositiveFloat, Text, UnitFloat
 from trainer.spec.zero import ZeroSettings
 
+Dtype = Literal["float32", "bfloat16"]
+AUTO: Final = "auto"
 LrScheduler = Literal["cosine", "linear", "constant", "wsd"]
 DataFormat = Literal["auto", "alpaca", "prompt_completion", "chat", "sharegpt", "text"]
 
 
 class ModelSpec(Frozen):
-    """A base model on disk, in Hugging Face layout with safetensors weights."""
+    """A base model on disk, in Hugging Face layout with safetensors weights.
+
+    `dtype` auto is bfloat16 on CUDA devices that have it, else float32. It has to be resolved before anything is
+    trained: by the service once for all trials of a study, by the trainer alone for its own device.
+    """
 
     path: Text
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = AUTO
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     quantization: Literal["none", "nf4"] = "none"
+
+    def in_dtype(self, dtype: Dtype) -> Self:
+        """The same with `auto` resolved to `dtype`; what names its dtype stays as it is."""
+        return self.model_copy(update={"dtype": dtype}) if self.dtype == AUTO else self
+
+    @property
+    def resolved_dtype(self) -> Dtype:
+        """What it is computed in. Raises RuntimeError if that was not resolved."""
+        if self.dtype == AUTO:
+            raise RuntimeError(f"model.dtype of {self.path} is auto and was not resolved for any device")
+        return self.dtype
 
 
 class DataSpec(Frozen):
@@ -98,6 +115,10 @@ class TrialSpec(Frozen):
     data: DataSpec
     parameters: Parameters
     training: TrainingSettings = TrainingSettings()
+
+    def in_dtype(self, dtype: Dtype) -> Self:
+        """The same with `model.dtype: auto` resolved to `dtype`."""
+        return self.model_copy(update={"model": self.model.in_dtype(dtype)})
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON; a snapshot belongs to exactly one digest.

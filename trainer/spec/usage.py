@@ -133,6 +133,7 @@ class Notice(Frozen):
         "memory_prediction",
         "device_health",
         "rows_left_out",
+        "not_repeatable",
     ]
     step: int | None = None
     values: dict[str, float] = Field(default_factory=dict)

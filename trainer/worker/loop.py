@@ -14,7 +14,7 @@ from typing import NoReturn
 import torch
 from pydantic import BaseModel
 
-from trainer.accounting.devices import device_name, software_versions
+from trainer.accounting.devices import auto_dtype, device_name, software_versions
 from trainer.common.errors import BaseChangedError, UserError
 from trainer.common.failpoints import Failpoint, reach
 from trainer.common.logs import bound
@@ -27,7 +27,7 @@ from trainer.spec import Outcome, Ready, Slice, SliceResult, StartJob, StartSlic
 from trainer.worker.jobs import JobRuns
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_report import never_started
-from trainer.worker.slice_run import SliceRun
+from trainer.worker.slice_run import SliceRun, resolved
 
 #: exit status of a worker whose base model was written to
 BASE_CHANGED = 70
@@ -100,7 +100,7 @@ class Turns:
             return
         if isinstance(command, StartSlice):
             if command.slice.token not in self._tokens():
-                self._waiting.append(command.slice)
+                self._waiting.append(resolved(command.slice, self._residents.device))
             return
         if isinstance(command, StartJob):
             if self._ranks.leads:
@@ -217,6 +217,7 @@ def _ready(residents: Residents, marker: str, problem: str) -> Ready:
     return Ready(
         pid=os.getpid(),
         device=device_name(residents.device),
+        auto_dtype=auto_dtype(residents.device),
         ranks=residents.ranks.size,
         software=software_versions(),
         marker=marker,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainer.accounting.devices import device_uuids
+from trainer.accounting.devices import allow_unrepeatable_kernels, device_uuids, lacks_repeatable_kernel
 from trainer.accounting.meter import DeviceUse
 from trainer.accounting.nvml import Gpus
 from trainer.common.errors import UserError
@@ -18,6 +18,7 @@ from trainer.spec import Notice, TrialSpec
 from trainer.training.engines.base import AdmittedTrial, Engine
 from trainer.training.engines.resident import ResidentEngine
 from trainer.worker.memory_leaks import LeakWatch
+from trainer.worker.repeatability import is_repeatable
 
 
 class Residents:
@@ -36,7 +37,10 @@ class Residents:
         token_cache: TokenCache,
         leaks: LeakWatch | None = None,
         ranks: Ranks = Ranks(),
+        *,
+        repeats_steps: bool = False,
     ) -> None:
+        """With `repeats_steps`, `repeats` finds out for every base that becomes warm whether steps are repeatable."""
         self.ranks = ranks
         self.device = device
         self.use = DeviceUse(device, Gpus(device_uuids(device)))
@@ -46,6 +50,8 @@ class Residents:
         self._warm: Engine[Any] | None = None
         self._idle: OrderedDict[str, tuple[str, AdmittedTrial]] = OrderedDict()
         self._running: dict[int, MemoryPrediction] = {}
+        self._repeats_steps = repeats_steps
+        self._repeated = False
 
     def engine(self, spec: TrialSpec) -> Engine[Any]:
         """An engine for `spec`, loaded if none that fits is warm; call only while no trial of another is running.
@@ -55,8 +61,26 @@ class Residents:
         """
         if self._warm is None or not self._warm.fits(spec):
             self.cool()
-            self._warm = self._loaded(spec)
+            try:
+                self._warm = self._loaded(spec)
+            except RuntimeError as error:
+                if not lacks_repeatable_kernel(error):
+                    raise
+                allow_unrepeatable_kernels(error)
+                self._warm = self._loaded(spec)
         return self._warm
+
+    def repeats(self, engine: Engine[Any], spec: TrialSpec, micro_batch: int) -> bool | None:
+        """Whether a step of `spec` is the same when it is taken again; None if that was found out for this base before.
+
+        Call it while the base holds nothing but trials that are idle.
+        """
+        if not self._repeats_steps or self._repeated:
+            return None
+        self._repeated = True
+        verdict = is_repeatable(engine, spec, micro_batch)
+        free_memory()
+        return verdict
 
     def _loaded(self, spec: TrialSpec) -> Engine[Any]:
         if self.ranks.size > 1:
@@ -75,6 +99,7 @@ class Residents:
                 self._evict_oldest(self._warm)
             self._warm.close()
         self._warm = None
+        self._repeated = False
         self._leaks.restart()
         free_memory()
 

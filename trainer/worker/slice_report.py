@@ -15,6 +15,7 @@ from trainer.memory.prediction_error import MemoryRecord
 from trainer.spec import Notice, Outcome, Phase, Progress, Slice, SliceResult, SnapshotRef
 from trainer.training.divergence import divergence_notice
 from trainer.training.engines.base import AdmittedTrial
+from trainer.worker.repeatability import not_repeatable
 from trainer.worker.resident_trials import Residents
 
 _PROGRESS_SECONDS = 0.5
@@ -24,14 +25,16 @@ class SliceAccount:
     """Collects what is known of the attempt as it runs. Its public fields are for the run to set."""
 
     def __init__(self, slice_: Slice, residents: Residents, send: Callable[[Progress], None]) -> None:
+        self._dtype = slice_.trial.model.resolved_dtype
         self.meter = Meter(
             residents.use,
             devices=slice_.trial.training.ranks,
-            peak_flops_per_second=peak_flops_per_second(device_name(residents.device), slice_.trial.model.dtype),
+            peak_flops_per_second=peak_flops_per_second(device_name(residents.device), self._dtype),
         )
         self.notices = list(residents.use.health.look())
         self.plan: MemoryPlan | None = None
         self.attention = ""
+        self.repeatable: bool | None = None
         self.resumed_from_examples = 0
         self.discarded: tuple[str, ...] = ()
         self.flops_per_example: float | None = None
@@ -49,6 +52,13 @@ class SliceAccount:
     def expect_memory(self, plan: MemoryPlan, *, resident: bool) -> None:
         """From now on the attempt's memory is measured, to be compared with what was predicted."""
         self._record = MemoryRecord(self._residents.device, self.meter, plan.prediction, resident=resident)
+
+    def note_repeatable(self, verdict: bool | None) -> None:
+        """Whether a step that was taken twice was the same; None: it was not taken twice."""
+        if verdict is not None:
+            self.repeatable = verdict
+        if verdict is False:
+            self.notices.append(not_repeatable(device_name(self._residents.device)))
 
     def note_memory(self) -> None:
         """Tell how good the prediction was, if it was measured alone and with the plan that it is of."""
@@ -112,6 +122,7 @@ class SliceAccount:
             message += _predicted(plan)
         known = {
             "device": device_name(self._residents.device),
+            "dtype": self._dtype,
             "attention": self.attention,
             "micro_batch": plan.micro_batch if plan else None,
             "predicted_memory_bytes": plan.prediction.total if plan else None,
@@ -134,9 +145,11 @@ class SliceAccount:
             data_fingerprints=trial.data_fingerprints if trial else None,
             usage=self.meter.usage(),
             device=device_name(self._residents.device),
+            dtype=self._dtype,
             attention=self.attention,
             micro_batch=self.plan.micro_batch if self.plan else None,
             predicted_memory_bytes=self.plan.prediction.total if self.plan else self._predicted_bytes,
+            repeatable=self.repeatable,
             notices=(*self.notices, *self._residents.use.health.look()),
             **fields,
         )

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
+import torch
+
+from trainer.accounting.devices import allow_unrepeatable_kernels, auto_dtype, lacks_repeatable_kernel
 from trainer.common.errors import BaseChangedError, Diverged, TrainerError
 from trainer.common.failpoints import Failpoint, reach
 from trainer.common.outcomes import is_out_of_memory, outcome_of
@@ -23,6 +26,11 @@ from trainer.worker.trial_log import TrialLog
 _KEPT_CHECKPOINTS = 2
 
 _log = logging.getLogger("trainer.worker")
+
+
+def resolved(slice_: Slice, device: torch.device) -> Slice:
+    """The slice as this device runs it: with `model.dtype: auto` resolved, which the service has done before."""
+    return slice_.model_copy(update={"trial": slice_.trial.in_dtype(auto_dtype(device))})
 
 
 class SliceRun:
@@ -92,6 +100,7 @@ class SliceRun:
             plan = account.plan = (
                 resident.plan if resident else engine.plan(self.slice.trial, snapshot, self.slice.micro_batch)
             )
+            account.note_repeatable(self._residents.repeats(engine, self.slice.trial, plan.micro_batch))
         while not self._residents.make_room(engine, plan.prediction):
             if resident is not None:
                 # While it waits it counts as idle, and may have to leave for another.
@@ -224,7 +233,14 @@ class SliceRun:
         return None
 
     def _halve(self, engine: Engine[Any], trial: AdmittedTrial, error: Exception) -> None:
-        """After memory ran out, once: half the micro-batch from the step boundary before. Else raises `error`."""
+        """After memory ran out, once: half the micro-batch from the step boundary before. Else raises `error`.
+
+        What has no repeatable kernel is done by another one from then on, and told.
+        """
+        if self._ranks.size == 1 and lacks_repeatable_kernel(error):
+            allow_unrepeatable_kernels(error)
+            self._account.note_repeatable(False)
+            return
         before = trial.plan
         if not is_out_of_memory(error) or not engine.halve(trial):
             raise error

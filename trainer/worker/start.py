@@ -34,5 +34,5 @@ def serve(
     if options.ranks > 1:
         ranks = start_ranks(options.rank_timeout_seconds, listener)
     token_cache = TokenCache(options.token_cache, options.tokenize_processes)
-    residents = Residents(device, options.resident, token_cache, ranks=ranks)
+    residents = Residents(device, options.resident, token_cache, ranks=ranks, repeats_steps=True)
     turns.serve(options.snapshots, residents, commands, send, group)

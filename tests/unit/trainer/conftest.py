@@ -81,7 +81,7 @@ def make_spec(base_folder: Path, row_files: tuple[Path, Path]) -> MakeSpec:
 
     def make(**values: Any) -> TrialSpec:
         train, held_out = (str(path) for path in row_files)
-        defaults = {"train": train, "eval": held_out, "max_length": 128, "path": str(base_folder)}
+        defaults = {"train": train, "eval": held_out, "max_length": 128, "path": str(base_folder), "dtype": "float32"}
         parameters = {"lora_r": 4, "lora_alpha": 8.0, "effective_batch": 8, "learning_rate": 5e-3, "epochs": 2.0}
         values = {**defaults, **parameters, "micro_batch": 4, **values}
         parts = [

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainer.accounting.meter import DeviceUse, Meter, ModelShape
 from trainer.accounting.nvml import Gpus
 from trainer.accounting.peak_memory import HostPeak
-from trainer.accounting.peaks import Dtype, peak_flops_per_second
-from trainer.spec import TrialSpec
+from trainer.accounting.peaks import peak_flops_per_second
+from trainer.spec import Dtype, TrialSpec
 from trainer.training.engines.base import Step
 from trainer.training.engines.resident import ResidentEngine
 

@@ -167,3 +167,20 @@ def test_a_price_table_gives_the_cost(make_spec: MakeSpec, tmp_path: Path, capsy
     assert main(["run", str(file), "--output-dir", str(tmp_path / "other"), *options]) == 1
     assert "prices.csv line 1: column 'Prize' is not known" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_auto_is_resolved_for_this_device_and_told(
+    make_spec: MakeSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It begins the same trial as one that names the dtype, so each goes on with the other's snapshots."""
+    named = write_trial(tmp_path / "named.yaml", make_spec(epochs=0.3))
+    auto = write_trial(tmp_path / "auto.yaml", make_spec(epochs=0.3, dtype="auto"))
+    options = ["--output-dir", str(tmp_path / "out"), "--threads", "1"]
+    assert main(["run", str(auto), *options]) == 0
+    said = capsys.readouterr()
+    assert "model.dtype auto is float32 on " in said.err
+    assert json.loads(said.out.splitlines()[-1])["dtype"] == "float32"
+    assert main(["run", str(named), *options, "--resume", "auto"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["steps"] == 0
+    assert "model.dtype auto" not in said.err

@@ -10,7 +10,7 @@ import torch
 
 from trainer.accounting.meter import ModelShape
 from trainer.common.errors import UserError
-from trainer.model.base_model import BaseModel, choose_attention
+from trainer.model.base_model import BaseModel
 from trainer.spec import ModelSpec
 
 CPU = torch.device("cpu")
@@ -62,13 +62,6 @@ def test_unusable_folders(copied: Path, harm: Callable[[Path], object], problem:
     with pytest.raises(UserError, match=problem) as caught:
         BaseModel(ModelSpec(path=str(copied)), CPU)
     assert "\n" not in str(caught.value)
-
-
-def test_attention_is_chosen_by_what_can_run() -> None:
-    assert choose_attention(ModelSpec(path="x"), CPU) == "sdpa"
-    assert choose_attention(ModelSpec(path="x", attention="eager"), CPU) == "eager"
-    with pytest.raises(UserError, match="needs a CUDA device"):
-        choose_attention(ModelSpec(path="x", attention="flash_attention_2"), CPU)
 
 
 def test_the_digest_names_the_weights(base_folder: Path, copied: Path) -> None:

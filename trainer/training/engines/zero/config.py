@@ -1,15 +1,13 @@
 """The DeepSpeed configuration of a worker group."""
 
-from typing import Any, Literal
+from typing import Any
 
-from trainer.spec import ZeroSettings
+from trainer.spec import Dtype, ZeroSettings
 
 _TUNED_ELSEWHERE = {"pin_memory", "wall_clock_breakdown", "reduce_bucket_size"}
 
 
-def deepspeed_config(
-    settings: ZeroSettings, dtype: Literal["float32", "bfloat16"], trained_elements: int | None = None
-) -> dict[str, Any]:
+def deepspeed_config(settings: ZeroSettings, dtype: Dtype, trained_elements: int | None = None) -> dict[str, Any]:
     """DeepSpeed's configuration for a base of `dtype`, tuned by the spec.
 
     Batch sizes, clipping, optimizer and schedule are a trial's, so the engine sets them at every step. Without

@@ -80,7 +80,7 @@ class ZeroEngine(WarmBase):
         """
         check(spec, ranks)
         load_deepspeed(ranks)
-        zero, dtype = spec.training.zero, spec.model.dtype
+        zero, dtype = spec.training.zero, spec.model.resolved_dtype
         self._base = PartitionedBase(spec.model, device, ranks, deepspeed_config(zero, dtype))
         architecture = architecture_of(self._base)
         self._slots = Slots(self._base, room_for(spec, self._base.linear_modules), spec.parameters)
@@ -324,7 +324,7 @@ def _wrapped(base: PartitionedBase, slots: Slots, settings: ZeroSettings) -> Zer
     groups = [{"params": slots.down}, {"params": slots.up}]
     adam = torch.optim.AdamW(groups, lr=0.0, fused=True)
     elements = sum(weight.numel() for weight in slots.weights.values())
-    config = deepspeed_config(settings, base.spec.dtype, elements)
+    config = deepspeed_config(settings, base.spec.resolved_dtype, elements)
     engine = wrap(base.model, adam, config)
     base.model.eval()  # type: ignore[no-untyped-call]
     return engine
