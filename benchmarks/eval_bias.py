@@ -37,7 +37,7 @@ SIDE_SECONDS = 1800.0
 def make_spec(folder: Path, rows: int) -> TrialSpec:
     """A short trial, evaluated on `rows` rows."""
     return TrialSpec(
-        model=ModelSpec(path=str(ROOT / "examples" / "tiny-llama")),
+        model=ModelSpec(path=str(ROOT / "examples" / "tiny-llama"), dtype="float32"),
         data=DataSpec(
             train=write_rows(DATA / "train.jsonl", folder / "train.jsonl", TRAINED_EXAMPLES),
             eval=write_rows(DATA / "eval.jsonl", folder / "eval.jsonl", rows),

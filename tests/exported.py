@@ -53,7 +53,7 @@ def document(
     return TrialFile(
         kind="BestParams",
         metadata={"name": "s"},
-        model=ModelSpec(**{"path": "models/base", **(model or {})}),
+        model=ModelSpec(**{"path": "models/base", "dtype": "float32", **(model or {})}),
         data=DataSpec(**{"train": "train.jsonl", **(data or {})}),
         parameters=Parameters(**parameters),
         training=TrainingSettings(**(training or {})),

@@ -114,7 +114,8 @@ def study_report(**changes: Any) -> StudyReport:
             for place, kind in enumerate(("done", "failed", "preempted", "running"))
         ],
         surroundings=[
-            Surroundings(device="NVIDIA H100", devices=2, attention="sdpa", software={"torch": "2.13.0"}, attempts=9)
+            Surroundings(device="NVIDIA H100", devices=2, dtype="bfloat16", attention="sdpa", repeatable=True,
+                         software={"torch": "2.13.0"}, attempts=9)
         ],
         data_check=data_check(),
     )  # fmt: skip

@@ -31,7 +31,7 @@ def a_slice(*, trial: int = 1, until: int = 16, epochs: float = 1.0, ranks: int 
         slice_id=slice_id,
         attempt=1,
         trial=TrialSpec(
-            model=ModelSpec(path=str(EXAMPLES / "tiny-llama")),
+            model=ModelSpec(path=str(EXAMPLES / "tiny-llama"), dtype="float32"),
             data=DataSpec(
                 train=str(EXAMPLES / "wordnet-instruct" / "train.jsonl"),
                 eval=str(EXAMPLES / "wordnet-instruct" / "eval.jsonl"),

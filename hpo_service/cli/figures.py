@@ -28,7 +28,7 @@ def ran_as(attempt: Json) -> str:
     """On what, and how, an attempt ran."""
     device = f"{attempt['devices']} x {attempt['device']}" if attempt["devices"] > 1 else attempt["device"]
     micro_batch = f"micro-batch {attempt['micro_batch']}" if attempt["micro_batch"] else ""
-    return ", ".join(part for part in (device, attempt["attention"], micro_batch) if part)
+    return ", ".join(part for part in (device, attempt["dtype"], attempt["attention"], micro_batch) if part)
 
 
 def check_sentence(check: Json) -> str:

@@ -10,7 +10,10 @@ from hpo_service.cli.output import Format, OutputOption, say, show_json, show_ta
 
 app = typer.Typer(name="worker", help="Where work runs, and taking workers out of it.", no_args_is_help=True)
 
-WORKER_COLUMNS = ("worker", "state", "places", "device", "runs", "since", "message")
+WORKER_COLUMNS = ("worker", "state", "places", "device", "auto dtype", "repeats", "runs", "since", "message")
+
+#: whether its steps can be repeated bit for bit
+_REPEATS = {None: "", True: "yes", False: "no"}
 
 Name = Annotated[str, typer.Argument(help="Name of the worker.", metavar="NAME")]
 Reason = Annotated[str, typer.Option("--reason", help="For those who see it later.")]
@@ -54,6 +57,8 @@ def worker_row(worker: dict[str, Any]) -> list[object]:
         worker["state"] + asked,
         ", ".join(worker["places"]) or worker["node"],
         worker["device"],
+        worker["auto_dtype"],
+        _REPEATS[worker["repeatable"]],
         ", ".join(f"{held['study']} {held['trial_number']}" for held in worker["slices"]),
         worker["started_at"][:19],
         worker["message"],

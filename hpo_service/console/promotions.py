@@ -171,6 +171,7 @@ def _surroundings(one: PromotionDocument) -> Markup:
     digests = [(name.replace("_", " "), value) for name, value in one.digests.model_dump().items() if value]
     known: list[tuple[str, Child]] = [
         ("device", one.environment.device or None),
+        ("computed in", one.environment.dtype or None),
         ("made by", one.environment.generator),
     ]
     known += [(name, tag("code", f"{value[:16]}…", title=value)) for name, value in digests]

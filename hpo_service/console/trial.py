@@ -100,7 +100,7 @@ def _attempts(trial: TrialDocument) -> Markup:
 def _attempt(one: AttemptDocument) -> list[Child]:
     usage = one.usage
     device = f"{one.devices} × {one.device}" if one.device and one.devices > 1 else one.device
-    where = " · ".join(filter(None, (one.node, device)))
+    where = " · ".join(filter(None, (one.node, device, one.dtype)))
     ended = chip("running") if one.outcome is None else chip(one.outcome)
     why = ": ".join(filter(None, (one.cause, one.message)))
     about = "an estimate: the worker was lost" if one.estimated else None

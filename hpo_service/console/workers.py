@@ -41,11 +41,12 @@ def _row(worker: WorkerDocument, viewer: Viewer) -> list[Child]:
     asked = (
         f"asked for: {', '.join(kind.removeprefix('worker_') for kind in worker.pending)}" if worker.pending else None
     )
-    words = ". ".join(filter(None, (worker.message, asked)))
+    unlike = "a step that it took twice gave other bits" if worker.repeatable is False else None
+    words = ". ".join(filter(None, (worker.message, asked, unlike)))
     software = [f"{name} {worker.software[name]}" for name in _TELLING if worker.software.get(name)]
     buttons = _buttons(worker) if viewer.may(Scope.ADMIN) else []
     return [
-        stacked(worker.name, " · ".join(filter(None, (worker.node, worker.device)))),
+        stacked(worker.name, " · ".join(filter(None, (worker.node, worker.device, worker.auto_dtype)))),
         chip(worker.state),
         ", ".join(worker.places),
         stacked(join(*(_held(one) for one in worker.slices)) or tag("span", "idle", class_="soft"), words),

@@ -29,6 +29,7 @@ class EventKind(StrEnum):
     STUDY_STATE = "study.state"  #: [`state`, `message`]
     BUDGET_NEARLY_SPENT = "budget.nearly_spent"  #: 80 % of examples, GPU-hours or USD [`message`]
     STUDY_CHANGED = "study.changed"  #: budget or ranges were extended [`budget`, `space`]
+    STUDY_DTYPE = "study.dtype"  #: `model.dtype: auto` was resolved [`dtype`, `device`, `message`]
     INTENT_REFUSED = "intent.refused"  #: [`intent`, `error`]
     TRIAL_QUEUED = "trial.queued"  #: an enqueued point waits for a slot [`parameters`]
     SLICE_STARTED = "slice.started"  #: [`slice_id`, `attempt`, `until_examples`, `reason`, `parameters`, `worker`,
@@ -56,4 +57,5 @@ class EventKind(StrEnum):
     WORKER_DRAINING = "worker.draining"  #: [`worker`, `message`]
     WORKER_RELEASED = "worker.released"  #: [`worker`, `places`]
     DISPATCHER_TOOK_OVER = "dispatcher.took_over"  #: [`epoch`, `holder`, `attempts_kept`, `attempts_lost`]
+    WORKER_NOT_REPEATABLE = "worker.not_repeatable"  #: a step taken twice gave other bits [`worker`, `message`]
     WORKER_REFUSED = "worker.refused"  #: of the service: does not see the snapshot store [`worker`, `node`, `message`]

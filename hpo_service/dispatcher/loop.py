@@ -156,7 +156,7 @@ class Dispatcher:
             forecasts.write_due(session, context, studies)
         self._proof.end_refused(context.executor, context.inbox.ready)
         context.fleet.worker_ids |= registered
-        context.fleet.note_software(context.inbox.ready)
+        context.fleet.note_ready(context.inbox.ready)
         context.fleet.forget(ended.tokens, context.inbox.gone)
         context.liveness.forget(ended.tokens)
         context.executor.taken(ended.tokens)

@@ -39,6 +39,7 @@ def register_workers(
             places=event.places,
             device=event.ready.device,
             software=event.ready.software,
+            auto_dtype=event.ready.auto_dtype,
             epoch=epoch,
         )
         for event in inbox.ready
@@ -116,6 +117,7 @@ def settle_ended(session: Session, context: Context, studies: Studies, registere
     """Settle every attempt that ended by itself or with its worker."""
     inbox, prices = context.inbox, context.prices
     tokens = inbox.reported()
+    _note_repeatable(session, context, registered)
     owner = {piece.id: study for study in studies.values() for piece in study.slices.values()}
     lost: list[Loss] = []
     for gone in inbox.gone:
@@ -146,6 +148,20 @@ def settle_ended(session: Session, context: Context, studies: Studies, registere
     for job in ended:
         deliveries.follow(session, context.jobs, job)
     return Ended(tokens=tokens, settled=settled, jobs=ended)
+
+
+def _note_repeatable(session: Session, context: Context, registered: Mapping[str, int]) -> None:
+    """Keep what the workers found out by taking a step twice; one that cannot repeat it is an event."""
+    for result in context.inbox.results:
+        worker = context.fleet.holder((result.slice_id, result.attempt))
+        worker_id = None if worker is None else context.fleet.worker_ids.get(worker) or registered.get(worker)
+        if result.repeatable is None or worker_id is None:
+            continue
+        workers.note_repeatable(session, worker_id, result.repeatable)
+        if not result.repeatable:
+            said = next((notice.message for notice in result.notices if notice.kind == "not_repeatable"), "")
+            payload = {"worker": worker, "message": said}
+            dispatch.add_event(session, DEFAULT_PROJECT_ID, None, EventKind.WORKER_NOT_REPEATABLE, payload)
 
 
 def _settle_loss(

@@ -122,8 +122,8 @@ class Executor(Protocol):
         Workers that nobody wants give way to wanted ones as soon as they are idle. Nothing wanted: all stay.
         """
 
-    def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        """How many more slices the ready workers of `ranks` ranks would take now.
+    def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
+        """How many more slices the ready workers of `ranks` ranks would take now, those in `without` left out.
 
         With `prefetch`, one queued slice a worker counts.
         """

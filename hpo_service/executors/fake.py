@@ -20,7 +20,7 @@ from hpo_service.executors.base import (
     WorkerReady,
 )
 from hpo_service.executors.layout import group_sizes
-from trainer.spec import Job, JobResult, Outcome, QualityReport, Ready, Slice, SliceResult, SnapshotRef, Usage
+from trainer.spec import Dtype, Job, JobResult, Outcome, QualityReport, Ready, Slice, SliceResult, SnapshotRef, Usage
 
 LossFunction = Callable[[Slice], float]
 JobFunction = Callable[[Job], JobResult]
@@ -49,6 +49,8 @@ class FakeExecutor:
         self.answer: JobFunction = passed
         #: what is installed on its workers
         self.software: dict[str, str] = {}
+        #: what `model.dtype: auto` is on the devices that are not CPUs, by place
+        self.auto_dtypes: dict[str, Dtype] = {}
         #: what its workers find in their snapshot store
         self.read_marker: Callable[[], str] = str
         self.hold = False
@@ -102,8 +104,8 @@ class FakeExecutor:
                 self._replace(tuple(free[:size]))
                 del free[:size]
 
-    def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        return sum(self._room(worker, prefetch) for worker in self._taking(ranks))
+    def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
+        return sum(self._room(worker, prefetch) for worker in self._taking(ranks) if worker not in without)
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         if isinstance(work, Job):
@@ -217,7 +219,14 @@ class FakeExecutor:
     def _make_ready(self, worker: str, places: tuple[str, ...]) -> None:
         self._held[worker] = deque()
         self._places[worker] = places
-        ready = Ready(pid=1, device="fake", ranks=len(places), software=dict(self.software), marker=self.read_marker())
+        ready = Ready(
+            pid=1,
+            device="fake",
+            auto_dtype=self.auto_dtypes.get(places[0], "float32"),
+            ranks=len(places),
+            software=dict(self.software),
+            marker=self.read_marker(),
+        )
         self._events.append(WorkerReady(worker=worker, ready=ready, node="fake", places=places))
 
     def _end_slices(self) -> None:
@@ -256,6 +265,7 @@ class FakeExecutor:
             outcome=outcome,
             examples_seen=examples,
             finished=loss is not None and examples >= self._total_examples,
+            dtype=work.trial.model.resolved_dtype,
             eval_loss=loss,
             eval_tokens=None if loss is None else 1,
             test_loss=loss if work.trial.data.test is not None else None,

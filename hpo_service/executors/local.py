@@ -117,8 +117,8 @@ class LocalExecutor:
                 self._spawn(tuple(free[:size]))
                 del free[:size]
 
-    def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        return sum(worker.room(prefetch) for worker in self._ready(ranks))
+    def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
+        return sum(worker.room(prefetch) for worker in self._ready(ranks) if worker.name not in without)
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         if isinstance(work, Job):

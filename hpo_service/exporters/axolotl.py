@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import Rendered, lost
+from hpo_service.exporters.base import Rendered, in_bfloat16, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import ALL, alpha, target_modules
 from hpo_service.exporters.training_arguments import batches, noise, schedule
@@ -29,7 +29,6 @@ _SAID = frozenset(
         "adam_beta1",
         "adam_beta2",
         "adam_epsilon",
-        "dtype",
         "attention",
         "quantization",
         "max_length",
@@ -72,7 +71,7 @@ _USE = "For one process: with N processes divide gradient_accumulation_steps by 
 def render_axolotl(document: TrialFile) -> Rendered:
     """No key: an alpha that is no integer, which rows are held out, chats that are learned as a whole."""
     scheduled, said_schedule = _schedule(document)
-    said = _SAID | said_schedule
+    said = _SAID | said_schedule | ({"dtype"} if in_bfloat16(document) is not None else set())
     if document.parameters.lora_alpha.is_integer():
         said |= {"lora_alpha"}
     if document.data.learn == "response" or document.data.format in (*_PROMPTS, "text"):
@@ -93,7 +92,7 @@ def _model(document: TrialFile) -> dict[str, Any]:
     model = document.model
     return {
         "base_model": model.path,
-        "bf16": model.dtype == "bfloat16",
+        "bf16": in_bfloat16(document),
         "load_in_4bit": model.quantization == "nf4",
         "attn_implementation": None if model.attention == "auto" else model.attention,
         "gradient_checkpointing": document.training.activation_checkpointing,

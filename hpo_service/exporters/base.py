@@ -7,7 +7,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Protocol
 
-from trainer.spec import TrialFile
+from trainer.spec import AUTO, TrialFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,14 @@ def settings_not_in(document: TrialFile) -> tuple[str, ...]:
         "learn": document.data.learn != "response",
     }
     return ("max_length", *(name for name, matters in used.items() if matters))
+
+
+def in_bfloat16(document: TrialFile) -> bool | None:
+    """Whether the trial is computed in bfloat16; None if no device has said yet what its `auto` is.
+
+    No other program's `auto` means ours: some take the dtype of the checkpoint.
+    """
+    return None if document.model.dtype == AUTO else document.model.dtype == "bfloat16"
 
 
 def names_not_in(document: TrialFile, known: frozenset[str]) -> tuple[str, ...]:

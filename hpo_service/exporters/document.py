@@ -66,6 +66,7 @@ def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: dat
         "baseline_loss": best.improvement.baseline_loss if best.improvement else None,
         "strategy": study.strategy or None,
         "search_seed": study.seed,
+        "dtype_device": resolved.dtype_device or None,
         "train_rows": resolved.train_rows,
         "base_digest": study.base_digest,
         "train_digest": study.train_digest,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import Rendered, json_text, names_not_in, settings_not_in
+from hpo_service.exporters.base import Rendered, in_bfloat16, json_text, names_not_in, settings_not_in
 from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments, warmup_steps
 from trainer.spec import TrialFile
 
@@ -15,7 +15,7 @@ def render_hf(document: TrialFile) -> Rendered:
         **training_arguments(document),
         **schedule,
         "warmup_steps": warmup_steps(document),
-        "bf16": document.model.dtype == "bfloat16",
+        "bf16": in_bfloat16(document),
         "activation_checkpointing": document.training.activation_checkpointing,
         "logging_nan_inf_filter": False,
     }
@@ -26,7 +26,7 @@ def render_hf(document: TrialFile) -> Rendered:
         text=json_text({name: value for name, value in arguments.items() if value is not None}) + "\n",
         media_type="application/json",
         file_name="training_args.json",
-        dropped=(*dropped, *settings_not_in(document)),
+        dropped=(*dropped, *settings_not_in(document), *(("dtype",) if in_bfloat16(document) is None else ())),
     )
 
 

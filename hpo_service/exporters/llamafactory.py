@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import Rendered, lost
+from hpo_service.exporters.base import Rendered, in_bfloat16, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import ALL, alpha, listed
 from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments
@@ -33,7 +33,7 @@ def render_llamafactory(document: TrialFile) -> Rendered:
     schedule, scheduled = schedule_arguments(document)
     adapter, adapted = _adapter(document)
     said = _SAID | scheduled | adapted
-    if document.model.dtype == "bfloat16":
+    if in_bfloat16(document):
         said |= {"dtype"}
     if document.data.packing:
         said -= {"effective_batch"}
@@ -46,7 +46,7 @@ def render_llamafactory(document: TrialFile) -> Rendered:
         **training_arguments(document),
         **schedule,
         "warmup_ratio": document.parameters.warmup_ratio,
-        "bf16": document.model.dtype == "bfloat16",
+        "bf16": in_bfloat16(document),
         **_data(document),
     }
     return Rendered(

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from hpo_service.exporters.base import Rendered, lost
+from hpo_service.exporters.base import Rendered, in_bfloat16, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import alpha, expression
 from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments, warmup_steps
 from hpo_service.exporters.yaml_text import yaml_text
-from trainer.spec import TrialFile
+from trainer.spec import AUTO, TrialFile
 
 _SAID = SAID | {
     "warmup_ratio",
@@ -17,7 +17,6 @@ _SAID = SAID | {
     "target_modules",
     "use_rslora",
     "use_dora",
-    "dtype",
     "attention",
     "quantization",
     "max_length",
@@ -30,7 +29,7 @@ def render_trl(document: TrialFile) -> Rendered:
     """TRL has no key for LoRA+ and for how an adapter begins. Packing counts rows in a batch, not examples."""
     schedule, scheduled = schedule_arguments(document)
     learned, said_learn = _learned(document)
-    said = _SAID | scheduled | said_learn
+    said = _SAID | scheduled | said_learn | ({"dtype"} if in_bfloat16(document) is not None else set())
     if document.data.packing:
         said -= {"effective_batch"}
     dropped = lost(document, said)
@@ -48,8 +47,8 @@ def _model(document: TrialFile) -> dict[str, Any]:
     quantized = model.quantization == "nf4"
     return {
         "model_name_or_path": model.path,
-        "dtype": model.dtype,
-        "attn_implementation": None if model.attention == "auto" else model.attention,
+        "dtype": None if model.dtype == AUTO else model.dtype,
+        "attn_implementation": None if model.attention == AUTO else model.attention,
         "load_in_4bit": quantized,
         "bnb_4bit_quant_type": "nf4",
         "use_bnb_nested_quant": quantized,
@@ -67,7 +66,7 @@ def _model(document: TrialFile) -> dict[str, Any]:
 def _run(document: TrialFile) -> dict[str, Any]:
     return {
         "warmup_steps": warmup_steps(document),
-        "bf16": document.model.dtype == "bfloat16",
+        "bf16": in_bfloat16(document),
         "gradient_checkpointing": document.training.activation_checkpointing,
         "max_length": document.data.max_length,
         "packing": document.data.packing,

@@ -19,7 +19,7 @@ def describe(kind: str, trial_number: int | None, payload: Payload) -> str | Non
             return f"study is {payload['state']}{_after_colon(payload.get('message'))}"
         case EventKind.STUDY_CHANGED:
             return "budget or ranges were extended"
-        case EventKind.BUDGET_NEARLY_SPENT:
+        case EventKind.BUDGET_NEARLY_SPENT | EventKind.STUDY_DTYPE:
             return str(payload["message"])
         case EventKind.DATA_CHECKED:
             found = "; ".join(f"{finding['check']}: {finding['message']}" for finding in payload["findings"])
@@ -46,6 +46,8 @@ def _of_service(kind: str, payload: Payload) -> str | None:
             return f"{worker} is released"
         case EventKind.WORKER_REFUSED:
             return f"{worker} on {payload['node']} gets no work{message}"
+        case EventKind.WORKER_NOT_REPEATABLE:
+            return f"{worker} cannot repeat a step{message}"
         case EventKind.DISPATCHER_TOOK_OVER:
             kept, lost = payload.get("attempts_kept", 0), payload.get("attempts_lost", 0)
             return f"a dispatcher took over; of what ran, {kept} went on and {lost} began again"

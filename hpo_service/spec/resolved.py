@@ -24,7 +24,7 @@ from hpo_service.spec.study import (
     require_consistent,
 )
 from trainer.data.rows import total_examples
-from trainer.spec import DataSpec, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
+from trainer.spec import DataSpec, Dtype, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
 
 _UNLIMITED_PARALLEL = 1024
 _FREEZE_THAW_RUNG_FACTOR = 1.7
@@ -43,7 +43,8 @@ class ResolvedStudy(Frozen):
     `baseline` and `enqueue` are points that lie in the space; the last `preset_points` of `enqueue` are the preset's,
     the others the spec's. `ladder` holds the study's rungs in examples. `train_rows` and `eval_rows` are what a trial
     sees after split and limits. `training` holds the ranks and, where there are several, the adapters that all trials
-    share. `confirmation` makes it a study that confirms another.
+    share. `confirmation` makes it a study that confirms another. `dtype_device` is the device that resolved a
+    `model.dtype` of auto; empty: the spec names the dtype, or nothing has run.
     """
 
     metadata: Metadata
@@ -66,6 +67,7 @@ class ResolvedStudy(Frozen):
     confirmation: ConfirmationPlan | None = None
     traits: Traits | None = None
     past: tuple[PastStudy, ...] = ()
+    dtype_device: str = ""
 
     def search_space(self) -> SearchSpace:
         """The space; keep it, building it takes a moment."""
@@ -92,6 +94,10 @@ class ResolvedStudy(Frozen):
         training = self.training if seed is None else self.training.model_copy(update={"seed": seed})
         data = self.data.model_copy(update=seen)
         return TrialSpec(model=self.model, data=data, parameters=parameters, training=training)
+
+    def pinned(self, dtype: Dtype, device: str) -> Self:
+        """The study once `model.dtype: auto` is known to be `dtype`, from the first device that took a slice."""
+        return self.model_copy(update={"model": self.model.in_dtype(dtype), "dtype_device": device})
 
     def confirming(self, plan: ConfirmationPlan) -> Self:
         """The study that confirms this one: nothing but the plan's runs, each from its start to its end at once.

@@ -207,6 +207,7 @@ class Attempt(_Consumed, Base):
     devices: Mapped[int] = mapped_column(server_default=text("1"))
     peak_flops_per_second: Mapped[float | None]  #: of one device, dense, at the trial's dtype
     device: Mapped[str] = mapped_column(server_default="")
+    dtype: Mapped[str] = mapped_column(server_default="")
     attention: Mapped[str] = mapped_column(server_default="")
     micro_batch: Mapped[int | None]
 
@@ -290,6 +291,8 @@ class Worker(Base):
     places: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     device: Mapped[str] = mapped_column(server_default="")
     software: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    auto_dtype: Mapped[str] = mapped_column(server_default="")  #: what `model.dtype: auto` is there
+    repeatable: Mapped[bool | None]  #: whether a step that it took twice gave the same bits; None: none was
     epoch: Mapped[int]  #: of the dispatcher that started it
     started_at: Mapped[datetime] = _now()
     gone_at: Mapped[datetime | None]

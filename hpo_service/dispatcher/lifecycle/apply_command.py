@@ -108,10 +108,12 @@ def _enqueue(session: Session, study: LiveStudy, payload: dict[str, Any]) -> Non
 
 def _extend(session: Session, study: LiveStudy, payload: dict[str, Any]) -> None:
     _require_live(study, "be extended")
-    study.adopt(ResolvedStudy.model_validate(payload["resolved"]))
+    # It was asked for before the first slice pinned the dtype, perhaps.
+    pins = {"model": study.resolved.model, "dtype_device": study.resolved.dtype_device}
+    study.adopt(ResolvedStudy.model_validate(payload["resolved"]).model_copy(update=pins))
     study.closing = ""
     study.memory = {name: value for name, value in study.memory.items() if name != CLOSING}
-    dispatch.update_study(session, study.id, resolved=payload["resolved"], memory=study.memory)
+    dispatch.update_study(session, study.id, resolved=study.resolved.model_dump(mode="json"), memory=study.memory)
     changed = {"budget": payload["resolved"]["budget"], "space": payload["resolved"]["space"]}
     dispatch.add_event(session, study.project_id, study.id, EventKind.STUDY_CHANGED, changed)
 

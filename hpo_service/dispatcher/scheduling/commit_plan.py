@@ -10,7 +10,7 @@ from hpo_service.core.study_rules import Need, StudyState
 from hpo_service.dispatcher.jobs import deliveries, jobs
 from hpo_service.dispatcher.jobs.jobs import LiveJob
 from hpo_service.dispatcher.lifecycle import study_state
-from hpo_service.dispatcher.scheduling import budget_reservations
+from hpo_service.dispatcher.scheduling import budget_reservations, study_dtype
 from hpo_service.dispatcher.scheduling import placement as placing
 from hpo_service.dispatcher.scheduling.budget_reservations import Verdict
 from hpo_service.dispatcher.scheduling.placement import Placement, Row
@@ -210,9 +210,15 @@ def _begin(current: _Transaction, study: LiveStudy, piece: LiveSlice, row: Row |
     context = current.context
     snapshots = current.snapshots.get((study.id, piece.trial_number), [])
     work = placing.describe(study, piece, snapshots)
-    worker = context.executor.choose(work, not study.deterministic, current.planned)
+    unfit = Counter(dict.fromkeys(study_dtype.unfit(context.fleet, study), _FULL))
+    worker = context.executor.choose(work, not study.deterministic, current.planned + unfit)
     if worker is None or worker not in context.fleet.worker_ids:
         return
+    if study_dtype.is_open(study):
+        if worker not in context.fleet.ready:
+            return
+        study_dtype.pin(current.session, study, context.fleet.ready[worker])
+        work = placing.describe(study, piece, snapshots)
     current.planned[worker] += _FULL if work.alone else 1
     worker_id = context.fleet.worker_ids[worker]
     current.placed.append(

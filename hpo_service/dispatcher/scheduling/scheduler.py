@@ -2,10 +2,19 @@
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hpo_service.core.study_rules import TERMINAL, StudyState
-from hpo_service.dispatcher.scheduling import fair_share, job_placement, placement, quotas, shortage, worker_demand
+from hpo_service.dispatcher.scheduling import (
+    fair_share,
+    job_placement,
+    placement,
+    quotas,
+    shortage,
+    study_dtype,
+    worker_demand,
+)
 from hpo_service.dispatcher.scheduling.commit_plan import Plan, hand_out
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.transaction import Context
@@ -74,7 +83,7 @@ def _waits(current: _Round) -> list[tuple[LiveStudy, str]]:
     """Studies whose message has to change because they wait for devices or for their quota, or do so no more."""
     context, left = current.context, current.plan.left
     wanted = [
-        (study, shortage.message(context.executor, study) or quotas.message(context.quotas, left, study))
+        (study, shortage.message(context.executor, context.fleet, study) or quotas.message(context.quotas, left, study))
         for study in current.studies
     ]
     return [
@@ -85,7 +94,10 @@ def _waits(current: _Round) -> list[tuple[LiveStudy, str]]:
 
 
 def _slots(context: Context, studies: list[LiveStudy], left: quotas.Room) -> dict[int, int]:
-    """How many slices each study may begin now, by its id."""
+    """How many slices each study may begin now, by its id.
+
+    Studies share what the same workers have. Who may not use all of them comes first, and takes from the others.
+    """
     found: dict[int, int] = {}
     now = time.monotonic()
 
@@ -97,13 +109,20 @@ def _slots(context: Context, studies: list[LiveStudy], left: quotas.Room) -> dic
         return fits
 
     context.usages.retain({study.id for study in studies})
-    for ranks in {study.resolved.training.ranks for study in studies}:
-        free = context.executor.free_slots(True, ranks)
-        if free:
-            group = [study for study in studies if study.resolved.training.ranks == ranks]
-            queued = free - context.executor.free_slots(False, ranks)
+    groups: dict[tuple[int, frozenset[str]], list[LiveStudy]] = {}
+    for study in studies:
+        groups.setdefault((study.resolved.training.ranks, study_dtype.unfit(context.fleet, study)), []).append(study)
+    given: Counter[int] = Counter()
+    for (ranks, unfit), group in sorted(groups.items(), key=lambda item: -len(item[0][1])):
+        free = min(
+            context.executor.free_slots(True, ranks, unfit), context.executor.free_slots(True, ranks) - given[ranks]
+        )
+        if free > 0:
+            queued = max(0, free - context.executor.free_slots(False, ranks, unfit))
             wants = [_want(context, study, now) for study in group]
-            found |= fair_share.allot(wants, min(free, _MOST_A_TURN + queued), queued, take)
+            allotted = fair_share.allot(wants, min(free, _MOST_A_TURN + queued), queued, take)
+            given[ranks] += sum(allotted.values())
+            found |= allotted
     return found
 
 
@@ -165,8 +184,9 @@ def _view_slots(context: Context, study: LiveStudy) -> int:
     most = study.resolved.budget.max_parallel
     if study.deterministic:
         return most
-    running = len(study.running())
-    return max(1, min(most, running + context.executor.free_slots(False, study.resolved.training.ranks)))
+    unfit = study_dtype.unfit(context.fleet, study)
+    free = context.executor.free_slots(False, study.resolved.training.ranks, unfit)
+    return max(1, min(most, len(study.running()) + free))
 
 
 def _is_placed(study: LiveStudy) -> bool:

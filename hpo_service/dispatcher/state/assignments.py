@@ -3,28 +3,28 @@
 from collections.abc import Collection, Mapping
 
 from hpo_service.executors.base import Token, WorkerGone, WorkerReady
-from trainer.spec import Outcome, SliceResult
+from trainer.spec import Outcome, Ready, SliceResult
 
 
 class Fleet:
-    """Workers by name with their row ids and what is installed there, and the attempts in flight."""
+    """Workers by name with their row ids and what they said of themselves, and the attempts in flight."""
 
     def __init__(self) -> None:
         self.worker_ids: dict[str, int] = {}
-        self.software: dict[str, Mapping[str, str]] = {}
+        self.ready: dict[str, Ready] = {}
         self._in_flight: dict[Token, str] = {}
 
-    def note_software(self, ready: Collection[WorkerReady]) -> None:
-        """What is installed where, as far as these workers are known."""
-        self.software |= {event.worker: event.ready.software for event in ready if event.worker in self.worker_ids}
+    def note_ready(self, ready: Collection[WorkerReady]) -> None:
+        """What these workers say of themselves, as far as they are known."""
+        self.ready |= {event.worker: event.ready for event in ready if event.worker in self.worker_ids}
 
     def without(self, package: str) -> list[str]:
         """The workers that do not have the package, as far as is known."""
-        return [worker for worker in self.worker_ids if package not in self.software.get(worker, {})]
+        return [worker for worker in self.worker_ids if package not in (self._software(worker) or {})]
 
     def lacks(self, package: str) -> bool:
         """Whether there are workers, all of them said what they have, and none has the package."""
-        known = [self.software.get(worker) for worker in self.worker_ids]
+        known = [self._software(worker) for worker in self.worker_ids]
         return bool(known) and all(software is not None and package not in software for software in known)
 
     def assign(self, token: Token, worker: str) -> None:
@@ -62,7 +62,11 @@ class Fleet:
         }
         for worker in dead:
             self.worker_ids.pop(worker, None)
-            self.software.pop(worker, None)
+            self.ready.pop(worker, None)
+
+    def _software(self, worker: str) -> Mapping[str, str] | None:
+        ready = self.ready.get(worker)
+        return None if ready is None else ready.software
 
 
 def lost_result(token: Token, reason: str) -> SliceResult:

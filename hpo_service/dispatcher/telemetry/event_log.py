@@ -21,6 +21,7 @@ _BAD = frozenset(
         EventKind.WORKER_LOST,
         EventKind.WORKER_QUARANTINED,
         EventKind.WORKER_REFUSED,
+        EventKind.WORKER_NOT_REPEATABLE,
     }
 )
 _IDS = ("slice_id", "attempt", "worker", "node", "outcome", "cause", "state", "epoch")

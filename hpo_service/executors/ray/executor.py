@@ -98,8 +98,8 @@ class RayExecutor:
     def demand(self, wanted: Sequence[Wanted]) -> None:
         self._wanted = tuple(wanted)
 
-    def free_slots(self, prefetch: bool, ranks: int = 1) -> int:
-        return self._choice.free_slots(prefetch, ranks)
+    def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
+        return self._choice.free_slots(prefetch, ranks, without)
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
         return self._choice.choose(work, prefetch, planned)

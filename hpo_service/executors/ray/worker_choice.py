@@ -1,6 +1,6 @@
 """Which worker takes a piece of work: the least loaded of those that fit, rather one that has its trial or base."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hpo_service.executors.base import Work
 from hpo_service.executors.layout import base_of
@@ -16,9 +16,9 @@ class Choice:
         self._slots = slots
         self._last_worker: dict[str, str] = {}
 
-    def free_slots(self, prefetch: bool, ranks: int) -> int:
-        """How many more slices the ready workers of so many ranks would take."""
-        return sum(self._room(worker, prefetch) for worker in self._ready(ranks))
+    def free_slots(self, prefetch: bool, ranks: int, without: Collection[str]) -> int:
+        """How many more slices the ready workers of so many ranks would take, those in `without` left out."""
+        return sum(self._room(worker, prefetch) for worker in self._ready(ranks) if worker.name not in without)
 
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int]) -> str | None:
         """See `Executor.choose`."""

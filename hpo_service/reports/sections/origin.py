@@ -10,6 +10,7 @@ from hpo_service.services.reports.facts import StudyReport
 
 _WORST_FIRST = ("fail", "warn")
 _MOST_LINES = 3
+_REPEATABLE = {None: None, True: "yes", False: "no"}
 
 
 def data_quality(report: StudyReport) -> Section:
@@ -50,13 +51,15 @@ def environment(report: StudyReport) -> Section:
     rows: list[tuple[Cell, ...]] = [
         (
             f"{one.devices} x {one.device}" if one.devices > 1 else one.device,
+            one.dtype or None,
             one.attention or None,
+            _REPEATABLE[one.repeatable],
             ", ".join(f"{name} {version}" for name, version in one.software.items()) or None,
             one.attempts,
         )
         for one in report.surroundings
     ]
-    table = Table(columns=("device", "attention", "software", "attempts"), rows=rows)
+    table = Table(columns=("device", "dtype", "attention", "steps repeat", "software", "attempts"), rows=rows)
     nothing = Paragraph("Nothing has run.", "soft")
     return Section(title="Environment", blocks=[table if rows else nothing])
 

@@ -35,6 +35,10 @@ class WorkerDocument(Document):
     device: str
     """Model of the accelerator, or cpu."""
     software: dict[str, str]
+    auto_dtype: str
+    """What `model.dtype: auto` is there."""
+    repeatable: bool | None
+    """Whether a training step that it took twice gave the same bits; null before its first slice."""
     message: str
     """Why it is quarantined, or how it ended."""
     slices: list[HeldSliceDocument]

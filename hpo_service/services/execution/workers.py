@@ -90,6 +90,8 @@ def _documents(session: Session, project_id: int, rows: Sequence[Worker]) -> lis
                 "places": row.places,
                 "device": row.device,
                 "software": row.software,
+                "auto_dtype": row.auto_dtype,
+                "repeatable": row.repeatable,
                 "message": row.message,
                 "slices": held.get(row.id, []),
                 "started_at": row.started_at,

@@ -125,7 +125,9 @@ def _environment(session: Session, study: Study, candidate: Candidate, commit: s
     ran = promotions.surroundings(session, study.project_id, study.id, candidate.best.trial_number)
     return EnvironmentDocument(
         device="" if ran is None else ran.device,
+        dtype="" if ran is None else ran.dtype,
         attention="" if ran is None else ran.attention,
+        repeatable=None if ran is None else ran.repeatable,
         software={} if ran is None else ran.software,
         generator=f"hpo-service {version('hpo-service')}",
         commit=commit,

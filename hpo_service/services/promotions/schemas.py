@@ -83,7 +83,11 @@ class EnvironmentDocument(Document):
     """What trained the trial, and what promoted it."""
 
     device: str
+    dtype: str = ""
+    """What it was computed in; empty for promotions of before this was recorded."""
     attention: str
+    repeatable: bool | None = None
+    """Whether the worker's steps can be repeated bit for bit; null if it did not find out."""
     software: dict[str, Any]
     """Versions on the worker."""
     generator: str

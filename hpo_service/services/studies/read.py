@@ -38,6 +38,8 @@ from hpo_service.storage.queries import events, promotions, studies
 from hpo_service.storage.queries.usage import Consumed, consumed_by_study
 from hpo_service.storage.tables import Intent, Study
 
+#: what the first slice fixes, and no PATCH changes
+_PINNED = ("model", "dtype_device")
 _EMPTY = Summary(counts=TrialCounts(), best=None, savings=SavingsDocument(examples=0, share=0.0))
 
 
@@ -120,7 +122,8 @@ def effective_resolved(study: Study, intents: Sequence[Intent]) -> dict[str, Any
 
 def etag(study: Study, intents: Sequence[Intent]) -> str:
     """Changes with what a PATCH can change, and with nothing else; another study of the same name has another one."""
-    canonical = json.dumps([study.id, effective_resolved(study, intents)], sort_keys=True, separators=(",", ":"))
+    changing = {name: part for name, part in effective_resolved(study, intents).items() if name not in _PINNED}
+    canonical = json.dumps([study.id, changing], sort_keys=True, separators=(",", ":"))
     return f'"{sha256(canonical.encode()).hexdigest()[:20]}"'
 
 

@@ -159,6 +159,7 @@ def _attempt(row: AttemptRow) -> AttemptDocument:
         usage=usage_document(row.usage.sums()),
         devices=row.usage.devices,
         device=row.device,
+        dtype=row.dtype,
         attention=row.attention,
         micro_batch=row.micro_batch,
         predicted_memory_bytes=row.predicted_memory_bytes,

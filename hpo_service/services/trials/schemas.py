@@ -103,6 +103,8 @@ class AttemptDocument(Document):
     devices: int
     device: str
     """Model of the accelerator, or cpu."""
+    dtype: str
+    """What it was computed in."""
     attention: str
     """The kernel that was chosen."""
     micro_batch: int | None

@@ -17,7 +17,7 @@ _CLOSE_SLICE = text(
     RETURNING id
     """
 )
-_RESULT_COLUMNS = ("message", "device", "attention", "micro_batch", "predicted_memory_bytes")
+_RESULT_COLUMNS = ("message", "device", "dtype", "attention", "micro_batch", "predicted_memory_bytes")
 _WRITTEN = ("outcome", "cause", "cost_usd", *_RESULT_COLUMNS, *Usage.model_fields)
 _CLOSE_ATTEMPT = (
     update(Attempt.__table__)  # type: ignore[arg-type]

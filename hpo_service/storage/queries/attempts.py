@@ -34,6 +34,7 @@ class AttemptRow:
     usage: Usage
     usd: float
     device: str
+    dtype: str
     attention: str
     micro_batch: int | None
     predicted_memory_bytes: int | None
@@ -187,6 +188,7 @@ def _attempt(row: Row[Attempt, int, int, str, str, str]) -> AttemptRow:
         usage=usage_of(attempt),
         usd=attempt.cost_usd,
         device=attempt.device,
+        dtype=attempt.dtype,
         attention=attempt.attention,
         micro_batch=attempt.micro_batch,
         predicted_memory_bytes=attempt.predicted_memory_bytes,

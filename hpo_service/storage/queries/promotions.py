@@ -36,7 +36,9 @@ class Surroundings:
     """Where the last slice of a trial ran."""
 
     device: str
+    dtype: str
     attention: str
+    repeatable: bool | None
     software: dict[str, Any]
 
 
@@ -126,7 +128,7 @@ def key_label(session: Session, project_id: int, key_id: int) -> str:
 def surroundings(session: Session, project_id: int, study_id: int, trial_number: int) -> Surroundings | None:
     """Of the attempt that took the trial to where it is; None if no attempt ended well."""
     query = (
-        select(Attempt.device, Attempt.attention, Worker.software)
+        select(Attempt.device, Attempt.dtype, Attempt.attention, Worker.repeatable, Worker.software)
         .join(Slice, and_(Attempt.slice_id == Slice.id, Attempt.project_id == Slice.project_id))
         .outerjoin(Worker, Worker.id == Attempt.worker_id)
         .where(
@@ -141,7 +143,13 @@ def surroundings(session: Session, project_id: int, study_id: int, trial_number:
     row = session.execute(query).one_or_none()
     if row is None:
         return None
-    return Surroundings(device=row.device, attention=row.attention, software=row.software or {})
+    return Surroundings(
+        device=row.device,
+        dtype=row.dtype,
+        attention=row.attention,
+        repeatable=row.repeatable,
+        software=row.software or {},
+    )
 
 
 def folds_at(

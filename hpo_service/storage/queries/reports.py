@@ -93,12 +93,13 @@ _TIMELINE = text(
 )
 _SURROUNDINGS = text(
     """
-    SELECT a.device, a.devices, a.attention, coalesce(w.software, '{}'::jsonb) AS software, count(*) AS attempts
+    SELECT a.device, a.devices, a.dtype, a.attention, w.repeatable, coalesce(w.software, '{}'::jsonb) AS software,
+           count(*) AS attempts
       FROM hpo.slices s
       JOIN hpo.attempts a ON a.slice_id = s.id AND a.project_id = s.project_id
       LEFT JOIN hpo.workers w ON w.id = a.worker_id
      WHERE s.project_id = :project AND s.study_id = :study AND a.outcome = 'done'
-     GROUP BY a.device, a.devices, a.attention, w.software
+     GROUP BY a.device, a.devices, a.dtype, a.attention, w.repeatable, w.software
      ORDER BY attempts DESC
      LIMIT 20
     """
@@ -169,7 +170,9 @@ class Surroundings:
 
     device: str
     devices: int
+    dtype: str
     attention: str
+    repeatable: bool | None
     software: Mapping[str, Any]
     attempts: int
 

@@ -43,6 +43,7 @@ def register(
     places: Sequence[str],
     device: str,
     software: dict[str, str],
+    auto_dtype: str,
     epoch: int,
 ) -> int:
     """Write a worker that became ready; its id."""
@@ -55,11 +56,18 @@ def register(
         places=list(places),
         device=device,
         software=dict(software),
+        auto_dtype=auto_dtype,
         epoch=epoch,
     )
     session.add(worker)
     session.flush()
     return worker.id
+
+
+def note_repeatable(session: Session, worker_id: int, repeatable: bool) -> None:
+    """Write whether a step that the worker took twice was the same; once it was not, that stays."""
+    known = func.coalesce(Worker.repeatable, True)
+    session.execute(update(Worker).where(Worker.id == worker_id).values(repeatable=and_(known, repeatable)))
 
 
 def set_state(session: Session, worker_id: int, state: str, message: str) -> None:

@@ -29,7 +29,7 @@ from trainer.training.lr_schedule import learning_rate
 def document(**parameters: Any) -> TrialFile:
     return TrialFile(
         kind="BestParams",
-        model=ModelSpec(path="models/base"),
+        model=ModelSpec(path="models/base", dtype="float32"),
         data=DataSpec(train="train.jsonl"),
         parameters=Parameters(**parameters),
     )
@@ -130,7 +130,7 @@ def test_a_schedule_that_needs_steps_is_exported_where_the_rows_are_known(tmp_pa
 def test_what_belongs_to_model_and_data_is_named() -> None:
     made = document().model_copy(
         update={
-            "model": ModelSpec(path="m", quantization="nf4"),
+            "model": ModelSpec(path="m", dtype="bfloat16", quantization="nf4"),
             "data": DataSpec(train="t", packing=True, learn="all"),
         }
     )

@@ -11,6 +11,8 @@ WORKER = {
     "node": "n",
     "places": ["n/0", "n/1"],
     "device": "H100",
+    "auto_dtype": "bfloat16",
+    "repeatable": False,
     "slices": [{"study": "s", "trial_number": 3, "slice_id": 1, "attempt": 1}],
     "started_at": "2026-11-25T03:00:00.5Z",
     "message": "its device is faulty",
@@ -31,10 +33,11 @@ SLICE = {
 
 
 def test_a_worker() -> None:
-    shown = ["local-0.1", "quarantined", "n/0, n/1", "H100", "s 3", "2026-11-25T03:00:00", "its device is faulty"]
+    shown = ["local-0.1", "quarantined", "n/0, n/1", "H100", "bfloat16", "no", "s 3", "2026-11-25T03:00:00"]
+    shown += ["its device is faulty"]
     assert worker_row(WORKER) == shown
     asked = worker_row(WORKER | {"pending": ["worker_release"], "places": [], "slices": []})
-    assert asked[1:5] == ["quarantined (worker_release asked for)", "n", "H100", ""]
+    assert asked[1:7] == ["quarantined (worker_release asked for)", "n", "H100", "bfloat16", "no", ""]
 
 
 def test_a_slice() -> None:

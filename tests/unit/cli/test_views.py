@@ -108,9 +108,9 @@ def test_what_is_not_known_of_the_speed_is_left_out() -> None:
         "peak memory": "1.50 GiB",
     }
     assert efficiency(usage | {"lost_seconds": 10.0})["time went to"].endswith("0% snapshot, 50% lost")
-    attempt = {"devices": 2, "device": "H100", "attention": "sdpa", "micro_batch": 4}
-    assert ran_as(attempt) == "2 x H100, sdpa, micro-batch 4"
-    assert ran_as({"devices": 1, "device": "cpu", "attention": "", "micro_batch": None}) == "cpu"
+    attempt = {"devices": 2, "device": "H100", "dtype": "bfloat16", "attention": "sdpa", "micro_batch": 4}
+    assert ran_as(attempt) == "2 x H100, bfloat16, sdpa, micro-batch 4"
+    assert ran_as({"devices": 1, "device": "cpu", "dtype": "", "attention": "", "micro_batch": None}) == "cpu"
 
 
 def test_tables_do_not_read_markup() -> None:

@@ -60,6 +60,18 @@ def test_formats_for_everything_drop_nothing(format: str, change: dict[str, Any]
     assert after.dropped == ()
 
 
+@pytest.mark.parametrize("format", ["trl", "axolotl", "llamafactory", "hf"])
+@pytest.mark.parametrize(("dtype", "said"), [("bfloat16", "true"), ("float32", "false"), ("auto", None)])
+def test_what_no_device_has_resolved_is_not_handed_on(format: str, dtype: str, said: str | None) -> None:
+    """Another program's `auto` is the dtype of the checkpoint, or what it likes."""
+    rendered = render(format, document(model={"dtype": dtype}))
+    lines = [line.strip(' ,"').replace('"', "") for line in body(rendered.text).splitlines()]
+    known = [line for line in lines if line.startswith("bf16:")]
+    assert known == ([f"bf16: {said}"] if said else known)
+    assert not {"bf16: true", "bf16: false", "dtype: auto", "bf16: auto"}.intersection(lines if said is None else ())
+    assert ("dtype" in rendered.dropped) == (said is None or (format == "llamafactory" and dtype == "float32"))
+
+
 @pytest.mark.parametrize("format", ["trl", "axolotl", "llamafactory"])
 def test_a_usual_trial_is_expressed_whole(format: str) -> None:
     made = document(
