@@ -79,7 +79,10 @@ def _deepspeed(found: Installation) -> Finding:
 def check_shared_memory(settings: Settings) -> list[Finding]:
     """Ray and the ranks of a worker group talk through it; containers get 64 MB by default."""
     folder = Path("/dev/shm")  # noqa: S108
-    if not folder.is_dir() or (settings.executor == "local" and settings.workers <= 1):
+    from hpo_service.executors.gpus import visible_gpus
+
+    workers = len(visible_gpus(os.environ) or ()) if settings.workers is None else settings.workers
+    if not folder.is_dir() or (settings.executor == "local" and workers <= 1):
         return []
     size_bytes = shutil.disk_usage(folder).total
     remedy = "Give the container more shared memory (docker: --shm-size=8g; Kubernetes: an emptyDir of medium Memory)."

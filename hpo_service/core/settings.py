@@ -62,7 +62,8 @@ class Settings(BaseSettings):
     """A worker of the cluster that nobody needs gives its devices back after so long."""
     ray_orphan_seconds: Annotated[int, Field(ge=30)] = 900
     """A worker of the cluster that no dispatcher speaks to stops after so long, with snapshots."""
-    workers: Annotated[int, Field(ge=0, le=64)] = 1
+    workers: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Local workers, a device each; None: one a GPU, and one where there are none."""
     threads_per_worker: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of each worker; 0: the machine's cores divided by `workers`, and 1 on a cluster."""
     slots_per_worker: Annotated[int, Field(ge=1, le=64)] = 1

@@ -36,7 +36,7 @@ class LocalWorkers:
     tokenized data are kept in `tokens` for all. `snapshots` is a folder or the URL of an object store.
 
     `threads` are per device; a worker of one device ticks `slots` slices in turn. One rank of a group waits for another
-    for `rank_timeout_seconds` at most.
+    for `rank_timeout_seconds` at most. `gpus` are the devices' names where they are GPUs, see `visible_gpus`.
     """
 
     snapshots: str | Path
@@ -47,6 +47,7 @@ class LocalWorkers:
     slots: int = 1
     resident: int = 8
     rank_timeout_seconds: float = 600.0
+    gpus: tuple[str, ...] | None = None
     command: tuple[str, ...] = (sys.executable, "-m", "trainer.worker")
 
     def command_line(self, ranks: int) -> list[str]:
@@ -288,6 +289,7 @@ class LocalExecutor:
             slots=self._config.slots if len(devices) == 1 else 1,
             log_path=self._config.logs / f"worker-{devices[0]}.log",
             credentials=credential_prefixes(self._config.snapshots),
+            gpus=self._config.gpus,
             deliver=self._events.put,
         )
 

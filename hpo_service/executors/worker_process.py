@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from hpo_service.core.study_rules import Cause
 from hpo_service.executors.base import ExecutorEvent, JobEnded, SliceEnded, SliceProgress, Work, WorkerGone, WorkerReady
+from hpo_service.executors.gpus import told
 from trainer.common.failpoints import VARIABLE, Failpoint, reach
 from trainer.common.logs import FORMAT_VARIABLE
 from trainer.spec import (
@@ -37,25 +38,27 @@ log = logging.getLogger(__name__)
 _JOIN_SECONDS = 5.0
 #: A worker sees these variables and no other: it holds no database URL and no key.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "TZ")
+#: the meaning of GPU indices, and how torch's allocator is tuned
+_PASSED_ON_TO_CUDA = ("CUDA_DEVICE_ORDER", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def worker_environment(
-    devices: Sequence[int], parent: Mapping[str, str], credentials: Sequence[str] = ()
+    devices: tuple[int, ...],
+    parent: Mapping[str, str],
+    credentials: Sequence[str] = (),
+    gpus: tuple[str, ...] | None = None,
 ) -> dict[str, str]:
-    """Environment of a worker on these `devices`: an allow-list, offline hubs, its accelerators if there are any.
+    """Environment of a worker on these `devices`: an allow-list, offline hubs, those of the `gpus` that are its own.
 
     `credentials` are beginnings of the names of variables with which it reaches its snapshot store.
     """
-    env = {name: parent[name] for name in (*_PASSED_ON, VARIABLE, FORMAT_VARIABLE) if name in parent}
+    env = {
+        name: parent[name] for name in (*_PASSED_ON, *_PASSED_ON_TO_CUDA, VARIABLE, FORMAT_VARIABLE) if name in parent
+    }
     prefixes = ("OMP_", "MKL_", "OPENBLAS_", "NVIDIA_", "NCCL_", "GLOO_", *credentials)
     env |= {name: value for name, value in parent.items() if name.startswith(prefixes)}
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    visible = [device for device in parent.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
-    if visible:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(visible[device % len(visible)] for device in devices)
-    elif all(Path(f"/dev/nvidia{device}").exists() for device in devices):
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
-    return env
+    return env | told(gpus, devices)
 
 
 class WorkerProcess:
@@ -108,6 +111,7 @@ class WorkerProcess:
         slots: int,
         log_path: Path,
         credentials: Sequence[str],
+        gpus: tuple[str, ...] | None,
         deliver: Callable[[ExecutorEvent], None],
     ) -> "WorkerProcess":
         """Start the child; it reports ready when its imports are done."""
@@ -118,7 +122,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=worker_log,
-                env=worker_environment(devices, os.environ, credentials),
+                env=worker_environment(devices, os.environ, credentials, gpus),
                 start_new_session=True,
             )
         worker = cls(process, name=name, node=node, devices=devices, slots=slots, deliver=deliver)

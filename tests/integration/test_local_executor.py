@@ -44,11 +44,9 @@ def test_the_next_slice_of_a_trial_goes_to_the_worker_that_holds_it(folder: Path
 
 def test_a_worker_gets_no_secret() -> None:
     secrets = {"HPO_DATABASE_URL": "postgresql://u:p@h/d", "AWS_SECRET": "x"}
-    parent = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "4,5", **secrets}
-    env = worker_environment((1,), parent)
+    env = worker_environment((1,), {"PATH": "/bin", **secrets})
     assert "HPO_DATABASE_URL" not in env
     assert "AWS_SECRET" not in env
-    assert env["CUDA_VISIBLE_DEVICES"] == "5"
 
 
 LEAKING_WORKER = """

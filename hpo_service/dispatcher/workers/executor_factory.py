@@ -7,6 +7,7 @@ from threading import Event
 from hpo_service.core.errors import SetupError
 from hpo_service.core.settings import Settings
 from hpo_service.executors.base import Executor
+from hpo_service.executors.gpus import visible_gpus
 from hpo_service.executors.local import LocalExecutor, LocalWorkers
 
 
@@ -17,16 +18,24 @@ def make_executor(settings: Settings, stop: Event) -> Executor:
 
 def local_workers(settings: Settings) -> LocalWorkers:
     """What this machine's workers are started with."""
-    threads = settings.threads_per_worker or max(1, (os.cpu_count() or 1) // max(1, settings.workers))
+    gpus = visible_gpus(os.environ)
+    count = worker_count(settings, gpus)
+    threads = settings.threads_per_worker or max(1, (os.cpu_count() or 1) // max(1, count))
     return LocalWorkers(
         snapshots=settings.snapshots_location(),
         tokens=settings.home_path() / "tokens",
         logs=settings.home_path() / "logs",
-        count=settings.workers,
+        count=count,
         threads=threads,
         slots=settings.slots_per_worker,
         rank_timeout_seconds=settings.rank_timeout_seconds,
+        gpus=gpus,
     )
+
+
+def worker_count(settings: Settings, gpus: tuple[str, ...] | None) -> int:
+    """As many local workers as the settings say, else one a GPU, and one where there are none."""
+    return (len(gpus or ()) or 1) if settings.workers is None else settings.workers
 
 
 def _ray_executor(settings: Settings, stop: Event) -> Executor:

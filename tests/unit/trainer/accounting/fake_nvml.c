@@ -27,6 +27,9 @@ static long long state(const Gpu *gpu, const char *key) {
 int nvmlInitWithFlags(unsigned flags) { return 0; }
 int nvmlShutdown(void) { return 0; }
 
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, Gpu **gpu) { *gpu = &gpus[index]; return index < 2 ? 0 : 2; }
+int nvmlDeviceGetUUID(Gpu *gpu, char *uuid, unsigned length) { snprintf(uuid, length, "%s", gpu->uuid); return 0; }
 int nvmlDeviceGetHandleByUUID(const char *uuid, Gpu **gpu) {
     for (int i = 0; i < 2; i++)
         if (!strcmp(uuid, gpus[i].uuid)) { *gpu = &gpus[i]; return 0; }
@@ -72,6 +75,13 @@ int nvmlEventSetWait_v2(EventSet *set, Event *event, unsigned timeout_ms) {
 int nvmlDeviceGetMigMode(Gpu *gpu, unsigned *current, unsigned *pending) {
     ANSWER(unsigned, current, "mig");
     *pending = *current;
+    return 0;
+}
+static Gpu parts[2] = {{0, "MIG-22222222-2222-2222-2222-222222222222"}, {0, "MIG-33333333-3333-3333-3333-333333333333"}};
+int nvmlDeviceGetMaxMigDeviceCount(Gpu *gpu, unsigned *count) { *count = 7; return 0; }
+int nvmlDeviceGetMigDeviceHandleByIndex(Gpu *gpu, unsigned index, Gpu **part) {
+    if (index > 1) return 6;
+    *part = &parts[index];
     return 0;
 }
 int nvmlDeviceGetRemappedRows(Gpu *gpu, unsigned *right, unsigned *wrong, unsigned *pending, unsigned *failed) {
