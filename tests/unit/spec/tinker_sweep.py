@@ -1,11 +1,11 @@
-"""Losses of the Tinker cookbook's SFT sweep (`recipes/chat_sl/results/sft_sweep.md` at 9dfcc3a2), to which presets refer.
+"""The Tinker cookbook's SFT sweep, to which presets refer: `recipes/chat_sl/results/sft_sweep.md` at 9dfcc3a2.
 
 548 runs of 35 models on tulu3, batch 128, 780 steps, alpha 32; negative log-likelihood per token of the test set.
 """
 
 from dataclasses import dataclass
 
-#: name and billions of parameters | learning rate (from 1e-4 on):loss at the largest rank | rank:loss at its best learning rate
+#: name and billions of parameters | learning rate:loss at the largest rank | rank:loss at its best learning rate
 _TABLE = """
 Llama-3.2-1B 1 | 1e-4:0.8271 3e-4:0.7966 1e-3:0.7763 | 4:0.8162 16:0.7948 64:0.7802 128:0.7763
 Llama-3.2-3B 3 | 1e-4:0.6925 3e-4:0.6706 1e-3:0.6559 | 4:0.6808 16:0.6661 64:0.658 128:0.6559
