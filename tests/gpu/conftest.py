@@ -28,6 +28,8 @@ def cuda() -> torch.device:
 @pytest.fixture
 def make_engine(base_folder: Path, token_cache: TokenCache, cuda: torch.device) -> Callable[..., ResidentEngine]:
     def make(**model: Any) -> ResidentEngine:
-        return ResidentEngine(BaseModel(ModelSpec(**{"path": str(base_folder), **model}), cuda), token_cache)
+        return ResidentEngine(
+            BaseModel(ModelSpec(**{"path": str(base_folder), "dtype": "float32", **model}), cuda), token_cache
+        )
 
     return make

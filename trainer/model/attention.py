@@ -47,7 +47,9 @@ def _runs(config: PretrainedConfig, attention: str) -> bool:
     """
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, attn_implementation=attention, trust_remote_code=False
+            )
     except (ValueError, ImportError, OSError, RuntimeError):
         return False
     return bool(model.config.get_text_config()._attn_implementation == attention)

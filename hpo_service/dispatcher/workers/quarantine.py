@@ -165,6 +165,7 @@ def _register_stillborn(session: Session, context: Context, fault: Fault) -> int
         places=fault.places,
         device="",
         software={},
+        auto_dtype="",
         epoch=context.leadership.epoch,
     )
     workers.end(session, worker_id, fault.reason)

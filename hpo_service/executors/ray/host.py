@@ -25,6 +25,7 @@ from hpo_service.executors.base import (
     WorkerGone,
     WorkerReady,
 )
+from hpo_service.executors.gpus import visible_gpus
 from hpo_service.executors.layout import base_of
 from hpo_service.executors.ray.message_log import MessageLog
 from hpo_service.executors.ray.orphans import next_step
@@ -90,6 +91,8 @@ class WorkerHost:
             slots=self._launch.slots,
             log_path=Path.home() / ".cache" / "hpo" / "logs" / f"{self._name}.log",
             credentials=self._launch.credentials,
+            # Ray lists in its environment what this actor was given.
+            gpus=visible_gpus(os.environ),
             deliver=self._hear,
         )
         reach(RayFailpoint.HOST_LAUNCH_AFTER_START)

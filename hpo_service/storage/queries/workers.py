@@ -66,8 +66,8 @@ def register(
 
 def note_repeatable(session: Session, worker_id: int, repeatable: bool) -> None:
     """Write whether a step that the worker took twice was the same; once it was not, that stays."""
-    known = func.coalesce(Worker.repeatable, True)
-    session.execute(update(Worker).where(Worker.id == worker_id).values(repeatable=and_(known, repeatable)))
+    verdict = func.coalesce(Worker.repeatable, True) if repeatable else False
+    session.execute(update(Worker).where(Worker.id == worker_id).values(repeatable=verdict))
 
 
 def set_state(session: Session, worker_id: int, state: str, message: str) -> None:

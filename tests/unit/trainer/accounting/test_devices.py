@@ -1,6 +1,7 @@
 """What a device is computed on in, and which kernels may be used there."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,15 +14,17 @@ from trainer.accounting.devices import (
 )
 from trainer.common.environment import PROCESS_ENVIRONMENT
 
+_cuda: Any = torch.backends.cuda
+
 
 @pytest.fixture
 def kernels() -> Iterator[None]:
     """Leaves torch's choice of kernels as it was."""
-    threads, cudnn = torch.get_num_threads(), torch.backends.cuda.cudnn_sdp_enabled()
+    threads, cudnn = torch.get_num_threads(), _cuda.cudnn_sdp_enabled()
     yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
-    torch.backends.cuda.enable_cudnn_sdp(cudnn)
+    _cuda.enable_cudnn_sdp(cudnn)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_on_cuda_no_kernel_is_left_whose_backward_cannot_be_repeated(monkeypatch
     prepare_device(1)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
-    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not _cuda.cudnn_sdp_enabled()
     assert PROCESS_ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
