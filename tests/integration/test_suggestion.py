@@ -32,6 +32,8 @@ def test_a_first_suggestion_is_valid_and_says_what_is_not_known(client: TestClie
     assert written == found["spec"]
     assert written["preset"] == "small-data"
     assert written["metadata"]["name"] == "model-train"
+    assert written["model"]["dtype"] == "auto"
+    assert "  # Bfloat16 on GPUs that have it" in found["text"]
     assert found["expected_seconds"] is None
     assert "unknown before the first study of this model" in found["text"]
     assert "no earlier study of this project resembles it" in found["text"].lower()
