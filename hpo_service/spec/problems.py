@@ -9,6 +9,8 @@ from pydantic_core import ErrorDetails
 
 from hpo_service.core.errors import Problem
 from hpo_service.core.spelling import did_you_mean, unknown_key
+from hpo_service.spec.foreign_names import foreign_name
+from trainer.spec import Parameters
 
 _SHOWN = 80
 #: a document can be wrong in more places than anybody reads
@@ -26,8 +28,7 @@ def _problem(details: ErrorDetails, document: object, model: type[BaseModel]) ->
     location = tuple(_existing(details["loc"], document))
     kind = details["type"]
     if kind == "extra_forbidden" and location:
-        known = _keys_at(model, location[:-1])
-        return Problem(detail=unknown_key(str(location[-1])[:_SHOWN], known), pointer=pointer(location), allowed=known)
+        return _unknown(location, model)
     if kind == "missing":
         return Problem(detail=f"{details['loc'][-1]} is required.", pointer=pointer(details["loc"]))
     allowed: tuple[str, ...] = ()
@@ -39,6 +40,28 @@ def _problem(details: ErrorDetails, document: object, model: type[BaseModel]) ->
     written = _shown(details["input"])
     sentence = message if kind == "value_error" else f"{_name(location)}{written}: it {message}"
     return Problem(detail=f"{sentence.rstrip('.')}.{hint}", pointer=pointer(location), allowed=allowed)
+
+
+def _unknown(location: tuple[int | str, ...], model: type[BaseModel]) -> Problem:
+    """A key that does not exist here: another tool's, one of another section, or a slip of the pen."""
+    name, known = str(location[-1])[:_SHOWN], _keys_at(model, location[:-1])
+    place = "".join(f"{part}." for part in location[:-1])
+    detail = foreign_name(name)
+    if detail is None and (elsewhere := [path for path in _paths(model) if path.rpartition(".")[2] == name]):
+        detail = f"{name!r} does not belong {f'to {place[:-1]}' if place else 'here'}; write {' or '.join(elsewhere)}."
+    return Problem(detail=detail or unknown_key(name, known), pointer=pointer(location), allowed=known)
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key that a document has a place for, and every parameter of a space."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        yield path
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            yield from _paths(inner, f"{path}.")
+    if not prefix and "space" in model.model_fields:
+        yield from (f"space.{name}" for name in Parameters.model_fields)
 
 
 def pointer(location: Sequence[int | str]) -> str:

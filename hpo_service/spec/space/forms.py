@@ -1,7 +1,7 @@
 """Read what a user wrote for one parameter: a value, a range, choices or an expression."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from hpo_service.core.errors import Problem
 from hpo_service.core.spelling import unknown_key
+from hpo_service.spec.foreign_names import foreign_call, foreign_form
 from hpo_service.spec.space.dimensions import (
     Categories,
     Constant,
@@ -60,6 +61,9 @@ def read_form(name: str, written: object) -> Form:
     """The form of parameter `name`; Refused if it makes no sense or the trainer cannot take its values."""
     if not isinstance(written, Mapping):
         return Constant(value=_checked(name, _scalar(name, written)))
+    if (foreign := foreign_form(name, written)) is not None:
+        key, detail = foreign
+        raise Refused(detail, key)
     if "expr" in written:
         _require_keys(written, _EXPR_KEYS)
         if not isinstance(written["expr"], str):
@@ -96,6 +100,8 @@ def typed(name: str, value: object, key: str = "") -> Scalar:
     """`value` in the type of parameter `name`; a name that the trainer does not know takes any scalar."""
     default = DEFAULTS.get(name)
     if isinstance(default, str):
+        if isinstance(value, list | tuple):
+            raise Refused(f"a value of {name} is a list; each is one text{_together(name, value)}.", key)
         if not isinstance(value, str):
             raise Refused(f"{str(value)[:MAX_TEXT]} is not a word; {name} takes text, quote it.", key)
         return value
@@ -127,14 +133,24 @@ def _untyped(value: object, key: str) -> Scalar:
 
 def _scalar(name: str, written: object) -> Scalar:
     if isinstance(written, list | tuple):
-        raise Refused(f"{name} is a bare list; write {{choices: […]}}.")
+        raise Refused(f"{name} is a bare list; write {{choices: […]}}{_together(name, written)}.")
     if written is None:
         raise Refused(f"{name} has no value; {_WAYS}.")
     try:
         return typed(name, written)
     except Refused as refused:
         hint = ' For a computed value write {expr: "…"}.' if isinstance(written, str) else ""
+        if isinstance(written, str) and foreign_call(written):
+            hint = f" It looks like another tool's call; {_WAYS}."
         raise Refused(refused.detail + hint) from None
+
+
+def _together(name: str, values: Sequence[object]) -> str:
+    """How modules that are adapted together are written, where a list of their names was."""
+    if name != "target_modules" or not all(isinstance(value, str) for value in values):
+        return ""
+    joined = ",".join(map(str, values))[:MAX_TEXT]
+    return f", or {joined!r} for adapters on all of them at once"
 
 
 def _checked(name: str, value: Scalar, key: str = "") -> Scalar:

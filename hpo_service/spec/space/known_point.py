@@ -6,6 +6,7 @@ from typing import Any
 
 from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.core.spelling import did_you_mean
+from hpo_service.spec.foreign_names import foreign_name
 from hpo_service.spec.space.core import Infeasible, Space, is_used
 from hpo_service.spec.space.dimensions import Dimension, OutsideForm, Scalar
 from hpo_service.spec.space.expressions import Value
@@ -52,7 +53,8 @@ class _KnownPoint:
     def _check_outsider(self, name: str, value: object) -> None:
         if name not in DEFAULTS:
             known = {*DEFAULTS, *self._space.forms}
-            self._report(name, f"there is no parameter {name[:80]!r} here.{did_you_mean(name, known)}")
+            foreign = foreign_name(name)
+            self._report(name, foreign or f"there is no parameter {name[:80]!r} here.{did_you_mean(name, known)}")
             return
         try:
             agrees = typed(name, value) == DEFAULTS[name]

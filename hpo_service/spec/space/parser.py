@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.core.spelling import did_you_mean
+from hpo_service.spec.foreign_names import foreign_name
 from hpo_service.spec.space.core import Space
 from hpo_service.spec.space.dimensions import Constant, Derived, Dimension, Form, OutsideForm, Scalar
 from hpo_service.spec.space.expressions import FUNCTIONS, Expression, ExpressionError, parse_expression
@@ -73,6 +74,8 @@ class _Parsing:
                 continue
             if name in _RESERVED or not _FREE_NAME.fullmatch(name):
                 self._report(f"{name[:80]!r} cannot name a parameter.", f"/space/{_escaped(name)}")
+            elif name not in read and (foreign := foreign_name(name)) is not None:
+                self._report(foreign, f"/space/{name}")
             elif name not in read:
                 known = ", ".join(DEFAULTS)
                 self._report(
@@ -88,10 +91,10 @@ class _Parsing:
     def _check_known(self, expression: Expression, pointer: str) -> None:
         known = {*DEFAULTS, *self._written, *self._facts}
         for name in sorted(expression.names - known):
-            self._report(
-                f"expression {expression.text!r} reads {name!r}, which does not exist.{did_you_mean(name, known)}",
-                pointer,
-            )
+            hint = did_you_mean(name, known)
+            if (foreign := foreign_name(name)) is not None:
+                hint = f" {foreign}"
+            self._report(f"expression {expression.text!r} reads {name!r}, which does not exist.{hint}", pointer)
 
     def _check_conditions(self) -> None:
         for name, form in self._forms.items():
