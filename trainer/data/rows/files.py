@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from trainer.data.rows.formats import COLUMNS
+from trainer.data.rows.other_kinds import other_columns, other_file, other_files, other_line
 from trainer.data.rows.row import RowError, unreadable
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -39,8 +40,14 @@ class Part:
 
 
 def file_kind(path: Path) -> FileKind:
-    """How a file is read, by its name; everything that is not known is JSON lines. Raises RowError for other gzip."""
+    """How a file is read, by its name; everything that is not known is JSON lines.
+
+    Raises:
+        RowError: the name is of another kind of file.
+    """
     name = path.name.lower()
+    if (other := other_file(path)) is not None:
+        raise RowError(path, 0, other)
     if name.endswith(".parquet"):
         return "parquet"
     if name.endswith(".gz"):
@@ -68,7 +75,8 @@ def data_files(path: str | Path) -> list[Path]:
     shards = {kind: [root / name for name in names if name.lower().endswith(f".{kind}")] for kind in _KINDS}
     kinds = [kind for kind in _KINDS if shards[kind]]
     if not kinds:
-        raise RowError(path, 0, "the folder holds no shards: no .jsonl, .jsonl.gz or .parquet file")
+        other = other_files(root / name for name in names)
+        raise RowError(path, 0, f"the folder holds no shards: no .jsonl, .jsonl.gz or .parquet file{other}")
     if len(kinds) > 1:
         raise RowError(path, 0, f"the folder's shards are of several kinds ({', '.join(kinds)}); keep one")
     return shards[kinds[0]]
@@ -156,6 +164,8 @@ def _scan_parquet(path: Path, part: Part) -> Iterator[tuple[int, object | RowErr
     with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
         names = file.schema_arrow.names
         columns = [name for name in COLUMNS if name in names]
+        if (other := other_columns(set(names))) is not None:
+            raise RowError(path, 0, f"each of its rows is {other}")
         if not columns:
             listed = ", ".join(f"`{name}`" for name in names[:8])
             raise RowError(path, 0, f"no known format: its columns are {listed[:300]}")
@@ -227,6 +237,7 @@ def _parse(raw: bytes, path: Path, number: int) -> object | RowError:
     except UnicodeDecodeError as error:
         return RowError(path, number, f"not UTF-8 at byte {error.start}")
     except json.JSONDecodeError as error:
-        return RowError(path, number, f"not JSON: {error.msg} at column {error.colno}")
+        hint = other_line(raw) if number == 1 else ""
+        return RowError(path, number, f"not JSON: {error.msg} at column {error.colno}{hint}")
     except (RecursionError, ValueError) as error:
         return RowError(path, number, f"not JSON that can be read: {error}")

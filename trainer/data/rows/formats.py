@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from trainer.data.rows.other_kinds import other_message, other_row
 from trainer.data.rows.row import FormatName, Message, Role, Row, RowError
 from trainer.spec.trial import DataFormat
 
@@ -46,7 +47,9 @@ class RowReader:
                 self.format = detect_format(value)
             return Row(file, line_number, self.format, _PARSERS[self.format](value))
         except _Problem as problem:
-            raise RowError(file, line_number, str(problem)) from None
+            other = other_row(value)
+            said = str(problem) if other is None else f"a row is a JSON object with one answer, this is {other}"
+            raise RowError(file, line_number, said) from None
 
 
 def detect_format(value: Mapping[str, Any]) -> FormatName:
@@ -110,8 +113,9 @@ def _conversation(
 def _message(turn: object, role_key: str, content_key: str, roles: Mapping[str, Role]) -> Message:
     if not isinstance(turn, dict):
         raise _Problem(f"it must be an object, this is a {type(turn).__name__}")
-    if turn.get("tool_calls"):
-        raise _Problem("`tool_calls` cannot be learned; write the call into the content")
+    other = other_message(turn, role_key, content_key)
+    if other is not None:
+        raise _Problem(other)
     name = _text(turn, role_key)
     if name not in roles:
         raise _Problem(f"`{role_key}` is {name[:40]!r}; it must be one of {', '.join(roles)}")

@@ -88,7 +88,7 @@ def test_sharegpt_is_a_chat_in_other_words(tmp_path: Path) -> None:
         ({"messages": [{"role": "user"}]}, "message 1 of `messages`: `content` is missing"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "`content` must be a string"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "`role` is 'robot'; it must be one of system, user"),
-        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [1]}]}, "`tool_calls` cannot be learned"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [1]}]}, "`tool_calls` (a call of a tool)"),
         (chat("user  ", "assistant x"), "message 1 of `messages`: `content` is empty"),
         (chat("user a", "assistant "), "message 2 of `messages`: `content` is empty"),
         (chat("user a"), "no turn of the assistant"),

@@ -49,7 +49,7 @@ def test_the_prompt_leaves_an_empty_input_out(tmp_path: Path) -> None:
     ("line", "problem"),
     [
         (b"{nope\n", "not JSON"),
-        (b"[1, 2]\n", "a row is a JSON object, this is a list"),
+        (b"[1, 2]\n", "a row is a JSON object with one answer, this is a list"),
         (b'{"instruction": "a"}\n', "`output` is missing"),
         (b'{"output": "a"}\n', "`instruction` is missing"),
         (b'{"instruction": " ", "output": "a"}\n', "`instruction` is empty"),
