@@ -38,6 +38,7 @@ def make_inputs(root: Path) -> None:
     model.mkdir(parents=True)
     (model / "config.json").write_text('{"model_type": "llama"}')
     (model / "model.safetensors").write_bytes(EMPTY_SAFETENSORS)
+    (model / "tokenizer.json").write_text("{}")
     for name, rows in (("train", ROWS), ("eval", 60)):
         lines = [json.dumps({"instruction": f"say {row}", "output": str(row)}) for row in range(rows)]
         (root / f"{name}.jsonl").write_text("\n".join(lines) + "\n")

@@ -153,7 +153,7 @@ ROW = b'{"instruction": "a", "output": "b"}\n'
         ("a.jsonl", b"\n" * 2 * MIB, "more than 10000 lines in a row are blank"),
         ("a.jsonl.gz", hostile.damaged_gzip(), "cannot be read"),
         ("a.jsonl.gz", b"\x1f\x8b", "cannot be read"),
-        ("a.zip", b"PK\x03\x04" + b"\0" * 100, "line 1: not JSON"),
+        ("a.zip", b"PK\x03\x04" + b"\0" * 100, "it is an archive"),
         ("a.jsonl", b"\0" * 8 * MIB, "longer than 4194304 bytes"),
         ("a.jsonl", b'{"instruction": ' + b"[" * 100_000, "line 1: not JSON that can be read"),
         ("a.jsonl", b'{"instruction": "a", "output": ' + b"9" * 5000 + b"}", "line 1: not JSON that can be read"),

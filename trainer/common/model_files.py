@@ -1,6 +1,7 @@
 """Model folders on disk: what is read of them, and which are refused before a library looks at them. No torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from trainer.common.errors import UserError
 CONFIG = "config.json"
 #: the longest row, as most architectures call it, and as the GPT-2 family does
 _POSITIONS = ("max_position_embeddings", "n_positions")
+#: ways in which rotary positions are stretched by a factor
+_STRETCHING = frozenset({"linear", "dynamic", "yarn"})
+_MOST_STRETCHED = 1024
 _WITH_CODE = (CONFIG, "tokenizer_config.json")
 #: where it lies in a model folder, transformers loads this adapter, and its base instead of the folder's weights
 _ADAPTER = "adapter_config.json"
@@ -52,9 +56,32 @@ def check_model_files(folder: Path) -> dict[str, Any]:
 
 def max_positions(folder: Path) -> int | None:
     """Longest row that a model was built for, by its configuration; None if that does not say. Raises UserError."""
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    positions = next((config[name] for name in _POSITIONS if name in config), None)
-    return positions if isinstance(positions, int) and positions > 0 else None
+    return positions_of(read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {})
+
+
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """The same of a configuration. Rotary positions that are stretched reach further than it says."""
+    written = next((config[name] for name in _POSITIONS if name in config), None)
+    if not isinstance(written, int) or written <= 0:
+        return None
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    return max([written, *(_stretched(part, config, written) for part in _parts(rope))])
+
+
+def _parts(rope: object) -> list[Mapping[str, Any]]:
+    """One setting, or one a kind of layer."""
+    if not isinstance(rope, Mapping):
+        return []
+    return [rope, *(part for part in rope.values() if isinstance(part, Mapping))]
+
+
+def _stretched(rope: Mapping[str, Any], config: Mapping[str, Any], written: int) -> int:
+    """What `written` positions become; some configurations give the number from before, some the one after."""
+    kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
+    if kind not in _STRETCHING or isinstance(factor, bool) or not isinstance(factor, int | float):
+        return written
+    before = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings") or written
+    return int(before * factor) if isinstance(before, int) and 1 <= factor <= _MOST_STRETCHED else written
 
 
 def read_json(path: Path) -> dict[str, Any]:

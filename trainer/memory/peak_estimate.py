@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.model.target_modules import target_modules
+from trainer.common.target_modules import target_modules
 from trainer.spec import ModelSpec, TrialSpec
 
 _FLOAT = 4

@@ -14,12 +14,12 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 
 from trainer.common.errors import SnapshotError, UserError
+from trainer.common.target_modules import last_parts, target_modules
 from trainer.model.adapter_init import start_of
 from trainer.model.adapter_layers import PlainVariant, TrialVariant
 from trainer.model.base_model import BaseModel
 from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
 from trainer.model.neftune import NeftuneNoise
-from trainer.model.target_modules import last_parts, target_modules
 from trainer.spec import Parameters
 
 _PEFT_PREFIX = "base_model.model."

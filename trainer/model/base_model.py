@@ -21,7 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from trainer.accounting.devices import auto_dtype
 from trainer.accounting.meter import ModelShape
 from trainer.common.errors import BaseChangedError, UserError
-from trainer.common.model_files import check_model_files
+from trainer.common.model_files import check_model_files, positions_of
 from trainer.data.batches import Batch
 from trainer.data.tokenizer import load_tokenizer
 from trainer.model.attention import choose_attention
@@ -49,13 +49,15 @@ class BaseModel:
     Attributes:
         spec: what was loaded, with the dtype that it is computed in.
         attention: the implementation that was chosen.
+        max_positions: longest row that the model was built for, None if it does not say.
         linear_modules: full names of the linear layers that an adapter may target (not the output head).
         digest: identity of the weights: names, shapes, dtypes and exact integer sums of their bits.
     """
 
     def __init__(self, spec: ModelSpec, device: torch.device) -> None:
         """Load `spec.path`. Raises UserError if it is no loadable model folder."""
-        check_model_files(Path(spec.path))
+        config = check_model_files(Path(spec.path))
+        self.max_positions = positions_of(config)
         self.spec = spec.in_dtype(auto_dtype(device))
         self.device = device
         self.attention = choose_attention(self.spec, device)
@@ -63,7 +65,7 @@ class BaseModel:
         self.tokenizer = load_tokenizer(spec.path)
         self.model.requires_grad_(False)
         self.model.eval()  # type: ignore[no-untyped-call]
-        self.linear_modules = _linear_modules(self.model)
+        self.linear_modules = linear_modules(self.model)
         self.shape = _shape(self.model)
         self._weights = list(_frozen_tensors(self.model))
         self.digest = self._compute_digest()
@@ -81,12 +83,6 @@ class BaseModel:
     def has_head_apart(self) -> bool:
         """Whether logits can be computed of chosen tokens only."""
         return self._split is not None
-
-    @property
-    def max_positions(self) -> int | None:
-        """Longest row that the model was built for, None if it does not say."""
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        return positions if isinstance(positions, int) and positions > 0 else None
 
     def nll(self, batch: Batch) -> torch.Tensor:
         """Negative log-likelihood of every response token of the batch, [response_tokens] float32.
@@ -215,7 +211,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _linear_modules(model: PreTrainedModel) -> tuple[str, ...]:
+def linear_modules(model: PreTrainedModel) -> tuple[str, ...]:
+    """Full names of the linear layers that an adapter may target: all but the output head."""
     head = _output_head(model)
     return tuple(name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head)
 

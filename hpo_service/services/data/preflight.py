@@ -1,22 +1,28 @@
 """Looks at the files that a study names before anything is promised: where they lie, what they hold."""
 
-import json
+import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from shlex import quote
 
 from hpo_service.core.errors import InvalidSpec, Problem
+from hpo_service.core.problems import Problems
+from hpo_service.services.data.model_facts import ModelFacts, read_facts
+from hpo_service.services.data.model_folder import check_model
 from hpo_service.services.data.profile import read_traits
 from hpo_service.spec import StudySpec, Traits, expand
 from trainer.data.rows import RowError, count_rows_quickly, data_files, example_counts
 from trainer.spec import DataFormat
 
-_MAX_CONFIG_BYTES = 1_048_576
-_LENGTH_BYTES = 8
+#: a name on the Hub, or its address
+_HUB_NAME = re.compile(
+    r"(?:hf://|https://huggingface\.co/(?:datasets/)?)?(?P<name>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})/?",
+    re.A,
+)
 _Check = Callable[[Path, str, str], int]
-_CONFIGS = ("config.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,25 +38,32 @@ class Inputs:
     traits: Traits
 
 
-def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
-    """Find and check model and data below `roots`.
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was found: `inputs` is None if there is a problem, `model` if it is one of the model's."""
 
-    Raises:
-        InvalidSpec: with a problem for each of model and data that cannot be used.
-    """
+    problems: tuple[Problem, ...] = ()
+    model: ModelFacts | None = None
+    inputs: Inputs | None = None
+
+
+def look(spec: StudySpec, roots: Sequence[Path]) -> Look:
+    """Find and check model and data below `roots`; the preset of `spec` exists."""
     data = expand(spec).data
-    problems: list[Problem] = []
+    problems = Problems()
     model = _checked(problems, partial(_model, roots=roots), spec.model.path, roots, "/model/path")
     rows = partial(_rows, data_format=data.format, roots=roots)
     train = _checked(problems, rows, data.train, roots, "/data/train")
     evaluation = None if data.eval is None else _checked(problems, rows, data.eval, roots, "/data/eval")
     test = None if data.test is None else _checked(problems, rows, data.test, roots, "/data/test")
-    if problems or model is None or train is None:
-        raise InvalidSpec(problems[0].detail, problems=problems)
+    facts = None if model is None else read_facts(model[0])
+    if problems.found or model is None or train is None:
+        return Look(problems=tuple(problems.found), model=facts)
     train_rows, eval_rows = example_counts(data, train[1], None if evaluation is None else evaluation[1])
     if eval_rows == 0:
-        raise _invalid("/data/train", "data.train holds one row; two are needed to hold one out, or name data.eval.")
-    return Inputs(
+        detail = "data.train holds one row; two are needed to hold one out, or name data.eval."
+        return Look(problems=(Problem(pointer="/data/train", detail=detail),), model=facts)
+    inputs = Inputs(
         model_path=str(model[0]),
         train=str(train[0]),
         eval=None if evaluation is None else str(evaluation[0]),
@@ -59,6 +72,15 @@ def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
         eval_rows=eval_rows,
         traits=read_traits(model[0], train[0], train[1]),
     )
+    return Look(model=facts, inputs=inputs)
+
+
+def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
+    """What `look` finds. Raises InvalidSpec with a problem for each of model and data that cannot be used."""
+    found = look(spec, roots)
+    if found.inputs is None:
+        raise InvalidSpec(found.problems[0].detail, problems=found.problems)
+    return found.inputs
 
 
 def locate(written: str, roots: Sequence[Path], pointer: str) -> Path:
@@ -75,82 +97,39 @@ def locate(written: str, roots: Sequence[Path], pointer: str) -> Path:
     for path in inside:
         if path.exists():
             return path
-    raise _invalid(pointer, f"{written[:200]!r} does not exist below {', '.join(map(str, roots))}.")
+    hint = _download_hint(written, roots[0], pointer)
+    raise _invalid(pointer, f"{written[:200]!r} does not exist below {', '.join(map(str, roots))}.{hint}")
+
+
+def _download_hint(written: str, root: Path, pointer: str) -> str:
+    """How something is fetched that may be on the Hugging Face Hub; a sentence, with a space before it."""
+    match = _HUB_NAME.fullmatch(written)
+    if match is None:
+        return ""
+    name, kind = match["name"], "" if pointer == "/model/path" else "--repo-type dataset "
+    folder = name.rpartition("/")[2]
+    return (
+        f" If it is a name on the Hugging Face Hub: nothing is downloaded here, a folder is needed. "
+        f"Run hf download {name} {kind}--local-dir {quote(str(root / folder))} and write {folder}."
+    )
 
 
 def _checked(
-    problems: list[Problem], check: _Check, written: str, roots: Sequence[Path], pointer: str
+    problems: Problems, check: _Check, written: str, roots: Sequence[Path], pointer: str
 ) -> tuple[Path, int] | None:
     try:
         path = locate(written, roots, pointer)
         return path, check(path, written, pointer)
     except InvalidSpec as error:
-        problems.extend(error.problems)
+        problems.add(*error.problems)
     except OSError as error:
-        problems.append(Problem(pointer=pointer, detail=f"{written[:200]!r} cannot be read: {error.strerror}."))
+        problems.add(Problem(pointer=pointer, detail=f"{written[:200]!r} cannot be read: {error.strerror}."))
     return None
 
 
-def _model(path: Path, written: str, pointer: str, *, roots: Sequence[Path]) -> int:
-    if not path.is_dir():
-        raise _invalid(pointer, f"{written!r} is not a folder; name the folder of a model in Hugging Face layout.")
-    for file in path.iterdir():
-        _require_plain(file, written, pointer, roots)
-    if not _is_file(path / "config.json"):
-        raise _invalid(pointer, f"{written!r} has no config.json; name the folder of a model in Hugging Face layout.")
-    for name in _CONFIGS:
-        if (path / name).exists():
-            _require_no_code(path / name, written, pointer)
-    if (path / "adapter_config.json").exists():
-        raise _invalid(
-            pointer,
-            f"{written!r} holds adapter_config.json: it would be loaded with that adapter; name the base model alone.",
-        )
-    weights = [file for file in path.glob("*.safetensors") if _is_file(file)]
-    if not weights:
-        raise _invalid(pointer, f"{written!r} has no *.safetensors; other weights (pickle) are not read, convert them.")
-    for file in weights:
-        _require_safetensors(file, written, pointer)
-    return len(weights)
-
-
-def _require_plain(file: Path, written: str, pointer: str, roots: Sequence[Path]) -> None:
-    """A file or folder below a root: libraries read more of a model than we look at."""
-    place = _resolved(file)
-    if place is None:
-        raise _invalid(pointer, f"{file.name!r} in {written!r} is a link that leads nowhere.")
-    if not _is_below(place, roots):
-        raise _invalid(pointer, f"{file.name!r} in {written!r} is a link out of the folders that may be used.")
-    if file.exists() and not (_is_file(file) or file.is_dir()):
-        raise _invalid(pointer, f"{file.name!r} in {written!r} is neither a file nor a folder.")
-
-
-def _require_safetensors(file: Path, written: str, pointer: str) -> None:
-    """Whether the file begins with a header that fits into it: what is merely called so may be a pickle."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(_LENGTH_BYTES), "little")
-        begins = opened.read(1) == b"{"
-    if not begins or length > file.stat().st_size - _LENGTH_BYTES:
-        raise _invalid(
-            pointer,
-            f"{file.name!r} in {written!r} is not in the format of safetensors: no header of its length. "
-            "It is broken, or another format under this name.",
-        )
-
-
-def _require_no_code(path: Path, written: str, pointer: str) -> None:
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError("it is too large")
-        config = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _invalid(pointer, f"{path.name} of {written!r} is not JSON that can be read: {error}.") from error
-    if not isinstance(config, dict):
-        raise _invalid(pointer, f"{path.name} of {written!r} is not a JSON object.")
-    if "auto_map" in config:
-        raise _invalid(
-            pointer, f"{path.name} of {written!r} has `auto_map`: the model brings code of its own, which is never run."
-        )
+def _model(path: Path, written: str, _pointer: str, *, roots: Sequence[Path]) -> int:
+    check_model(path, written, roots)
+    return 1
 
 
 def _rows(path: Path, written: str, pointer: str, *, data_format: DataFormat, roots: Sequence[Path]) -> int:

@@ -6,11 +6,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from hpo_service.services.data.weights import read_shapes
 from hpo_service.spec import Traits
 from trainer.data.rows import data_files
 
-_MAX_HEADER_BYTES = 16_000_000
-_MAX_DIMENSIONS = 16
 _MAX_PARAMETERS = 2**50
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 
@@ -32,27 +31,7 @@ def _architecture(config: dict[str, Any]) -> str:
 
 
 def _parameters(model: Path) -> int | None:
-    """How many numbers the weights hold, from the headers of their files; None if one cannot be read."""
-    counts = [_numbers_in(file) for file in sorted(model.glob("*.safetensors")) if file.is_file()]
-    total = sum(count for count in counts if count is not None)
-    return total if None not in counts and 0 < total <= _MAX_PARAMETERS else None
-
-
-def _numbers_in(file: Path) -> int | None:
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if not 0 < length <= _MAX_HEADER_BYTES:
-            return None
-        try:
-            header = json.loads(opened.read(length))
-            return sum(_size(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return None
-
-
-def _size(shape: list[int]) -> int:
-    if len(shape) > _MAX_DIMENSIONS or not all(
-        isinstance(side, int) and 0 <= side <= _MAX_PARAMETERS for side in shape
-    ):
-        raise ValueError("no shape")
-    return prod(shape)
+    """How many numbers the weights hold; None if a header cannot be read."""
+    shapes = read_shapes(model)
+    total = sum(map(prod, shapes.values())) if shapes else 0
+    return total if 0 < total <= _MAX_PARAMETERS else None

@@ -21,7 +21,7 @@ from hpo_service.exporters import FORMATS, render
 from hpo_service.exporters.document import StudyFacts, best_document
 from hpo_service.search.best import Best, Confirmed, Improvement, Searched
 from hpo_service.spec import parse_spec, resolve
-from trainer.model.target_modules import target_modules
+from trainer.common.target_modules import target_modules
 from trainer.spec import DataSpec, ModelSpec, Parameters, TrainingSettings, TrialFile
 from trainer.training.lr_schedule import learning_rate
 

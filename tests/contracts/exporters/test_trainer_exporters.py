@@ -20,7 +20,7 @@ from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, T
 
 from hpo_service.exporters import render
 from tests.exported import OTHER, document
-from trainer.model.target_modules import target_modules
+from trainer.common.target_modules import target_modules
 from trainer.spec import TrialFile
 
 KEYS = Path(__file__).with_name("foreign_keys")

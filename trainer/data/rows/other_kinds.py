@@ -29,8 +29,8 @@ def other_file(path: Path) -> str | None:
         separator = ", sep='\\t'" if ending == ".tsv" else ""
         return (
             f'it is a {_TABLES[ending]} file; rows are JSON lines or Parquet. Convert it: python -c "import pandas; '
-            f"pandas.read_csv('{stem}{ending}'{separator}).to_json('{stem}.jsonl', orient='records', lines=True)\", with "
-            "columns called prompt and completion, or instruction and output"
+            f"pandas.read_csv('{stem}{ending}'{separator}).to_json('{stem}.jsonl', orient='records', lines=True)\", "
+            "with columns called prompt and completion, or instruction and output"
         )
     if ending in _SHEETS:
         return f"it is {_SHEETS[ending]} file; rows are JSON lines or Parquet: save it as CSV and convert that"

@@ -10,12 +10,12 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from trainer.common.errors import SnapshotError, UserError
+from trainer.common.target_modules import target_modules
 from trainer.model.adapter import lora_config, lora_scaling
 from trainer.model.adapter_init import start_of
 from trainer.model.base_model import BaseModel
 from trainer.model.keyed_dropout import KeyedDropout, NoiseClock
 from trainer.model.neftune import NeftuneNoise
-from trainer.model.target_modules import target_modules
 from trainer.spec import Parameters, TrialSpec
 
 _NAME = "trial"
