@@ -126,7 +126,7 @@ def _lora_model(work: Work) -> Any:  # noqa: ANN401
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from trainer.model.target_modules import target_modules
+    from trainer.common.target_modules import target_modules
 
     torch.manual_seed(SEED)
     parameters = work.trial().parameters

@@ -10,7 +10,7 @@ from hpo_service.cli.connection import connect
 from hpo_service.cli.documents import apply_settings, read_document
 from hpo_service.cli.figures import check_sentence
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_table
-from hpo_service.cli.views import STUDY_COLUMNS, show_report, show_study, study_row
+from hpo_service.cli.views import STUDY_COLUMNS, show_report, show_study, show_warnings, study_row
 from hpo_service.cli.watch import EXIT_STUDY_FAILED, watch_study
 from hpo_service.client.http import Client, study_path
 from hpo_service.core.errors import InvalidRequest
@@ -41,6 +41,7 @@ def create(
     spec = _spec(file, name, set_)
     with connect() as client:
         study = client.create_study(spec)
+        show_warnings(study)
         if watch:
             say(f"Study {study['name']} is {study['state']}.")
             raise typer.Exit(watch_study(client, study["name"]))
@@ -142,7 +143,9 @@ def clone(
     """Start a new study with the same spec, changed by --set."""
     changes = apply_settings({}, set_)
     with connect() as client:
-        _show(client.post(f"{study_path(name)}:clone", {"name": new_name, "changes": changes}), output)
+        study = client.post(f"{study_path(name)}:clone", {"name": new_name, "changes": changes})
+    show_warnings(study)
+    _show(study, output)
 
 
 @app.command()

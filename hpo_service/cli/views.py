@@ -90,10 +90,15 @@ def edge_warnings(edges: list[Json]) -> list[str]:
     return [f"Warning: {edge['message']}; widen it with: {edge['command']}" for edge in edges]
 
 
+def show_warnings(answer: Json) -> None:
+    """What is allowed but probably not meant; beside the answer, so that what reads it as JSON is not disturbed."""
+    for warning in answer["warnings"]:
+        say(f"Warning: {warning}")
+
+
 def show_report(report: Json) -> None:
     """What a study would be."""
-    for warning in report["warnings"]:
-        say(f"Warning: {warning}")
+    show_warnings(report)
     seconds = report["expected_seconds"]
     show_record(
         {

@@ -1,10 +1,11 @@
 """A study spec with everything expanded: what the dispatcher reads. Nothing in it depends on files any more."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from hpo_service.core import study_rules
 from hpo_service.core.errors import InvalidSpec, Problem
+from hpo_service.core.problems import Problems
 from hpo_service.spec import points
 from hpo_service.spec.confirmation import ConfirmationPlan
 from hpo_service.spec.gpus_per_trial import require_within, study_training
@@ -29,6 +30,15 @@ from trainer.spec import DataSpec, Dtype, Frozen, ModelSpec, Parameters, Quality
 _UNLIMITED_PARALLEL = 1024
 _FREEZE_THAW_RUNG_FACTOR = 1.7
 _LATEST_FIRST_RUNG = 0.5
+
+
+#: so many rows stand in for data that could not be read
+_STAND_IN_ROWS = 10_000
+
+Draft = tuple[SearchSpace, TrainingSettings, dict[str, Any] | None, tuple[dict[str, Any], ...]]
+"""A space, and the training settings, the baseline and the first points that follow from it."""
+Further = Callable[[StudySpec, SearchSpace], Iterable[Problem]]
+"""Finds more that is wrong with an expanded spec and its space."""
 
 
 class ResolvedBudget(BudgetSettings):
@@ -156,21 +166,23 @@ def resolve(
     eval_rows: int,
     test: str | None = None,
     traits: Traits | None = None,
+    further: Further | None = None,
 ) -> ResolvedStudy:
     """Expand the preset, check the space and every point; paths and rows were checked by the caller.
 
+    `further` is asked about the space as well, once there is one.
+
     Raises:
-        InvalidSpec: the preset does not exist, the space is wrong, a point lies outside it, or trials do not suffice.
+        InvalidSpec: with everything that is wrong: the preset does not exist, the space is wrong, a point lies outside
+            it, trials do not suffice.
     """
+    problems = Problems()
     merged = expand(spec)
-    require_consistent(merged)
-    require_sampler(merged.search)
-    space = SearchSpace.parse(merged.space, merged.constraints, {"train_rows": train_rows})
-    training = study_training(merged, space)
-    baseline = _baseline(merged, space)
-    enqueue = _enqueued(merged, space, baseline, traits)
+    draft = drafted(merged, problems, train_rows, traits, further)
+    problems.refuse()
+    assert draft is not None
+    space, training, baseline, enqueue = draft
     longest = total_examples(train_rows, space.largest("epochs"))
-    _require_a_trial(merged, space, baseline, train_rows)
     return ResolvedStudy(
         metadata=merged.metadata,
         preset=merged.preset,
@@ -191,6 +203,39 @@ def resolve(
         confirm=merged.confirm,
         traits=traits,
     )
+
+
+def drafted(
+    spec: StudySpec, problems: Problems, train_rows: int | None, traits: Traits | None, further: Further | None
+) -> Draft | None:
+    """Everything that follows from the space of an expanded spec; None with a problem.
+
+    Without `train_rows`, because the data are wrong, what depends on them is not looked at.
+    """
+    with problems.gathered():
+        require_consistent(spec)
+    with problems.gathered():
+        require_sampler(spec.search)
+    if train_rows is None and "train_rows" in f"{spec.space} {spec.constraints}":
+        return None
+    rows = _STAND_IN_ROWS if train_rows is None else train_rows
+    with problems.gathered():
+        space = SearchSpace.parse(spec.space, spec.constraints, {"train_rows": rows})
+        training = spec.training
+        with problems.gathered():
+            training = study_training(spec, space)
+        problems.add(*(further(spec, space) if further is not None else ()))
+        baseline: dict[str, Any] | None = None
+        with problems.gathered():
+            baseline = _baseline(spec, space)
+        enqueue: tuple[dict[str, Any], ...] = ()
+        with problems.gathered():
+            enqueue = _enqueued(spec, space, baseline, traits)
+        if train_rows is not None:
+            with problems.gathered():
+                _require_a_trial(spec, space, baseline, train_rows)
+        return space, training, baseline, enqueue
+    return None
 
 
 def expand(spec: StudySpec) -> StudySpec:
@@ -227,7 +272,11 @@ def _enqueued(
     spec: StudySpec, space: SearchSpace, baseline: dict[str, Any] | None, traits: Traits | None
 ) -> tuple[dict[str, Any], ...]:
     """The user's points, then those that the preset knows: at most a third of the trials."""
-    written = [_point(space, point, f"/enqueue/{index}") for index, point in enumerate(spec.enqueue)]
+    problems, written = Problems(), list[dict[str, Any]]()
+    for index, point in enumerate(spec.enqueue):
+        with problems.gathered():
+            written.append(_point(space, point, f"/enqueue/{index}"))
+    problems.refuse()
     tried = [*written, *([] if baseline is None else [baseline])]
     _require_room(spec, len(tried))
     if spec.preset is None:

@@ -45,7 +45,9 @@ def test_create_answers_the_study_and_its_place(client: TestClient, sessions: Se
     assert study["resolved"]["train_rows"] == serving.ROWS
     assert study["best"] is None
     assert study["dashboard"] is None
+    warnings = study.pop("warnings")
     assert client.get("/v1/studies/first").json() == study
+    assert warnings == client.post("/v1/studies:validate", json=spec(name="second")).json()["warnings"]
     with sessions() as session:
         assert session.scalars(select(Intent.kind)).all() == ["check_data", "create"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.spec import LLAMA_CPP, Dtype
+from trainer.spec import BITSANDBYTES, CUDA, LLAMA_CPP, Dtype
 
 _NO_REPEATABLE_KERNEL = "does not have a deterministic implementation"
 _log = logging.getLogger("trainer.devices")
@@ -77,8 +77,10 @@ def device_uuids(device: torch.device) -> tuple[str, ...]:
 def software_versions() -> dict[str, str]:
     """Versions that losses may depend on, and those of what not every worker can do."""
     known = {"python": platform.python_version(), **{name: version(name) for name in _SOFTWARE}}
-    with suppress(PackageNotFoundError):
-        known[LLAMA_CPP] = version(LLAMA_CPP)
+    known[CUDA] = (torch.version.cuda or torch.version.hip or "") if torch.cuda.is_available() else "none"
+    for optional in (LLAMA_CPP, BITSANDBYTES):
+        with suppress(PackageNotFoundError):
+            known[optional] = version(optional)
     return known
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trainer.quality import render
 from trainer.quality.gate import check_data
 from trainer.spec import CheckData, DataSpec, Outcome, QualityReport, QualityThresholds
 from trainer.worker.job_input import first_line, wait_for_the_end
+from trainer.worker.jobs import REFUSED_TASK
 
 #: COULD_NOT_RUN is what Python itself ends with after an error that nothing caught: it says nothing about the data.
 PASSED, COULD_NOT_RUN, WRONG_USAGE, FAILED, REFUSED = 0, 1, 2, 3, 4
@@ -67,6 +69,13 @@ def _run_task(source: str, processes: int, scratch: Path) -> int:
         task = CheckData.model_validate_json(text)
     except ValidationError as error:
         raise _UsageError(f"the task is no CheckData: {first_problem(error)}") from error
+    if task.target_modules:
+        # torch takes seconds to import, and most checks can do without.
+        checking = import_module("trainer.model.architecture_check")
+        try:
+            checking.require_targets(task.model, task.target_modules)
+        except UserError as error:
+            return _said(error, REFUSED_TASK)
     report = check_data(task.data, task.model, task.thresholds, processes, scratch)
     sys.stderr.write(render.terminal(report))
     sys.stdout.write(report.model_dump_json() + "\n")

@@ -28,6 +28,8 @@ from trainer.spec.jobs import PathSeen as PathSeen
 from trainer.spec.jobs import PathsReport as PathsReport
 from trainer.spec.jobs import Task as Task
 from trainer.spec.jobs import job_task as job_task
+from trainer.spec.messages import BITSANDBYTES as BITSANDBYTES
+from trainer.spec.messages import CUDA as CUDA
 from trainer.spec.messages import Phase as Phase
 from trainer.spec.messages import Progress as Progress
 from trainer.spec.messages import Ready as Ready

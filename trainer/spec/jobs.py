@@ -11,12 +11,16 @@ from trainer.spec.trial import DataSpec
 
 
 class CheckData(Frozen):
-    """Check data before anything is trained on it. The tokenizer and chat template are the model's."""
+    """Check data before anything is trained on it. The tokenizer and chat template are the model's.
+
+    `target_modules` are the values of that parameter which are looked for in the model first.
+    """
 
     kind: Literal["check_data"] = "check_data"
     model: Text
     data: DataSpec
     thresholds: QualityThresholds = QualityThresholds()
+    target_modules: tuple[str, ...] = ()
 
 
 class CheckPaths(Frozen):

@@ -9,6 +9,10 @@ from trainer.spec.jobs import Job, JobResult
 from trainer.spec.slices import Slice, SliceResult, SnapshotRef
 from trainer.spec.trial import Dtype
 
+#: what a worker tells of itself among its software: CUDA's version, or `none` without a device that has it
+CUDA = "cuda"
+BITSANDBYTES = "bitsandbytes"
+
 
 class Ready(Frozen):
     """The worker is warm enough to take slices.

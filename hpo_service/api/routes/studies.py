@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from hpo_service.api.http.addresses import NAME
 from hpo_service.api.http.bodies import JsonObject, body_of, checked
 from hpo_service.api.http.dependencies import (
+    PrincipalDependency,
     ProjectDependency,
     SessionDependency,
     SessionsDependency,
@@ -24,7 +25,7 @@ from hpo_service.services.studies import best as results
 from hpo_service.services.studies import commands as steering
 from hpo_service.services.studies import creation
 from hpo_service.services.studies import read as reading
-from hpo_service.services.studies.schemas import BestDocument, Page, StudyDocument, StudySummary
+from hpo_service.services.studies.schemas import BestDocument, CreatedStudyDocument, Page, StudyDocument, StudySummary
 from hpo_service.services.studies.spec_schemas import CloneRequest, ExtendRequest, ValidationReport
 from hpo_service.spec.study import NAME_PATTERN
 from trainer.common.failpoints import Commit
@@ -56,8 +57,8 @@ def create_study(
     settings: SettingsDependency,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> StudyDocument:
-    """Everything is checked before the study exists: spec, space, files."""
+) -> CreatedStudyDocument:
+    """Everything is checked before the study exists: spec, space, files, workers. All problems come in one answer."""
     repetition = Repetition(project, idempotency_key, "create", document)
     return _create(sessions, project, settings, repetition, response, document)
 
@@ -141,7 +142,7 @@ def clone_study(
     settings: SettingsDependency,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> StudyDocument:
+) -> CreatedStudyDocument:
     """`changes` are merged into the spec as it was posted."""
     request = checked(CloneRequest, document)
     repetition = Repetition(project, idempotency_key, f"clone {name}", document)
@@ -226,12 +227,16 @@ validation = APIRouter()
     **_STUDIES,
 )
 def validate_study(
-    document: JsonObject, sessions: SessionsDependency, project: ProjectDependency, settings: SettingsDependency
+    document: JsonObject, sessions: SessionsDependency, caller: PrincipalDependency, settings: SettingsDependency
 ) -> ValidationReport:
-    """The expanded space, what the study would probably take, and warnings."""
-    prepared = creation.prepare(document, settings.allowed_roots())
+    """The expanded space, what the study would probably take, and warnings.
+
+    The data are checked, unless they were; a newer check of the same key takes the place of an older one.
+    """
+    project = caller.project_id
+    prepared = creation.prepare(sessions, project, document, settings.allowed_roots())
     with sessions.begin() as session:
-        return creation.report(session, project, prepared, settings.usd_per_gpu_hour)
+        return creation.report(session, project, prepared, settings.usd_per_gpu_hour, caller.key_id)
 
 
 def _create(
@@ -241,17 +246,18 @@ def _create(
     repetition: Repetition,
     response: Response,
     spec: dict[str, Any],
-) -> StudyDocument:
+) -> CreatedStudyDocument:
     known = repetition.once(
         sessions,
-        lambda: creation.prepare(spec, settings.allowed_roots()),
+        lambda: creation.prepare(sessions, project, spec, settings.allowed_roots()),
         lambda session, prepared: creation.create(session, project, prepared),
         status=201,
         commit=Commit.CREATE,
     )
-    study = StudyDocument.model_validate(known)
+    study = CreatedStudyDocument.model_validate(known)
     response.headers["Location"] = f"/v1/studies/{study.name}"
-    return _tagged(study, response)
+    _tagged(study, response)
+    return study
 
 
 def _tagged(study: StudyDocument, response: Response) -> StudyDocument:

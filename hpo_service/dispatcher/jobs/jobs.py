@@ -39,6 +39,7 @@ from trainer.spec import (
 log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 3
+_OUTDATED = "a newer check that was asked for with the same key took its place; ask again to have this one"
 _RETRIED = frozenset({Outcome.INFRA_ERROR, Outcome.LOST})
 #: checkpoints of a training that are offered to a worker, newest first: as many as of a trial
 _OFFERED_SNAPSHOTS = 4
@@ -55,7 +56,10 @@ JobState = Literal["waiting", "done", "failed"]
 
 @dataclass(kw_only=True)
 class LiveJob:
-    """An open job: `running` under its current attempt, or waiting for the next one. `checkpoints` are newest first."""
+    """An open job: `running` under its current attempt, or waiting for the next one. `checkpoints` are newest first.
+
+    `callers` are the keys that want a check which no study asked for; None of a job that no key asked for by itself.
+    """
 
     id: int
     project_id: int
@@ -64,6 +68,8 @@ class LiveJob:
     failures: int
     running: bool
     delivery_id: int | None = None
+    study_id: int | None = None
+    callers: set[int] | None = None
     checkpoints: tuple[SnapshotRef, ...] = ()
     stop_sent: bool = False
 
@@ -76,6 +82,11 @@ class LiveJob:
     def only_for(self) -> str | None:
         """The one worker that can do it; None if any can."""
         return self.task.worker if isinstance(self.task, CheckPaths) else None
+
+    @property
+    def for_callers(self) -> bool:
+        """Whether only keys asked for it, to know; a study may wait for it since."""
+        return self.callers is not None and self.study_id is None
 
     @property
     def needs(self) -> str | None:
@@ -114,21 +125,37 @@ def runs_beside(open_jobs: Jobs, token: Token) -> bool:
 
 def load_jobs(session: Session) -> Jobs:
     """All open jobs, oldest first."""
-    return {row.id: _live(row) for row in jobs.open_jobs(session)}
+    loaded = {row.id: _live(row) for row in jobs.open_jobs(session)}
+    checks = [job.id for job in loaded.values() if isinstance(job.task, CheckData)]
+    for job_id, callers in (jobs.callers(session, checks) if checks else {}).items():
+        loaded[job_id].callers = callers
+    return loaded
 
 
 def add_job(session: Session, open_jobs: Jobs, intent: Intent) -> None:
-    """Write the job that an intent asks for."""
+    """Write the job that an intent asks for, unless it was asked for before.
+
+    A key that asks by itself wants nothing else any more that it asked for so.
+    """
     payload = intent.payload
-    row = jobs.add(
-        session,
-        intent.project_id,
-        job_id=payload["job_id"],
-        study_id=payload["study_id"],
-        fingerprint=payload["fingerprint"],
-        task=job_task.validate_python(payload["task"]),
-    )
-    open_jobs[row.id] = _live(row)
+    job_id, caller = payload["job_id"], payload.get("caller")
+    if job_id not in open_jobs and jobs.find(session, intent.project_id, job_id) is None:
+        row = jobs.add(
+            session,
+            intent.project_id,
+            job_id=job_id,
+            study_id=payload["study_id"],
+            fingerprint=payload["fingerprint"],
+            task=job_task.validate_python(payload["task"]),
+        )
+        open_jobs[row.id] = _live(row)
+    if caller is None:
+        return
+    for job in open_jobs.values():
+        if job.id == job_id:
+            job.callers = {*(job.callers or ()), caller}
+        elif job.callers is not None:
+            job.callers.discard(caller)
 
 
 def begin(session: Session, job: LiveJob, worker_id: int) -> None:
@@ -159,6 +186,12 @@ def give_up(session: Session, open_jobs: Jobs, job: LiveJob, outcome: Outcome, r
     open_jobs.pop(job.id, None)
     result = JobResult(job_id=job.id, attempt=job.attempt, outcome=outcome, message=reason)
     return EndedJob(job=job, result=result, state="failed")
+
+
+def end_unwanted(session: Session, open_jobs: Jobs, job: LiveJob) -> None:
+    """A check that waits, and that the keys which asked for it want no more, ends, unless a study came to want it."""
+    if jobs.nobody_waits(session, job.project_id, job.id):
+        give_up(session, open_jobs, job, Outcome.PREEMPTED, _OUTDATED)
 
 
 def keep_checkpoint(session: Session, job: LiveJob, checkpoint: SnapshotRef) -> None:
@@ -239,6 +272,9 @@ def apply_check(
     """Let the study go on, or fail it. Findings become an event."""
     if study.state in TERMINAL:
         return
+    if outcome is Outcome.USER_ERROR:
+        study_state.fail_study(session, study, f"it cannot be trained as written: {message}")
+        return
     if outcome is not Outcome.DONE or report is None:
         study_state.fail_study(session, study, f"the data could not be checked: {message}. {_way_round()}")
         return
@@ -297,5 +333,6 @@ def _live(row: JobRow) -> LiveJob:
         failures=row.failures,
         running=row.state == "running",
         delivery_id=row.delivery_id,
+        study_id=row.study_id,
         checkpoints=tuple(SnapshotRef.model_validate(snapshot) for snapshot in row.snapshots),
     )

@@ -31,13 +31,15 @@ _FULL = 1_000_000
 
 @dataclass(kw_only=True)
 class Plan:
-    """Jobs with their workers, and jobs that nobody can do; studies that fail, end or wait, all of these with the
-    reason; slices to try again; proposals in order. `left` is what there is of quotas beside what runs and the jobs.
+    """Jobs with their workers, jobs that nobody can do, with the reason, and checks that nobody wants any more; studies
+    that fail, end or wait, with the reason; slices to try again; proposals in order. `left` is what there is of quotas
+    beside what runs and the jobs.
     """
 
     left: Room = field(default_factory=Room)
     jobs: list[tuple[LiveJob, str]] = field(default_factory=list)
     given_up: list[tuple[LiveJob, str]] = field(default_factory=list)
+    unwanted: list[LiveJob] = field(default_factory=list)
     failures: list[tuple[LiveStudy, str]] = field(default_factory=list)
     ends: list[tuple[LiveStudy, str]] = field(default_factory=list)
     waits: list[tuple[LiveStudy, str]] = field(default_factory=list)
@@ -50,7 +52,7 @@ class Plan:
         for planned, commit in (
             (self.proposals, Commit.ACCEPT),
             (self.due, Commit.RETRY),
-            (self.jobs or self.given_up, Commit.JOB),
+            (self.jobs or self.given_up or self.unwanted, Commit.JOB),
             (self.failures or self.ends or self.waits, Commit.CONCLUDE),
         ):
             if planned:
@@ -85,6 +87,8 @@ def hand_out(context: Context, plan: Plan) -> None:
             jobs.begin(session, job, context.fleet.worker_ids[worker])
         for job, reason in plan.given_up:
             deliveries.follow(session, context.jobs, jobs.give_up(session, context.jobs, job, Outcome.LOST, reason))
+        for job in plan.unwanted:
+            jobs.end_unwanted(session, context.jobs, job)
         for study, reason in plan.failures:
             study_state.fail_study(session, study, reason)
         for study, reason in plan.ends:

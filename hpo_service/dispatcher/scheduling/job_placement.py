@@ -1,29 +1,46 @@
 """Which worker does which job next."""
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 from hpo_service.dispatcher.jobs.jobs import LiveJob
 from hpo_service.dispatcher.scheduling.quotas import Room
 from hpo_service.dispatcher.state.transaction import Context
-from trainer.spec import TrainFinal
+from trainer.spec import CheckData, TrainFinal
 
 
-def planned(context: Context, left: Room) -> tuple[list[tuple[LiveJob, str]], list[tuple[LiveJob, str]]]:
-    """Jobs with their workers, oldest first, and jobs that nobody can do, with the reason.
+@dataclass(kw_only=True)
+class PlannedJobs:
+    """Jobs with their workers; jobs that nobody can do, with the reason; checks that nobody wants any more; running
+    checks that are to stop, because nobody wants them or because a study's own waits for their place.
+    """
+
+    placed: list[tuple[LiveJob, str]] = field(default_factory=list)
+    given_up: list[tuple[LiveJob, str]] = field(default_factory=list)
+    unwanted: list[LiveJob] = field(default_factory=list)
+    stopped: list[LiveJob] = field(default_factory=list)
+
+
+def planned(context: Context, left: Room) -> PlannedJobs:
+    """Oldest first, but checks that no study waits for after all others.
 
     A training takes a slot, or the next one that comes free, and what is `left` of its project's quota even while it
     waits for a worker; any other job runs beside the slices, one on a worker.
     """
-    placed: list[tuple[LiveJob, str]] = []
-    given_up: list[tuple[LiveJob, str]] = []
+    plan = PlannedJobs()
+    awaited = {study.check_job_id for study in (context.studies or {}).values()}
+    aside = [job for job in context.jobs.values() if job.for_callers and job.id not in awaited]
+    plan.unwanted = [job for job in aside if not job.callers and not job.running]
+    plan.stopped = [job for job in aside if not job.callers and job.running]
     slots, beside = Counter[str](), Counter[str]()
     for job in context.jobs.values():
         holder = context.fleet.holder(job.token) if job.running else None
         if holder is not None and not isinstance(job.task, TrainFinal):
             beside[holder] += 1
-    for job in [job for job in context.jobs.values() if not job.running]:
+    waiting = [job for job in context.jobs.values() if not job.running and job not in plan.unwanted]
+    for job in sorted(waiting, key=lambda job: job in aside):
         if (reason := _hopeless(context, job)) is not None:
-            given_up.append((job, reason))
+            plan.given_up.append((job, reason))
             continue
         if isinstance(job.task, TrainFinal):
             ranks = job.task.trial.training.ranks
@@ -34,8 +51,11 @@ def planned(context: Context, left: Room) -> tuple[list[tuple[LiveJob, str]], li
         worker = _worker(context, job, taken)
         if worker is not None:
             taken[worker] += 1
-            placed.append((job, worker))
-    return placed, given_up
+            plan.placed.append((job, worker))
+        elif isinstance(job.task, CheckData) and job not in aside:
+            plan.stopped += [one for one in aside if one.running and one not in plan.stopped][:1]
+    plan.stopped = [job for job in plan.stopped if not job.stop_sent]
+    return plan
 
 
 def _worker(context: Context, job: LiveJob, taken: Counter[str]) -> str | None:

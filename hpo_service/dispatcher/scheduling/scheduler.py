@@ -46,7 +46,7 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     placed = [study for study in _by_priority(studies) if _is_placed(study)]
     context.proposals.retain([study.id for study in placed])
     current = _Round(context=context, studies=placed, plan=Plan(left=left))
-    current.plan.jobs, current.plan.given_up = job_placement.planned(context, left)
+    _plan_jobs(current, left)
     _plan_refusals(current)
     current.plan.waits = _waits(current)
     current.slots = {} if context.faults.resting else _slots(context, current.studies, left.copy())
@@ -57,6 +57,16 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
         _request(current, study)
     for study_id in [study.id for study in studies.values() if study.state in TERMINAL]:
         del studies[study_id]
+
+
+def _plan_jobs(current: _Round, left: quotas.Room) -> None:
+    """Their places, and checks that make room at once: what is stopped so waits again, or is not wanted."""
+    planned = job_placement.planned(current.context, left)
+    current.plan.jobs, current.plan.given_up = planned.placed, planned.given_up
+    current.plan.unwanted = planned.unwanted
+    for job in planned.stopped:
+        job.stop_sent = True
+        current.context.executor.stop(job.token)
 
 
 def _by_priority(studies: dict[int, LiveStudy]) -> list[LiveStudy]:

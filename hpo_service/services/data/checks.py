@@ -25,32 +25,44 @@ class Check:
     fingerprint: str
 
 
-def needed(resolved: ResolvedStudy) -> Check | None:
-    """The check of the study's data; None if it goes without. Looks at the files, so no transaction should be open."""
+def needed(resolved: ResolvedStudy, targets: tuple[str, ...] = ()) -> Check | None:
+    """The check of the study's data, and of the target modules that only a worker can look for.
+
+    None if the study goes without. Looks at the files, so no transaction should be open.
+    """
     if not resolved.data_checks.enabled:
         return None
-    task = CheckData(model=resolved.model.path, data=resolved.data, thresholds=resolved.data_checks)
+    task = CheckData(
+        model=resolved.model.path, data=resolved.data, thresholds=resolved.data_checks, target_modules=targets
+    )
     return Check(task=task, fingerprint=check_fingerprint(task))
 
 
-def ask(session: Session, project_id: int, check: Check, study_id: int | None = None) -> DataCheckDocument:
-    """The report of this fingerprint, or the job that will bring it; a new one is asked for if there is none."""
+def ask(
+    session: Session, project_id: int, check: Check, study_id: int | None = None, caller: int | None = None
+) -> DataCheckDocument:
+    """The report of this fingerprint, or the job that will bring it; a new one is asked for if there is none.
+
+    Either a study waits for it, or a `caller` (the id of a key) only wants to know: he wants one check at a time, so
+    that an older one ends which nobody else wants.
+    """
     jobs.lock(session, project_id, check.fingerprint)
     job = jobs.answering(session, project_id, check.fingerprint)
-    if job is not None:
-        return _document(job)
-    intent = jobs.asked_for(session, project_id, fingerprint=check.fingerprint)
-    if intent is not None:
-        return _pending(int(intent.payload["job_id"]))
-    job_id = jobs.reserve_id(session)
-    payload = {
-        "job_id": job_id,
-        "study_id": study_id,
-        "fingerprint": check.fingerprint,
-        "task": check.task.model_dump(mode="json"),
-    }
-    jobs.ask(session, project_id, payload)
-    return _pending(job_id)
+    job_id = None if job is None else job.id
+    if job_id is None:
+        intent = jobs.asked_for(session, project_id, fingerprint=check.fingerprint)
+        job_id = None if intent is None else int(intent.payload["job_id"])
+    if job_id is None or (caller is not None and jobs.last_wanted(session, project_id, caller) != job_id):
+        job_id = job_id or jobs.reserve_id(session)
+        payload = {
+            "job_id": job_id,
+            "study_id": study_id,
+            "fingerprint": check.fingerprint,
+            "task": check.task.model_dump(mode="json"),
+            **({} if caller is None else {"caller": caller}),
+        }
+        jobs.ask(session, project_id, payload)
+    return _pending(job_id) if job is None else _document(job)
 
 
 def show(session: Session, project_id: int, job_id: int) -> DataCheckDocument:

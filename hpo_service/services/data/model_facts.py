@@ -7,11 +7,11 @@ where a test compares them with the model as the trainer loads it; of any other 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpo_service.services.data.weights import Shapes, read_shapes
+from hpo_service.spec.runnable import ModelFacts
 from trainer.common.model_files import CONFIG, positions_of
 
 _WEIGHT = ".weight"
@@ -39,15 +39,6 @@ _ROUTERS = {
 _EXPERTS = ".experts."
 #: architectures whose layers are not linear modules (GPT-2's are `Conv1D`)
 _WITHOUT_LINEAR = frozenset({"gpt2"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """`modules` are full names of the linear layers that an adapter can go on, None where a worker has to look."""
-
-    architecture: str
-    modules: tuple[str, ...] | None
-    positions: int | None
 
 
 def read_facts(model: Path) -> ModelFacts:

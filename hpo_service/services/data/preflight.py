@@ -10,10 +10,11 @@ from shlex import quote
 
 from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.core.problems import Problems
-from hpo_service.services.data.model_facts import ModelFacts, read_facts
+from hpo_service.services.data.model_facts import read_facts
 from hpo_service.services.data.model_folder import check_model
 from hpo_service.services.data.profile import read_traits
 from hpo_service.spec import StudySpec, Traits, expand
+from hpo_service.spec.runnable import ModelFacts
 from trainer.data.rows import RowError, count_rows_quickly, data_files, example_counts
 from trainer.spec import DataFormat
 
@@ -48,8 +49,8 @@ class Look:
 
 
 def look(spec: StudySpec, roots: Sequence[Path]) -> Look:
-    """Find and check model and data below `roots`; the preset of `spec` exists."""
-    data = expand(spec).data
+    """Find and check model and data below `roots`; what the preset says of them is in `spec`."""
+    data = spec.data
     problems = Problems()
     model = _checked(problems, partial(_model, roots=roots), spec.model.path, roots, "/model/path")
     rows = partial(_rows, data_format=data.format, roots=roots)
@@ -77,7 +78,7 @@ def look(spec: StudySpec, roots: Sequence[Path]) -> Look:
 
 def inspect(spec: StudySpec, roots: Sequence[Path]) -> Inputs:
     """What `look` finds. Raises InvalidSpec with a problem for each of model and data that cannot be used."""
-    found = look(spec, roots)
+    found = look(expand(spec), roots)
     if found.inputs is None:
         raise InvalidSpec(found.problems[0].detail, problems=found.problems)
     return found.inputs

@@ -5,49 +5,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from hpo_service.core import study_rules
 from hpo_service.core.messages import IntentKind
 from hpo_service.core.study_rules import StudyState
 from hpo_service.services.access import quotas
-from hpo_service.services.data import checks, preflight
+from hpo_service.services.data import checks
+from hpo_service.services.execution.fleet import known_fleet
+from hpo_service.services.studies.examination import examine
 from hpo_service.services.studies.read import study_document
-from hpo_service.services.studies.schemas import StudyDocument
+from hpo_service.services.studies.schemas import CreatedStudyDocument
 from hpo_service.services.studies.spec_schemas import ValidationReport
 from hpo_service.services.studies.warm_start import past_documents, with_past
-from hpo_service.spec import ResolvedStudy, StudySpec, estimate, parse_spec, resolve
+from hpo_service.spec import ResolvedStudy, StudySpec, estimate
 from hpo_service.storage.queries import attempts, audit, studies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A spec that was checked against the files it names."""
+    """A spec that was checked against the files it names and the workers there are."""
 
     written: dict[str, Any]
     spec: StudySpec
     resolved: ResolvedStudy
     check: checks.Check | None
+    warnings: tuple[str, ...]
 
 
-def prepare(document: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
-    """Check everything that can be checked without the database; may read large files. Raises InvalidSpec."""
-    spec = parse_spec(document)
-    inputs = preflight.inspect(spec, roots)
-    resolved = resolve(
-        spec,
-        model_path=inputs.model_path,
-        train=inputs.train,
-        eval=inputs.eval,
-        test=inputs.test,
-        train_rows=inputs.train_rows,
-        eval_rows=inputs.eval_rows,
-        traits=inputs.traits,
+def prepare(
+    sessions: sessionmaker[Session], project_id: int, document: Mapping[str, Any], roots: Sequence[Path]
+) -> Prepared:
+    """Check everything that can be checked before a transaction is open; may read large files. Raises InvalidSpec."""
+    with sessions.begin() as session:
+        fleet = known_fleet(session, project_id)
+    examined = examine(document, roots, fleet)
+    resolved = examined.resolved
+    return Prepared(
+        written=dict(document),
+        spec=examined.spec,
+        resolved=resolved,
+        check=checks.needed(resolved, examined.unknown_targets),
+        warnings=(*estimate(resolved).warnings, *examined.warnings),
     )
-    return Prepared(written=dict(document), spec=spec, resolved=resolved, check=checks.needed(resolved))
 
 
-def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocument:
+def create(session: Session, project_id: int, prepared: Prepared) -> CreatedStudyDocument:
     """Write the study and ask the dispatcher to open it.
 
     Raises:
@@ -72,21 +75,27 @@ def create(session: Session, project_id: int, prepared: Prepared) -> StudyDocume
         session.flush()
     studies.add_intent(session, study, IntentKind.CREATE, {})
     audit.tell(session, f"studies/{study.name}")
-    return study_document(session, study)
+    document = study_document(session, study)
+    return CreatedStudyDocument(**dict(document), warnings=list(prepared.warnings))
 
 
-def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_hour: float) -> ValidationReport:
-    """What the study would be."""
+def report(
+    session: Session, project_id: int, prepared: Prepared, usd_per_gpu_hour: float, caller: int
+) -> ValidationReport:
+    """What the study would be, for the key `caller`."""
     resolved, name = with_past(session, project_id, prepared.resolved), prepared.spec.metadata.name
     expectation = estimate(resolved)
     rate = attempts.seconds_per_example(session, project_id, resolved.model.path)
     seconds = None if rate is None else rate * expectation.expected_examples
     gpus = resolved.resources.gpus_per_trial
-    warnings = list(expectation.warnings)
+    warnings = list(prepared.warnings)
     if studies.is_taken(session, project_id, name):
         warnings.append(f"a study named {name!r} exists already; this one needs another name.")
     if (refusal := quotas.refusal(session, project_id)) is not None:
         warnings.append(refusal)
+    check = checks.OFF
+    if prepared.check is not None:
+        check = checks.ask(session, project_id, prepared.check, caller=caller)
     return ValidationReport(
         name=name,
         space=resolved.space,
@@ -107,7 +116,7 @@ def report(session: Session, project_id: int, prepared: Prepared, usd_per_gpu_ho
         confirmation_runs=expectation.confirmation_runs,
         baseline=resolved.baseline,
         past=past_documents([known.model_dump() for known in resolved.past], {}),
-        data_check=checks.OFF if prepared.check is None else checks.ask(session, project_id, prepared.check),
+        data_check=check,
         warnings=warnings,
         resolved=resolved.model_dump(mode="json", exclude={"past"}),
     )

@@ -209,3 +209,10 @@ class StudyDocument(StudySummary):
     """Id of its newest event, from which a stream of its events can go on; 0 before the first."""
     etag: str
     """For `If-Match` of a change, of an end and of a deletion; the `ETag` header of the same answer."""
+
+
+class CreatedStudyDocument(StudyDocument):
+    """A study that was just made."""
+
+    warnings: list[str]
+    """What is allowed but probably not meant, as `validate` says it."""

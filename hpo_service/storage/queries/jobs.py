@@ -1,19 +1,20 @@
 """Jobs in schema `hpo`: what the API reads of them, and what the dispatcher writes in its fenced transactions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session
 
 from hpo_service.core.messages import IntentKind
 from hpo_service.core.study_rules import Cause
 from hpo_service.storage.promotion_tables import Delivery
 from hpo_service.storage.queries.failures import counted
-from hpo_service.storage.tables import Intent, Job
+from hpo_service.storage.tables import Intent, Job, Study
 from trainer.spec import JobResult, Outcome, SnapshotRef, Task, TrainFinal
 
 _NEXT_ID = text("SELECT nextval(pg_get_serial_sequence('hpo.slices', 'id'))")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:fingerprint, :project))")
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:fingerprint, :project))")
 
 
@@ -55,6 +56,47 @@ def asked_for(
         Intent.payload.contains(payload),
     )
     return session.scalars(query.order_by(Intent.id).limit(1)).one_or_none()
+
+
+def last_wanted(session: Session, project_id: int, caller: int) -> int | None:
+    """The check that the key `caller` asked for last, without a study."""
+    query = select(Intent.payload["job_id"].as_integer()).where(Intent.project_id == project_id, *_wanted_by([caller]))
+    return session.scalars(query.order_by(Intent.id.desc()).limit(1)).one_or_none()
+
+
+def callers(session: Session, job_ids: Collection[int]) -> dict[int, set[int]]:
+    """By check that keys asked for without a study: the keys that did not ask for another one since."""
+    asked = select(Intent.payload["caller"].as_integer(), Intent.payload["job_id"].as_integer(), Intent.id).where(
+        Intent.done_at.is_not(None), *_wanted_by(None), Intent.payload["job_id"].as_integer().in_(job_ids)
+    )
+    rows = session.execute(asked).all()
+    newest = select(Intent.payload["caller"].as_integer(), func.max(Intent.id)).where(
+        Intent.done_at.is_not(None), *_wanted_by([caller for caller, _, _ in rows])
+    )
+    last: dict[int, int] = dict(session.execute(newest.group_by(Intent.payload["caller"].as_integer())).all())
+    found: dict[int, set[int]] = {}
+    for caller, job_id, intent_id in rows:
+        found.setdefault(job_id, set()).update({caller} if last[caller] == intent_id else ())
+    return found
+
+
+def _wanted_by(callers: Collection[int] | None) -> tuple[ColumnElement[bool], ...]:
+    """Of intents: those for a check that one of these keys, or any, asked for without a study."""
+    who = Intent.payload["caller"]
+    known = Intent.payload.has_key("caller") if callers is None else who.as_integer().in_(callers)
+    return (Intent.kind == str(IntentKind.CHECK_DATA), known)
+
+
+def nobody_waits(session: Session, project_id: int, job_id: int) -> bool:
+    """Whether no study and no open intent is about the check, and none will be until the transaction ends.
+
+    False as well where somebody just asks for the same fingerprint: it is tried again later.
+    """
+    fingerprint = session.scalars(select(Job.fingerprint).where(Job.id == job_id)).one()
+    if not session.execute(_TRY_LOCK, {"fingerprint": fingerprint, "project": project_id}).scalar_one():
+        return False
+    studies = session.scalars(select(Study.id).where(Study.project_id == project_id, Study.check_job_id == job_id))
+    return studies.first() is None and asked_for(session, project_id, job_id=job_id) is None
 
 
 def ask(session: Session, project_id: int, payload: dict[str, Any], kind: IntentKind = IntentKind.CHECK_DATA) -> None:

@@ -54,7 +54,7 @@ def other_files(paths: Iterable[Path]) -> str:
 
 def other_columns(names: Collection[str]) -> str | None:
     """What a table with these columns holds instead of rows to train on; None where it may hold such rows."""
-    return _PREFERENCE if names >= PREFERENCE_KEYS and not _ANSWERS.intersection(names) else None
+    return _PREFERENCE if PREFERENCE_KEYS.issubset(names) and not _ANSWERS.intersection(names) else None
 
 
 def other_row(value: object) -> str | None:

@@ -78,7 +78,8 @@ def saved(folder: Path, kind: str, *, shard: str = "5GB", **changes: Any) -> Any
     """A tiny model with random weights, as the trainer loads it from the folder."""
     fields = {**_SMALL, **_CHANGED.get(kind, {}), **changes}
     config = CONFIG_MAPPING[kind](**{name: value for name, value in fields.items() if value is not None})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder, max_shard_size=shard)
+    made: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    made.save_pretrained(folder, max_shard_size=shard)
     return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
 
 
