@@ -89,7 +89,7 @@ def fleet_problems(spec: StudySpec, space: SearchSpace, fleet: Fleet) -> Iterato
         lacking = _lacking(fleet)
         if lacking is not None:
             yield Problem(
-                detail=f"{what} needs {lacking}; write {instead}, or start workers that have it.", pointer=pointer
+                detail=f"{what} needs {lacking}; write {instead!r}, or start workers that have it.", pointer=pointer
             )
 
 

@@ -344,9 +344,9 @@ def test_a_check_that_only_a_key_asked_for_makes_room_for_the_study_s_own(sessio
     curious = wanted(sessions, "f", caller=1)
     dispatcher, fake = make(sessions)
     fake.hold_jobs = True
-    turn_until(dispatcher, lambda: len(fake.jobs) == len(fake.workers()))
+    turn_until(dispatcher, lambda: len(fake.jobs) == 1)
     study_id = post_study(sessions, fingerprint="g")
-    turn_until(dispatcher, lambda: len(fake.jobs) == 2, turns=20)
+    turn_until(dispatcher, lambda: len(fake.jobs) == 2)
     own = study_row(sessions, study_id).check_job_id
     assert [work.job_id for work in fake.jobs] == [curious, own]
     assert (row_of(sessions, curious).state, row_of(sessions, curious).outcome) == ("waiting", "preempted")
@@ -387,8 +387,8 @@ def test_a_check_that_somebody_else_wants_as_well_goes_on(sessions: Sessions) ->
     assert study_row(sessions, study_id).check_job_id == studied
     newer = [wanted(sessions, "c", caller=1), wanted(sessions, "d", caller=3)]
     dispatcher, fake = make(sessions)
-    turn_until(dispatcher, lambda: all(row_of(sessions, one).state == "done" for one in (shared, *newer)))
     turn_until(dispatcher, ended(sessions, study_id))
+    turn_until(dispatcher, lambda: all(row_of(sessions, one).state == "done" for one in (shared, *newer)))
     assert state_of(sessions, study_id) == "completed"
     assert sorted(work.job_id for work in fake.jobs) == sorted([shared, studied, *newer])
 

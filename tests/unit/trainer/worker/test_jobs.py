@@ -144,3 +144,22 @@ def test_the_real_check() -> None:
     missing = until(JobRun(a_job()).poll)
     assert missing.outcome is Outcome.DATA_ERROR
     assert "is not a folder" in missing.message
+
+
+def test_target_modules_are_looked_for_in_the_model_before_its_data(tmp_path: Path) -> None:
+    """Without the weights: the folder holds none."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((EXAMPLES / "tiny-llama" / name).read_bytes())
+    data = DataSpec(train=str(EXAMPLES / "wordnet-instruct" / "eval.jsonl"), max_length=96)
+
+    def checked(*wanted: str) -> JobResult:
+        task = CheckData(model=str(tmp_path), data=data, target_modules=wanted)
+        return until(JobRun(Job(job_id=1, attempt=1, task=task)).poll)
+
+    wrong = checked("all-linear", "q_prj", "q_proj,wte")
+    assert wrong.outcome is Outcome.USER_ERROR
+    has = "it has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    assert wrong.message == (
+        f"target module 'q_prj' is not in the model; {has}; target module 'wte' is not in the model; {has}"
+    )
+    assert "safetensors" not in checked("mlp", "q_proj,v_proj").message
