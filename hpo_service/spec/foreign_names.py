@@ -205,14 +205,34 @@ def foreign_form(name: str, written: Mapping[str, object]) -> tuple[str, str] | 
     flat = {**written, **inner} if isinstance(inner, Mapping) else dict(written)
     listed = " and ".join((", ".join(f"`{key}`" for key in keys[:-1]), f"`{keys[-1]}`")) if keys[1:] else f"`{keys[0]}`"
     same = _converted(flat)
-    write = f"write {name}: {same}" if same else "write {low, high, log, step}, {choices: […]} or a value"
+    write = f"write {own_name(name)}: {same}" if same else "write {low, high, log, step}, {choices: […]} or a value"
     be = "are other tools' names" if keys[1:] else "is another tool's name"
     return keys[0], f"{listed} {be} in the form of {name}; {write}."
 
 
-def foreign_call(written: str) -> bool:
-    """Whether a text is a call of a search tool, such as `tune.loguniform(1e-5, 1e-3)`."""
-    return written.lstrip().startswith(_SUGGEST) and "(" in written
+def own_name(name: str) -> str:
+    """What another tool's name of a parameter is called here; any other name stays."""
+    found = _NAMES.get(name)
+    here = "" if found is None else found.here.partition(",")[0].partition(":")[0]
+    return here.removeprefix("space.") if here.startswith("space.") else name
+
+
+def foreign_call(name: str, written: str) -> str | None:
+    """A sentence with the same form as it is written here, of a search tool's call such as `tune.loguniform(1, 2)`.
+
+    None if the text is none.
+    """
+    if not (written.lstrip().startswith(_SUGGEST) and "(" in written):
+        return None
+    function, _, rest = written.partition("(")
+    inside = [part.strip(" []()'\"") for part in rest.split(",")]
+    form: dict[str, object] = {"choices": [part for part in inside if part]}
+    if not any(word in function for word in ("choice", "categorical")):
+        numbers = [part for part in inside if _number(part) is not None]
+        form = {"low": numbers[0], "high": numbers[1], "type": written} if len(numbers) == 2 else {}
+    same = _converted(form)
+    write = f"write {own_name(name)}: {same}" if same else "write {low, high, log, step}, {choices: […]} or a value"
+    return f"It looks like another tool's call; {write}."
 
 
 def _converted(form: Mapping[str, object]) -> str | None:

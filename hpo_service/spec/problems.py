@@ -31,6 +31,11 @@ def _problem(details: ErrorDetails, document: object, model: type[BaseModel]) ->
         return _unknown(location, model)
     if kind == "missing":
         return Problem(detail=f"{details['loc'][-1]} is required.", pointer=pointer(details["loc"]))
+    if kind == "model_type":
+        known = _keys_at(model, location)
+        written = _shown(details["input"])
+        detail = f"{_name(location)}{written}: it should be a mapping of keys, such as {{{known[0]}: …}}."
+        return Problem(detail=detail, pointer=pointer(location), allowed=known)
     allowed: tuple[str, ...] = ()
     hint = ""
     if kind in ("literal_error", "enum"):

@@ -20,12 +20,13 @@ _MOST_SHOWN = 20
 class ModelFacts:
     """`modules` are full names of the linear layers that an adapter can go on, None where a worker has to look.
 
-    `positions` is the longest row that the model was made for, None if it does not say.
+    `positions` is the longest row that the model was made for, None if it does not say. `experts`: a mixture of them.
     """
 
     architecture: str
     modules: tuple[str, ...] | None
     positions: int | None
+    experts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def model_problems(spec: StudySpec, space: SearchSpace, facts: ModelFacts) -> It
         return
     for value in sorted(map(str, space.values("target_modules"))):
         pointer = _pointer(space, "target_modules", value)
-        for detail in _about_targets(value, facts.modules, facts.architecture):
+        for detail in _about_targets(value, facts.modules, facts):
             yield Problem(detail=detail, pointer=pointer, allowed=(*_GROUPS, *last_parts(facts.modules)[:_MOST_SHOWN]))
 
 
@@ -128,24 +129,23 @@ def _is_written(spec: StudySpec) -> bool:
     return "max_length" in spec.data.model_fields_set
 
 
-def _about_targets(value: str, modules: tuple[str, ...], architecture: str) -> Iterator[str]:
+def _about_targets(value: str, modules: tuple[str, ...], facts: ModelFacts) -> Iterator[str]:
     """What is wrong with a value of `target_modules`: the trainer's own rule for each of its names."""
-    has = ", ".join(last_parts(modules)[:_MOST_SHOWN])
+    names, which = last_parts(modules), f"the model ({facts.architecture})"
+    has = f"It has {', '.join(names[:_MOST_SHOWN])}" + ("; experts hold no adapters" if facts.experts else "")
     if value in _GROUPS:
         try:
             target_modules(modules, value)
         except UserError:
-            yield f"target_modules {value!r} matches no linear layer of the model ({architecture}); it has {has}."
+            yield f"{which} has no linear layer that target_modules {value!r} means. {has}."
         return
     missing = [name for name in value.split(",") if not _matches(name, modules)]
     if not missing:
         return
-    known = (*last_parts(modules), *_GROUPS)
-    hints = "".join(did_you_mean(name, known) for name in missing)
-    grouped = [name for name in missing if name in _GROUPS]
-    hint = f" {grouped[0]!r} stands alone, not in a list of names." if grouped else hints
-    names = ", ".join(map(repr, missing))
-    yield f"the model ({architecture}) has no target module {names}.{hint} It has {has}; or write {', '.join(_GROUPS)}."
+    grouped = [f" {name!r} stands alone, not in a list of names." for name in missing if name in _GROUPS]
+    hints = grouped or [did_you_mean(name, (*names, *_GROUPS)) for name in missing]
+    what = f"target module{'s' if missing[1:] else ''} {', '.join(map(repr, missing))}"
+    yield f"{which} has no {what}.{''.join(dict.fromkeys(hints))} {has}; or write {', '.join(_GROUPS)}."
 
 
 def _matches(name: str, modules: tuple[str, ...]) -> bool:

@@ -50,6 +50,7 @@ def read_facts(model: Path) -> ModelFacts:
         architecture=architecture[:80],
         modules=_modules(architecture, config, model),
         positions=positions_of(config),
+        experts=architecture in _ROUTERS,
     )
 
 

@@ -1,6 +1,7 @@
 """Read what a user wrote for one parameter: a value, a range, choices or an expression."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -9,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from hpo_service.core.errors import Problem
-from hpo_service.core.spelling import unknown_key
-from hpo_service.spec.foreign_names import foreign_call, foreign_form
+from hpo_service.core.spelling import did_you_mean, unknown_key
+from hpo_service.spec.foreign_names import foreign_call, foreign_form, own_name
 from hpo_service.spec.space.dimensions import (
     Categories,
     Constant,
@@ -34,6 +35,7 @@ _MOST_DIGITS = 17
 DEFAULTS: dict[str, Scalar] = Parameters().model_dump()
 """Every parameter that the trainer knows, with the value it has when a space does not mention it."""
 
+_QUOTED = re.compile(r"'([^']*)'")
 _RANGE_KEYS = ("low", "high", "log", "step", "type", "when")
 _CHOICE_KEYS = ("choices", "type", "when")
 _EXPR_KEYS = ("expr", "when")
@@ -140,14 +142,14 @@ def _scalar(name: str, written: object) -> Scalar:
         return typed(name, written)
     except Refused as refused:
         hint = ' For a computed value write {expr: "…"}.' if isinstance(written, str) else ""
-        if isinstance(written, str) and foreign_call(written):
-            hint = f" It looks like another tool's call; {_WAYS}."
+        if isinstance(written, str) and (call := foreign_call(name, written)) is not None:
+            hint = f" {call}"
         raise Refused(refused.detail + hint) from None
 
 
 def _together(name: str, values: Sequence[object]) -> str:
     """How modules that are adapted together are written, where a list of their names was."""
-    if name != "target_modules" or not all(isinstance(value, str) for value in values):
+    if own_name(name) != "target_modules" or not all(isinstance(value, str) for value in values):
         return ""
     joined = ",".join(map(str, values))[:MAX_TEXT]
     return f", or {joined!r} for adapters on all of them at once"
@@ -160,8 +162,10 @@ def _checked(name: str, value: Scalar, key: str = "") -> Scalar:
     try:
         Parameters.model_validate({name: value})
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Input ")
-        raise Refused(f"{name} = {value!r} is impossible: it {reason}.", key) from None
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Input ")
+        words = _QUOTED.findall(reason) if first["type"] == "literal_error" else []
+        raise Refused(f"{name} = {value!r} is impossible: it {reason}.{did_you_mean(str(value), words)}", key) from None
     return value
 
 

@@ -85,16 +85,45 @@ def test_a_form_that_cannot_be_converted_says_what_forms_there_are() -> None:
         "`suggest_float` is another tool's name in the form of epochs; write {low, high, log, step}, {choices: […]} or "
         "a value.",
     )
-    assert space_problem(weight_decay="tune.loguniform(1e-5, 1e-3)")[1].endswith(
-        "It looks like another tool's call; write a value, {low, high}, {choices: […]} or {expr: …}."
-    )
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("tune.loguniform(1e-5, 1e-3)", "{low: 1.0e-05, high: 0.001, log: true}"),
+        ("trial.suggest_float", None),
+        ("suggest_float('weight_decay', 0, 0.1)", "{low: 0, high: 0.1}"),
+        ("uniform(0, 0.1)", "{low: 0, high: 0.1}"),
+        ("choice([0.0, 0.1])", "{choices: [0.0, 0.1]}"),
+        ("uniform(a, b)", "{low, high, log, step}, {choices: […]} or a value"),
+    ],
+)
+def test_calls_of_search_tools(written: str, same: str | None) -> None:
+    detail = space_problem(weight_decay=written)[1]
+    if same is None:
+        assert "another tool" not in detail
+    else:
+        assert (
+            detail.partition("It looks like another tool's call; write ")[2].removeprefix("weight_decay: ")
+            == f"{same}."
+        )
 
 
 def test_lists_of_modules_are_one_text() -> None:
     assert space_problem(target_modules=["q_proj", "v_proj"])[1] == (
         "target_modules is a bare list; write {choices: […]}, or 'q_proj,v_proj' for adapters on all of them at once."
     )
+    assert space_problem(optimizer="adamw_torch")[1].endswith("'adamw' or 'paged_adamw_8bit'. Did you mean 'adamw'?")
     assert "'q_proj,v_proj'" in space_problem(target_modules={"choices": [["q_proj", "v_proj"], "all-linear"]})[1]
+
+
+def test_a_form_under_a_foreign_name_is_converted_with_it() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        SearchSpace.parse({"lora_rank": {"values": [8, 16]}, "lora_target": ["q_proj", "v_proj"]}, [], {})
+    assert [problem.detail for problem in caught.value.problems][:2] == [
+        "`values` is another tool's name in the form of lora_rank; write lora_r: {choices: [8, 16]}.",
+        "lora_target is a bare list; write {choices: […]}, or 'q_proj,v_proj' for adapters on all of them at once.",
+    ]
 
 
 def test_an_expression_that_reads_one() -> None:
@@ -137,6 +166,7 @@ def test_a_helper_quantity_of_that_name_is_none_of_ours_to_refuse() -> None:
             "/data/cutoff_len",
             "'cutoff_len' is LLaMA-Factory's name; here it is data.max_length, in tokens.",
         ),
+        ({"model": "m"}, "/model", "model is 'm': it should be a mapping of keys, such as {path: …}."),
         ({"max_trials": 3}, "/max_trials", "'max_trials' does not belong here; write budget.max_trials."),
         (
             {"learning_rate": 1e-4},
