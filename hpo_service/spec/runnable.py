@@ -132,25 +132,25 @@ def _is_written(spec: StudySpec) -> bool:
 def _about_targets(value: str, modules: tuple[str, ...], facts: ModelFacts) -> Iterator[str]:
     """What is wrong with a value of `target_modules`: the trainer's own rule for each of its names."""
     names, which = last_parts(modules), f"the model ({facts.architecture})"
-    has = f"It has {', '.join(names[:_MOST_SHOWN])}" + ("; experts hold no adapters" if facts.experts else "")
+    has = f"It has {', '.join(names[:_MOST_SHOWN])}"
+    experts = " Experts hold no adapters." if facts.experts else ""
     if value in _GROUPS:
-        try:
-            target_modules(modules, value)
-        except UserError:
-            yield f"{which} has no linear layer that target_modules {value!r} means. {has}."
+        if not _selects(value, modules):
+            yield f"{which} has no linear layer that target_modules {value!r} means. {has}.{experts}"
         return
-    missing = [name for name in value.split(",") if not _matches(name, modules)]
+    missing = [name for name in value.split(",") if name in _GROUPS or not _selects(name, modules)]
     if not missing:
         return
     grouped = [f" {name!r} stands alone, not in a list of names." for name in missing if name in _GROUPS]
     hints = grouped or [did_you_mean(name, (*names, *_GROUPS)) for name in missing]
+    groups = ", ".join(group for group in _GROUPS if _selects(group, modules))
     what = f"target module{'s' if missing[1:] else ''} {', '.join(map(repr, missing))}"
-    yield f"{which} has no {what}.{''.join(dict.fromkeys(hints))} {has}; or write {', '.join(_GROUPS)}."
+    yield f"{which} has no {what}.{''.join(dict.fromkeys(hints))} {has}; or write {groups}.{experts}"
 
 
-def _matches(name: str, modules: tuple[str, ...]) -> bool:
+def _selects(wanted: str, modules: tuple[str, ...]) -> bool:
     try:
-        return name not in _GROUPS and bool(target_modules(modules, name))
+        return bool(target_modules(modules, wanted))
     except UserError:
         return False
 

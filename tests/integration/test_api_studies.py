@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from hpo_service.storage.queries import workers
 from hpo_service.storage.tables import Intent, Study
 from tests import serving
 from tests.dispatching import turn_until
@@ -47,9 +48,35 @@ def test_create_answers_the_study_and_its_place(client: TestClient, sessions: Se
     assert study["dashboard"] is None
     warnings = study.pop("warnings")
     assert client.get("/v1/studies/first").json() == study
-    assert warnings == client.post("/v1/studies:validate", json=spec(name="second")).json()["warnings"]
     with sessions() as session:
         assert session.scalars(select(Intent.kind)).all() == ["check_data", "create"]
+    assert warnings == client.post("/v1/studies:validate", json=spec(name="second")).json()["warnings"]
+
+
+def test_what_is_probably_not_meant_is_said_by_post_as_well(client: TestClient, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        workers.register(
+            session,
+            executor="ray",
+            name="w",
+            node="n",
+            places=["n/0"],
+            device="EPYC, 2 threads",
+            software={"cuda": "none"},
+            epoch=1,
+        )
+    study = client.post("/v1/studies", json=spec(resources={"gpus_per_trial": 2})).json()
+    waits = (
+        "resources.gpus_per_trial is 2, and the one worker occupied 1 device(s) in all when this was checked: it waits "
+        "until there are more."
+    )
+    assert study["warnings"][-1] == waits
+    cloned = client.post("/v1/studies/first:clone", json={"name": "second"}).json()
+    assert cloned["warnings"][-1] == waits
+    model = {"path": "model", "quantization": "nf4"}
+    refused = client.post("/v1/studies:validate", json=spec(name="third", model=model)).json()
+    assert [error["pointer"] for error in refused["errors"]] == ["/model/quantization"]
+    assert "which no worker has (EPYC, 2 threads)" in refused["detail"]
 
 
 def test_a_study_from_post_to_best(client: TestClient, sessions: Sessions) -> None:

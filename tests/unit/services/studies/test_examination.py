@@ -217,10 +217,11 @@ def test_modules_of_a_mixture_of_experts(root: Path) -> None:
     experts = {f"model.layers.0.block_sparse_moe.experts.0.w{n}.weight": {"shape": [4, 4]} for n in (1, 2, 3)}
     header = json.dumps(attention | experts).encode()
     (root / "model" / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    has = "It has k_proj, o_proj, q_proj, v_proj; experts hold no adapters"
+    has = "It has k_proj, o_proj, q_proj, v_proj"
     assert [detail for _, detail in refused(root, spec(**space(target_modules={"choices": ["mlp", "w1,w2"]})))] == [
-        f"the model (mixtral) has no linear layer that target_modules 'mlp' means. {has}.",
-        f"the model (mixtral) has no target modules 'w1', 'w2'. {has}; or write all-linear, attention, mlp.",
+        f"the model (mixtral) has no linear layer that target_modules 'mlp' means. {has}. Experts hold no adapters.",
+        f"the model (mixtral) has no target modules 'w1', 'w2'. {has}; or write all-linear, attention. "
+        "Experts hold no adapters.",
     ]
 
 
