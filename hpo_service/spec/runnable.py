@@ -98,7 +98,7 @@ def fleet_warnings(spec: StudySpec, space: SearchSpace, fleet: Fleet) -> Iterato
     """What workers can do only once there are others, as far as is known."""
     for _, what, _instead in _cuda_needs(spec, space):
         if fleet.cuda is None:
-            known = "no worker is known yet" if fleet.workers == 0 else "the workers do not say whether they have it"
+            known = "no worker is known" if fleet.workers == 0 else "the workers do not say whether they have it"
             yield f"{what} needs a CUDA device and bitsandbytes, and {known}; without, trials fail."
     ranks = spec.resources.gpus_per_trial
     if fleet.workers and fleet.devices and ranks > fleet.devices:

@@ -24,6 +24,20 @@ def space(**forms: Any) -> dict[str, Any]:
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown key": ({"bugdet": {"max_trials": 3}}, "/bugdet", "'budget'"),
     "unknown key inside": ({"budget": {"max_trails": 3}}, "/budget/max_trails", "'max_trials'"),
+    "another trainer's name": (
+        space(per_device_train_batch_size=4),
+        "/space/per_device_train_batch_size",
+        "here it is space.effective_batch",
+    ),
+    "another tool's form": (space(lora_r={"values": [8, 16]}), "/space/lora_r/values", "{choices: [8, 16]}"),
+    "another tool's section": ({"parameters": {"lr": {"min": 0}}}, "/parameters", "'parameters' is W&B's name"),
+    "a key of another section": ({"max_trials": 3}, "/max_trials", "write budget.max_trials"),
+    "past deadline": (
+        {"budget": {"deadline": "2020-01-01T00:00:00Z"}, "search": {}},
+        "/budget/deadline",
+        "which is past",
+    ),
+    "name on the hub": ({"model": {"path": "meta-llama/Llama-3.1-8B"}}, "/model/path", "Run hf download"),
     "unknown parameter": (space(learning_rte=1), "/space/learning_rte", "'learning_rate'"),
     "no trials": ({"budget": {"max_trials": 0}}, "/budget/max_trials", "greater than or equal to 1"),
     "contradictory bounds": (space(lora_dropout={"low": 0.5, "high": 0.1}), "/space/lora_dropout/low", "swap"),
@@ -152,3 +166,23 @@ def test_a_database_that_does_not_answer(root: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert answer.headers["retry-after"]
         assert "topsecret" not in answer.text
+
+
+def test_problems_of_every_step_come_in_one_answer(client: TestClient) -> None:
+    wrong = spec(
+        model={"path": "nowhere"},
+        data={"train": "none.jsonl"},
+        **space(lora_dropout={"low": 0.5, "high": 0.1}),
+        budget={"max_trials": 0},
+        search={"strategy": "asah"},
+    )
+    for path in PATHS:
+        problem = client.post(path, json=wrong).json()
+        assert [error["pointer"] for error in problem["errors"]] == [
+            "/search/strategy",
+            "/budget/max_trials",
+            "/model/path",
+            "/data/train",
+            "/space/lora_dropout/low",
+        ]
+        assert problem["detail"].startswith("the study spec has 5 problems: search.strategy is 'asah'")

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hpo_service.dispatcher.jobs.jobs import LiveJob
+from hpo_service.dispatcher.jobs.jobs import Jobs, LiveJob
 from hpo_service.dispatcher.scheduling.quotas import Room
 from hpo_service.dispatcher.state.transaction import Context
 from trainer.spec import CheckData, TrainFinal
@@ -27,18 +27,20 @@ def planned(context: Context, left: Room) -> PlannedJobs:
     A training takes a slot, or the next one that comes free, and what is `left` of its project's quota even while it
     waits for a worker; any other job runs beside the slices, one on a worker.
     """
-    plan = PlannedJobs()
-    awaited = {study.check_job_id for study in (context.studies or {}).values()}
-    aside = [job for job in context.jobs.values() if job.for_callers and job.id not in awaited]
-    plan.unwanted = [job for job in aside if not job.callers and not job.running]
-    plan.stopped = [job for job in aside if not job.callers and job.running]
+    aside = _asked_by_keys(context)
+    plan = PlannedJobs(
+        unwanted=[job for job in aside.values() if not (job.callers or job.running)],
+        stopped=[job for job in aside.values() if job.running and not job.callers],
+    )
     slots, beside = Counter[str](), Counter[str]()
     for job in context.jobs.values():
         holder = context.fleet.holder(job.token) if job.running else None
         if holder is not None and not isinstance(job.task, TrainFinal):
             beside[holder] += 1
-    waiting = [job for job in context.jobs.values() if not job.running and job not in plan.unwanted]
-    for job in sorted(waiting, key=lambda job: job in aside):
+    ending = {job.id for job in (*plan.unwanted, *plan.stopped)}
+    waiting = [job for job in context.jobs.values() if not job.running and job.id not in ending]
+    in_the_way = [job for job in aside.values() if job.running and job.id not in ending]
+    for job in sorted(waiting, key=lambda job: job.id in aside):
         if (reason := _hopeless(context, job)) is not None:
             plan.given_up.append((job, reason))
             continue
@@ -52,10 +54,16 @@ def planned(context: Context, left: Room) -> PlannedJobs:
         if worker is not None:
             taken[worker] += 1
             plan.placed.append((job, worker))
-        elif isinstance(job.task, CheckData) and job not in aside:
-            plan.stopped += [one for one in aside if one.running and one not in plan.stopped][:1]
+        elif isinstance(job.task, CheckData) and job.id not in aside and in_the_way:
+            plan.stopped.append(in_the_way.pop(0))
     plan.stopped = [job for job in plan.stopped if not job.stop_sent]
     return plan
+
+
+def _asked_by_keys(context: Context) -> Jobs:
+    """Checks that keys asked for by themselves, and that no study waits for."""
+    awaited = {study.check_job_id for study in (context.studies or {}).values()}
+    return {job.id: job for job in context.jobs.values() if job.for_callers and job.id not in awaited}
 
 
 def _worker(context: Context, job: LiveJob, taken: Counter[str]) -> str | None:

@@ -1,6 +1,7 @@
 """What the API says of a model without loading it is what the trainer finds once it has: of many architectures."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hpo_service.services.data import model_facts
 from hpo_service.services.data.model_facts import read_facts
+from hpo_service.services.data.profile import read_traits
 from trainer.common.errors import UserError
 from trainer.common.target_modules import target_modules
 from trainer.model.base_model import linear_modules
 
+EMPTY = Path(os.devnull)
 _SMALL = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -106,6 +109,17 @@ def test_tied_embeddings_and_shards(tmp_path: Path, shard: str, tied: bool, file
     loaded = linear_modules(saved(tmp_path, "qwen3", shard=shard, tie_word_embeddings=tied))
     assert len(list(tmp_path.glob("*.safetensors"))) >= files
     assert read_facts(tmp_path).modules == tuple(sorted(loaded))
+
+
+@pytest.mark.parametrize("shard", ["5GB", "20KB"])
+def test_the_same_weights_under_their_maker_s_names_do_not_count(tmp_path: Path, shard: str) -> None:
+    saved(tmp_path, "mistral", shard=shard)
+    modules, parameters = read_facts(tmp_path).modules, read_traits(tmp_path, EMPTY, 1).model_parameters
+    header = json.dumps({"layers.0.attention.wq.weight": {"dtype": "BF16", "shape": [32, 32], "data_offsets": [0, 0]}})
+    (tmp_path / "consolidated.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    assert read_facts(tmp_path).modules == modules
+    assert read_traits(tmp_path, EMPTY, 1).model_parameters == parameters
+    assert str(judged(modules, "wq")).startswith("target module 'wq' is not in the model")
 
 
 def test_what_is_not_known_is_left_to_a_worker(tmp_path: Path) -> None:

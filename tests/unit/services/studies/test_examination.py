@@ -293,7 +293,7 @@ def test_a_space_that_reads_rows_is_not_blamed_for_rows_that_are_wrong(root: Pat
         (
             {"model": {"path": "model", "quantization": "nf4"}},
             NOBODY,
-            "model.quantization nf4 needs a CUDA device and bitsandbytes, and no worker is known yet; without, trials "
+            "model.quantization nf4 needs a CUDA device and bitsandbytes, and no worker is known; without, trials "
             "fail.",
         ),
         (
