@@ -62,6 +62,7 @@ def test_what_is_probably_not_meant_is_said_by_post_as_well(client: TestClient, 
             node="n",
             places=["n/0"],
             device="EPYC, 2 threads",
+            auto_dtype="float32",
             software={"cuda": "none"},
             epoch=1,
         )
