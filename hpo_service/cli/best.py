@@ -12,9 +12,10 @@ from hpo_service.cli.export_file import (
     ExportFormat,
     FileOption,
     FormatOption,
+    GpusOption,
+    IncludeOption,
     MergeOption,
     StrictOption,
-    fetch,
 )
 from hpo_service.cli.output import say
 from hpo_service.client.http import study_path
@@ -25,15 +26,17 @@ def best(
     format: FormatOption = ExportFormat.YAML,
     output: FileOption = None,
     merge: MergeOption = None,
+    include: IncludeOption = None,
+    gpus: GpusOption = 1,
     git_branch: BranchOption = None,
     strict: StrictOption = False,
 ) -> None:
     """Export the best parameters of a study."""
-    destination = Destination(output=output, merge=merge, branch=git_branch)
+    destination = Destination.of(output=output, merge=merge, branch=git_branch, include=include, gpus=gpus)
     with connect() as client:
-        text, _ = fetch(client, f"{study_path(study)}/best/export", format, strict)
+        exported = destination.fetch(client, f"{study_path(study)}/best", format, strict)
         found = client.get(f"{study_path(study)}/best")
     known = confirmed_words(found)
     if known is not None:
         say(f"Confirmed: {known}.")
-    destination.deliver(text, f"hpo: parameters of study {study}, trial {found['trial_number']}")
+    destination.deliver(exported, f"hpo: parameters of study {study}, trial {found['trial_number']}")

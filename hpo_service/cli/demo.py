@@ -17,7 +17,7 @@ import typer
 import hpo_service
 from hpo_service.cli.confirmation import bill_of, sentence_of
 from hpo_service.cli.documents import apply_settings, read_document
-from hpo_service.cli.export_file import ExportFormat, fetch, write
+from hpo_service.cli.export_file import Destination, ExportFormat, write
 from hpo_service.cli.output import say, show_table, stdout
 from hpo_service.cli.services import load_settings
 from hpo_service.cli.views import gain_sentence, saved, spent
@@ -180,8 +180,8 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
         console.print("No trial has reached its first evaluation.")
         return
     show_table(("parameter", "best value"), list(best["parameters"].items()))
-    address = f"{study_path(study['name'])}/best/export"
-    write(file, fetch(service.client, address, ExportFormat.YAML, strict=False)[0])
+    exported = Destination().fetch(service.client, f"{study_path(study['name'])}/best", ExportFormat.YAML, strict=False)
+    write(file, exported.text)
     for label, value in (
         ("best", f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' * best['provisional']}"),
         ("gain", gain_sentence(best)),

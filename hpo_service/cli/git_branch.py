@@ -8,16 +8,23 @@ from pathlib import Path
 from hpo_service.core.errors import InvalidRequest, SetupError
 
 _FILE_MODE = "100644"
+_LINK_MODE = "120000"
 
 
 def read_base(path: Path, branch: str) -> str:
     """The file as the branch has it; of a branch that does not exist yet, as HEAD has it. Raises InvalidRequest."""
-    repository = _Repository.around(path)
+    repository = Repository.around(path)
     base = repository.commit_of(f"refs/heads/{branch}") or repository.commit_of("HEAD")
     inside = repository.inside(path)
     if base is None or not repository.succeeds("cat-file", "-e", f"{base}:{inside}"):
         raise InvalidRequest(f"--merge: neither branch {branch} nor HEAD has a file {inside}; commit it first.")
-    return repository.run("cat-file", "blob", f"{base}:{inside}")
+    if repository.mode_of(base, inside) == _LINK_MODE:
+        raise InvalidRequest(f"--merge: {inside} is a symbolic link in the repository; name the file that it leads to.")
+    content = repository.read("cat-file", "blob", f"{base}:{inside}")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"--merge: {inside} is no text in UTF-8 (byte {error.start}).") from error
 
 
 def commit_file(path: Path, text: str, branch: str, subject: str) -> str | None:
@@ -27,7 +34,7 @@ def commit_file(path: Path, text: str, branch: str, subject: str) -> str | None:
         InvalidRequest: no repository, no such branch name, or the branch is checked out.
         SetupError: git failed: no identity, a hook, a full disk.
     """
-    repository = _Repository.around(path)
+    repository = Repository.around(path)
     reference = f"refs/heads/{branch}"
     if branch.startswith("-") or not repository.succeeds("check-ref-format", reference):
         raise InvalidRequest(f"--git-branch: {branch!r} is no name for a branch.")
@@ -46,14 +53,14 @@ def commit_file(path: Path, text: str, branch: str, subject: str) -> str | None:
     return commit
 
 
-class _Repository:
+class Repository:
     """The git repository in `root`."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     @classmethod
-    def around(cls, path: Path) -> "_Repository":
+    def around(cls, path: Path) -> "Repository":
         """The one that holds `path`, whose folder exists."""
         folder = path.absolute().parent
         if not folder.is_dir():
@@ -65,7 +72,7 @@ class _Repository:
 
     def inside(self, path: Path) -> str:
         """`path` relative to the root."""
-        return path.absolute().parent.resolve().joinpath(path.name).relative_to(self._root.resolve()).as_posix()
+        return path.absolute().parent.resolve().joinpath(path.name).relative_to(self.root.resolve()).as_posix()
 
     def commit_of(self, reference: str) -> str | None:
         """What a reference points at; None if there is none."""
@@ -73,14 +80,20 @@ class _Repository:
             return None
         return self.run("rev-parse", "--verify", f"{reference}^{{commit}}").strip()
 
+    def mode_of(self, commit: str, name: str) -> str | None:
+        """The mode of a file in a commit, such as 100755; None if it is not there."""
+        found = self.run("ls-tree", "--full-tree", commit, "--", name).split()
+        return found[0] if found else None
+
     def tree_with(self, parent: str | None, name: str, text: str) -> str:
         """The tree of `parent` with this one file, by an index of its own."""
         blob = self.run("hash-object", "-w", "--stdin", text=text).strip()
+        mode = None if parent is None else self.mode_of(parent, name)
         with tempfile.TemporaryDirectory() as folder:
             index = Path(folder) / "index"
             if parent is not None:
                 self.run("read-tree", parent, index=index)
-            self.run("update-index", "--add", "--cacheinfo", f"{_FILE_MODE},{blob},{name}", index=index)
+            self.run("update-index", "--add", "--cacheinfo", f"{mode or _FILE_MODE},{blob},{name}", index=index)
             return self.run("write-tree", index=index).strip()
 
     def succeeds(self, *arguments: str) -> bool:
@@ -89,20 +102,24 @@ class _Repository:
 
     def run(self, *arguments: str, text: str | None = None, index: Path | None = None) -> str:
         """What git says. Raises SetupError with what it complains about."""
+        return self.read(*arguments, text=text, index=index).decode(errors="replace")
+
+    def read(self, *arguments: str, text: str | None = None, index: Path | None = None) -> bytes:
+        """What git says, byte for byte. Raises SetupError with what it complains about."""
         ran = self._git(arguments, text, index)
         if ran.returncode:
-            said = ran.stderr.strip().splitlines()
+            said = ran.stderr.decode(errors="replace").strip().splitlines()
             raise SetupError(f"git {arguments[0]} failed: {said[-1] if said else f'status {ran.returncode}'}.")
         return ran.stdout
 
     def _git(
         self, arguments: tuple[str, ...], text: str | None, index: Path | None
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> subprocess.CompletedProcess[bytes]:
         environment = dict(os.environ) | ({} if index is None else {"GIT_INDEX_FILE": str(index)})
-        command = ["git", "-C", str(self._root), *arguments]
+        command = ["git", "-C", str(self.root), *arguments]
         try:
             return subprocess.run(
-                command, input=text or "", capture_output=True, env=environment, encoding="utf-8", check=False
+                command, input=(text or "").encode(), capture_output=True, env=environment, check=False
             )
         except OSError as error:
             raise SetupError(f"git cannot be started: {error.strerror or error}.") from error

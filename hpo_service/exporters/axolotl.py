@@ -1,11 +1,14 @@
 """A file for `axolotl train FILE` (Axolotl 0.19), rows included. Axolotl ignores keys that it does not know."""
 
+from types import MappingProxyType
 from typing import Any
 
+from hpo_service.core.export_groups import Group
 from hpo_service.exporters.base import Rendered, in_bfloat16, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import ALL, alpha, target_modules
 from hpo_service.exporters.training_arguments import batches, noise, schedule
+from hpo_service.exporters.values import Layout
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import TrialFile
 
@@ -65,6 +68,42 @@ _CHATS: dict[str, Any] = {
     },
     "text": {"type": "completion", "field": "text"},
 }
+LAYOUT = Layout(
+    groups=MappingProxyType(
+        {
+            "base_model": Group.MODEL,
+            "load_in_4bit": Group.MODEL,
+            "adapter": Group.MODEL,
+            "bf16": Group.PRECISION,
+            "attn_implementation": Group.PRECISION,
+            "gradient_checkpointing": Group.RUN,
+            "seed": Group.SEED,
+            **dict.fromkeys(
+                (
+                    "lora_r", "lora_alpha", "lora_dropout", "lora_target_linear", "lora_target_modules",
+                    "peft_use_rslora", "peft_use_dora", "peft_init_lora_weights", "loraplus_lr_ratio", "learning_rate",
+                    "optimizer", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm",
+                    "neftune_noise_alpha", "num_epochs", "warmup_ratio", "lr_scheduler", "lr_scheduler_kwargs",
+                ),
+                Group.HYPERPARAMETERS,
+            ),
+            "micro_batch_size": Group.BATCH,
+            "gradient_accumulation_steps": Group.BATCH,
+            "eval_batch_size": Group.BATCH,
+            **dict.fromkeys(
+                (
+                    "sequence_len", "excess_length_strategy", "sample_packing", "eval_sample_packing",
+                    "train_on_inputs", "datasets", "test_datasets", "val_set_size",
+                ),
+                Group.DATA,
+            ),
+        }
+    ),
+    whole=frozenset({"lr_scheduler_kwargs"}),
+    rivals=MappingProxyType({"warmup_ratio": ("warmup_steps",), "num_epochs": ("max_steps",)}),
+    per_device="micro_batch_size",
+    accumulation="gradient_accumulation_steps",
+)  # fmt: skip
 _USE = "For one process: with N processes divide gradient_accumulation_steps by N; add output_dir"
 
 
@@ -85,6 +124,8 @@ def render_axolotl(document: TrialFile) -> Rendered:
         media_type="application/yaml",
         file_name="axolotl.yaml",
         dropped=dropped,
+        values=LAYOUT.values(body),
+        batch=LAYOUT.split(document),
     )
 
 

@@ -7,17 +7,24 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Protocol
 
+from hpo_service.exporters.values import BatchSplit, ExportedValue
 from trainer.spec import AUTO, TrialFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """One exported file. `dropped` names what the format has no key for."""
+    """One exported file. `dropped` names what the format has no key for.
+
+    `values` are the file's values one by one, `batch` is how it says the effective batch; None where a file of this
+    format cannot be taken apart.
+    """
 
     text: str
     media_type: str
     file_name: str
     dropped: tuple[str, ...] = ()
+    values: tuple[ExportedValue, ...] | None = None
+    batch: BatchSplit | None = None
 
 
 class Render(Protocol):

@@ -4,6 +4,7 @@ from typing import Any
 
 from hpo_service.exporters.base import Rendered, json_text
 from hpo_service.exporters.header import header, provenance_lines
+from hpo_service.exporters.values import NESTED
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import TrialFile
 
@@ -15,6 +16,7 @@ def render_yaml(document: TrialFile) -> Rendered:
     remarks = (_USE,) if provenance_lines(document) else ()
     return Rendered(
         text=header(document, *remarks) + yaml_text(_body(document)),
+        values=NESTED.values(_body(document)),
         media_type="application/yaml",
         file_name=f"{_stem(document)}.yaml",
     )
@@ -24,6 +26,7 @@ def render_json(document: TrialFile) -> Rendered:
     """The same document as JSON."""
     return Rendered(
         text=json_text(_body(document)) + "\n",
+        values=NESTED.values(_body(document)),
         media_type="application/json",
         file_name=f"{_stem(document)}.json",
     )

@@ -4,9 +4,12 @@ What both would say is `auto`: transformers fills it in from its arguments, so t
 scheduler in it, because DeepSpeed's differ from transformers' of the same names.
 """
 
+from types import MappingProxyType
 from typing import Any
 
+from hpo_service.core.export_groups import Group
 from hpo_service.exporters.base import Rendered, json_text, lost
+from hpo_service.exporters.values import Layout
 from trainer.spec import TrialFile
 
 _SAID = frozenset(
@@ -21,6 +24,26 @@ _SAID = frozenset(
         "optimizer",
         "dtype",
     }
+)
+LAYOUT = Layout(
+    groups=MappingProxyType(
+        {
+            **dict.fromkeys(("optimizer", "gradient_clipping"), Group.HYPERPARAMETERS),
+            **dict.fromkeys(
+                ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), Group.BATCH
+            ),
+            "bf16": Group.PRECISION,
+            **dict.fromkeys(
+                (
+                    "zero_optimization",
+                    "wall_clock_breakdown",
+                    "zero_allow_untested_optimizer",
+                    "zero_force_ds_cpu_optimizer",
+                ),
+                Group.RUN,
+            ),
+        }
+    ),
 )
 _AUTO = "auto"
 _TOP_LEVEL = {"pin_memory", "wall_clock_breakdown"}
@@ -53,6 +76,7 @@ def render_deepspeed(document: TrialFile) -> Rendered:
     }
     return Rendered(
         text=json_text(config) + "\n",
+        values=LAYOUT.values(config),
         media_type="application/json",
         file_name="deepspeed.json",
         dropped=lost(document, _SAID),

@@ -6,6 +6,7 @@ from typing import Any
 
 from hpo_service.exporters.base import Rendered, plain_float
 from hpo_service.exporters.header import header
+from hpo_service.exporters.values import NESTED, ExportedValue
 from trainer.spec import TrialFile
 
 # Written without quotes, which `--env-file` would take for a part of the value.
@@ -21,25 +22,35 @@ def render_env(document: TrialFile) -> Rendered:
         media_type="text/plain",
         file_name="best.env",
         dropped=dropped,
+        values=tuple(
+            ExportedValue(path=(variable,), value=values[variable], group=NESTED.group_of(path))
+            for _, path, variable in _names(document)
+            if variable in values
+        ),
     )
 
 
 def variables(document: TrialFile) -> tuple[dict[str, str], tuple[str, ...]]:
     """Values by variable, and the names of those that not every reader would read alike (paths with blanks)."""
+    found = [(variable, _text(value)) for value, _, variable in _names(document)]
+    safe = {variable: text for variable, text in found if _SAFE.fullmatch(text)}
+    return safe, tuple(variable.lower() for variable, text in found if not _SAFE.fullmatch(text))
+
+
+def _names(document: TrialFile) -> Iterator[tuple[Any, tuple[str, ...], str]]:
+    """Every value with its path in the document and its variable."""
     body = document.model_dump(mode="json", exclude_none=True)
-    found = dict(_flat("", body["parameters"]))
-    for section in ("model", "data", "training"):
-        found |= dict(_flat(f"{section}_", body[section]))
-    safe = {name.upper(): value for name, value in found.items() if _SAFE.fullmatch(value)}
-    return safe, tuple(name for name, value in found.items() if not _SAFE.fullmatch(value))
+    for section in ("parameters", "model", "data", "training"):
+        for path, value in _flat((section,), body[section]):
+            yield value, path, "_".join(path[1:] if section == "parameters" else path).upper()
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flat(above: tuple[str, ...], values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(f"{prefix}{name}_", value)
+            yield from _flat((*above, name), value)
         else:
-            yield f"{prefix}{name}", _text(value)
+            yield (*above, name), value
 
 
 def _text(value: object) -> str:

@@ -29,10 +29,20 @@ def provenance_lines(document: TrialFile) -> list[str]:
     facts = document.provenance
     if "study" not in facts:
         return []
+    return [*_origin(document), f"Exported {facts.get('date')} by {_generator(facts)}"]
+
+
+def origin_lines(document: TrialFile) -> list[str]:
+    """As `provenance_lines`, without when that was: for files whose history others keep."""
+    return [_one_line(line) for line in _origin(document)] if "study" in document.provenance else []
+
+
+def _origin(document: TrialFile) -> list[str]:
+    facts = document.provenance
     lines = [f"Trial {facts.get('trial')} of study {facts['study']}: {_reached(facts)}", *_searched(document)]
     if "promotion" in facts:
         lines.append(f"Promotion {facts['promotion']} by {facts.get('promoted_by')}: {facts.get('verdict')}")
-    return [*lines, f"SHA-256 of {_digests(document)}", f"Exported {facts.get('date')} by {_generator(facts)}"]
+    return [*lines, f"SHA-256 of {_digests(document)}"]
 
 
 def _reached(facts: dict[str, Any]) -> str:

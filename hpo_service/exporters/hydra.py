@@ -5,7 +5,7 @@ from typing import Any
 
 from hpo_service.exporters.base import Rendered
 from hpo_service.exporters.header import header
-from hpo_service.exporters.values import nested_values
+from hpo_service.exporters.values import NESTED, nested_values
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import TrialFile
 
@@ -14,8 +14,10 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 def render_hydra(document: TrialFile) -> Rendered:
     """Everything, under the document's own names. There is no `@package` line: the default is the group's name."""
+    body = _escaped(nested_values(document))
     return Rendered(
-        text=header(document) + yaml_text(_escaped(nested_values(document))),
+        text=header(document) + yaml_text(body),
+        values=NESTED.values(body),
         media_type="application/yaml",
         file_name="best.yaml",
     )

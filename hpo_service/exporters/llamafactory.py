@@ -1,11 +1,20 @@
 """A file for `llamafactory-cli train FILE` (LLaMA-Factory 0.9.5). The data set is named in its own registry."""
 
+from types import MappingProxyType
 from typing import Any
 
+from hpo_service.core.export_groups import Group
 from hpo_service.exporters.base import Rendered, in_bfloat16, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import ALL, alpha, listed
-from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments
+from hpo_service.exporters.training_arguments import (
+    ARGUMENT_GROUPS,
+    ARGUMENT_RIVALS,
+    SAID,
+    schedule_arguments,
+    training_arguments,
+)
+from hpo_service.exporters.values import Layout
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import TrialFile
 
@@ -23,6 +32,34 @@ _SAID = SAID | {
     "packing",
     "learn",
 }
+LAYOUT = Layout(
+    groups=MappingProxyType(
+        {
+            **ARGUMENT_GROUPS,
+            **dict.fromkeys(
+                (
+                    "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora", "pissa_init",
+                    "pissa_iter", "loraplus_lr_ratio",
+                ),
+                Group.HYPERPARAMETERS,
+            ),
+            **dict.fromkeys(
+                (
+                    "model_name_or_path", "quantization_bit", "quantization_method", "quantization_type",
+                    "double_quantization",
+                ),
+                Group.MODEL,
+            ),
+            **dict.fromkeys(("cutoff_len", "packing", "neat_packing", "train_on_prompt"), Group.DATA),
+            **dict.fromkeys(("stage", "do_train", "finetuning_type", "disable_gradient_checkpointing"), Group.RUN),
+            "flash_attn": Group.PRECISION,
+        }
+    ),
+    whole=frozenset({"lr_scheduler_kwargs"}),
+    rivals=ARGUMENT_RIVALS,
+    per_device="per_device_train_batch_size",
+    accumulation="gradient_accumulation_steps",
+)  # fmt: skip
 _ATTENTION = {"auto": "auto", "eager": "disabled", "sdpa": "sdpa", "flash_attention_2": "fa2"}
 _EXACT = -1  # PiSSA by a whole decomposition, as the trainer does it
 _USE = "For one process: with N processes divide gradient_accumulation_steps by N; add dataset and output_dir"
@@ -54,6 +91,8 @@ def render_llamafactory(document: TrialFile) -> Rendered:
         media_type="application/yaml",
         file_name="llamafactory-sft.yaml",
         dropped=dropped,
+        values=LAYOUT.values(body),
+        batch=LAYOUT.split(document),
     )
 
 

@@ -1,13 +1,29 @@
 """`adapter_config.json` for `peft.LoraConfig(**json)`."""
 
+from types import MappingProxyType
 from typing import Any
 
+from hpo_service.core.export_groups import Group
 from hpo_service.exporters.base import Rendered, json_text, names_not_in, settings_not_in
 from hpo_service.exporters.target_modules import alpha, target_modules
+from hpo_service.exporters.values import Layout
 from trainer.spec import TrialFile
 
 _KNOWN = frozenset(
     {"lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "init_lora_weights"}
+)
+
+LAYOUT = Layout(
+    groups=MappingProxyType(
+        {
+            **dict.fromkeys(("peft_type", "task_type", "bias"), Group.RUN),
+            "base_model_name_or_path": Group.MODEL,
+            **dict.fromkeys(
+                ("r", "lora_alpha", "lora_dropout", "target_modules", "init_lora_weights", "use_rslora", "use_dora"),
+                Group.HYPERPARAMETERS,
+            ),
+        }
+    ),
 )
 
 
@@ -29,6 +45,7 @@ def render_peft(document: TrialFile) -> Rendered:
     }
     return Rendered(
         text=json_text(config) + "\n",
+        values=LAYOUT.values(config),
         media_type="application/json",
         file_name="adapter_config.json",
         dropped=(*names_not_in(document, _KNOWN), *settings_not_in(document)),

@@ -1,8 +1,11 @@
 """What means the same in transformers' TrainingArguments and in the trainers that are built on them."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from hpo_service.core.export_groups import Group
 from trainer.data.rows import total_examples
 from trainer.spec import TrialFile
 
@@ -21,6 +24,28 @@ SAID = frozenset(
         "adam_epsilon",
         "seed",
     }
+)
+#: what the arguments are about
+ARGUMENT_GROUPS: Mapping[str, Group] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                "learning_rate", "weight_decay", "num_train_epochs", "max_grad_norm", "optim", "adam_beta1",
+                "adam_beta2", "adam_epsilon", "neftune_noise_alpha", "lr_scheduler_type", "lr_scheduler_kwargs",
+                "warmup_steps", "warmup_ratio",
+            ),
+            Group.HYPERPARAMETERS,
+        ),
+        "per_device_train_batch_size": Group.BATCH,
+        "gradient_accumulation_steps": Group.BATCH,
+        "per_device_eval_batch_size": Group.BATCH,
+        "seed": Group.SEED,
+        "bf16": Group.PRECISION,
+    }
+)  # fmt: skip
+#: what overrules them
+ARGUMENT_RIVALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"num_train_epochs": ("max_steps",), "warmup_steps": ("warmup_ratio",), "warmup_ratio": ("warmup_steps",)}
 )
 _OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
 _WHOLE_RUN = 0.999999  # `warmup_steps` of 1 would mean one step

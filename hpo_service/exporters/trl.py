@@ -1,11 +1,21 @@
 """A file for `trl sft --config FILE` (TRL 1.16): model and training arguments. The data set is the caller's."""
 
+from types import MappingProxyType
 from typing import Any
 
+from hpo_service.core.export_groups import Group
 from hpo_service.exporters.base import Rendered, in_bfloat16, lost
 from hpo_service.exporters.header import header
 from hpo_service.exporters.target_modules import alpha, expression
-from hpo_service.exporters.training_arguments import SAID, schedule_arguments, training_arguments, warmup_steps
+from hpo_service.exporters.training_arguments import (
+    ARGUMENT_GROUPS,
+    ARGUMENT_RIVALS,
+    SAID,
+    schedule_arguments,
+    training_arguments,
+    warmup_steps,
+)
+from hpo_service.exporters.values import Layout
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import AUTO, TrialFile
 
@@ -22,6 +32,30 @@ _SAID = SAID | {
     "max_length",
     "packing",
 }
+LAYOUT = Layout(
+    groups=MappingProxyType(
+        {
+            **ARGUMENT_GROUPS,
+            **dict.fromkeys(
+                ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora", "use_dora"),
+                Group.HYPERPARAMETERS,
+            ),
+            **dict.fromkeys(
+                ("model_name_or_path", "load_in_4bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"), Group.MODEL
+            ),
+            **dict.fromkeys(("dtype", "attn_implementation"), Group.PRECISION),
+            **dict.fromkeys(("use_peft", "gradient_checkpointing"), Group.RUN),
+            **dict.fromkeys(
+                ("max_length", "packing", "packing_strategy", "completion_only_loss", "assistant_only_loss"),
+                Group.DATA,
+            ),
+        }
+    ),
+    whole=frozenset({"lr_scheduler_kwargs"}),
+    rivals=ARGUMENT_RIVALS,
+    per_device="per_device_train_batch_size",
+    accumulation="gradient_accumulation_steps",
+)
 _USE = "For one process: with N processes divide gradient_accumulation_steps by N; add your data set"
 
 
@@ -39,6 +73,8 @@ def render_trl(document: TrialFile) -> Rendered:
         media_type="application/yaml",
         file_name="trl-sft.yaml",
         dropped=dropped,
+        values=LAYOUT.values(body),
+        batch=LAYOUT.split(document),
     )
 
 

@@ -21,6 +21,7 @@ from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.studies import IdempotencyKey, PageSize, PageToken
 from hpo_service.auth.principals import Scope
 from hpo_service.core.errors import InvalidRequest
+from hpo_service.services.common.exported_values import ExportedValuesDocument
 from hpo_service.services.common.idempotency import Repetition
 from hpo_service.services.promotions import create as promoting
 from hpo_service.services.promotions import read as promotions
@@ -136,6 +137,24 @@ def export_promotion(
     if if_none_match is not None and _has(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return file_response(exported.file, headers)
+
+
+@router.get(
+    "/{name}/{version}/values",
+    operation_id="list_promotion_values",
+    summary="The values of such a file, one by one",
+    dependencies=[needs(Scope.STUDY_READ)],
+)
+def list_promotion_values(
+    name: PromotionName,
+    version: Version,
+    session: SessionDependency,
+    project: ProjectDependency,
+    format: ExportFormat = "yaml",
+    strict: Strict = False,
+) -> ExportedValuesDocument:
+    """For those who merge them into a file that they own: each value says what it is about."""
+    return promotions.values(session, project, name, number_of(version), format, strict=strict)
 
 
 @router.get(

@@ -20,6 +20,7 @@ from hpo_service.api.http.scopes import needs
 from hpo_service.auth.principals import Scope
 from hpo_service.core.messages import IntentKind
 from hpo_service.core.settings import Settings
+from hpo_service.services.common.exported_values import ExportedValuesDocument
 from hpo_service.services.common.idempotency import Repetition
 from hpo_service.services.studies import best as results
 from hpo_service.services.studies import commands as steering
@@ -213,6 +214,24 @@ def export_best(
 ) -> Response:
     """What the format has no key for is named in the header `X-Dropped`."""
     return file_response(results.export_best(session, project, name, format, strict=strict))
+
+
+@router.get(
+    "/{name}/best/values",
+    operation_id="list_best_values",
+    summary="The values of such a file, one by one",
+    tags=["results"],
+    dependencies=[needs(Scope.STUDY_READ)],
+)
+def list_best_values(
+    name: StudyName,
+    session: SessionDependency,
+    project: ProjectDependency,
+    format: ExportFormat = "yaml",
+    strict: Strict = False,
+) -> ExportedValuesDocument:
+    """For those who merge them into a file that they own: each value says what it is about."""
+    return results.best_values(session, project, name, format, strict=strict)
 
 
 validation = APIRouter()

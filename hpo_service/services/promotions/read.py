@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from hpo_service import exporters
 from hpo_service.auth.principals import Principal
 from hpo_service.core.errors import Conflict, Forbidden, NotFound
+from hpo_service.services.common.exported_values import ExportedValuesDocument, exported_values
 from hpo_service.services.common.if_match import require_match
 from hpo_service.services.common.schemas import Document
 from hpo_service.services.promotions import verdict as promotion
@@ -76,10 +77,22 @@ def export(session: Session, project_id: int, name: str, version: int | None, fo
     Raises:
         Conflict: the version waits for approval.
     """
+    document, label = _usable(session, project_id, name, version)
+    return Exported(exporters.render(format, document, strict=strict), label)
+
+
+def values(
+    session: Session, project_id: int, name: str, version: int | None, format: str, *, strict: bool
+) -> ExportedValuesDocument:
+    """The values of such a file one by one. Raises as `export`, and InvalidRequest if it cannot be taken apart."""
+    document, label = _usable(session, project_id, name, version)
+    return exported_values(format, document, strict=strict, promotion=label)
+
+
+def _usable(session: Session, project_id: int, name: str, version: int | None) -> tuple[TrialFile, str]:
     found = find(session, project_id, name, version)
     require_effective(found)
-    document = TrialFile.model_validate(found.row.document)
-    return Exported(exporters.render(format, document, strict=strict), _label(found.row))
+    return TrialFile.model_validate(found.row.document), _label(found.row)
 
 
 def require_effective(found: Found) -> None:

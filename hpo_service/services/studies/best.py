@@ -6,6 +6,7 @@ from hpo_service import exporters
 from hpo_service.core.errors import NotFound
 from hpo_service.exporters.document import StudyFacts
 from hpo_service.search.best import Best
+from hpo_service.services.common.exported_values import ExportedValuesDocument, exported_values
 from hpo_service.services.studies.schemas import BestDocument
 from hpo_service.services.studies.summaries import read_leaders
 from hpo_service.spec import ResolvedStudy
@@ -32,11 +33,14 @@ def export_best(
         InvalidRequest: no such format.
         NotExpressible: `strict`, and the format has no key for something that matters.
     """
-    study = studies.find(session, project_id, name)
-    best = find_best(session, study)
-    if best is None:
-        raise _nothing_yet(name)
-    return exporters.render(format_name, best_file(session, study, best), strict=strict)
+    return exporters.render(format_name, _best_document(session, project_id, name), strict=strict)
+
+
+def best_values(
+    session: Session, project_id: int, name: str, format_name: str, *, strict: bool = False
+) -> ExportedValuesDocument:
+    """The values of such a file one by one. Raises as `export_best`, and InvalidRequest if it cannot be taken apart."""
+    return exported_values(format_name, _best_document(session, project_id, name), strict=strict)
 
 
 def find_best(session: Session, study: Study) -> Best | None:
@@ -57,6 +61,14 @@ def best_file(session: Session, study: Study, best: Best) -> TrialFile:
         eval_digest=rows.get("eval"),
     )
     return exporters.best_document(about, best, resolved)
+
+
+def _best_document(session: Session, project_id: int, name: str) -> TrialFile:
+    study = studies.find(session, project_id, name)
+    best = find_best(session, study)
+    if best is None:
+        raise _nothing_yet(name)
+    return best_file(session, study, best)
 
 
 def _nothing_yet(name: str) -> NotFound:
