@@ -10,7 +10,6 @@ from hpo_service.services.common.exported_values import exported_values
 from tests.exported import document
 
 FILES = Path(__file__).parent / "unit" / "cli" / "merge" / "files"
-HOSTILE = Path(__file__).parent / "unit" / "cli" / "merge" / "hostile"
 
 
 def settings(format: str, *groups: Group, **changes: Any) -> list[Setting]:

@@ -1,5 +1,6 @@
 """A YAML text as trees that know where everything stands in it, so that a part can be replaced and the rest stay."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,9 @@ from hpo_service.core.errors import InvalidRequest
 
 Kind = Literal["scalar", "alias", "sequence", "mapping"]
 _TEMPLATES = ("{{", "{%")
+_MOST_LEVELS = 100
+#: YAML allows tabs between tokens, this parser does not; as spaces they stand in the same places
+_WITHIN_LINES = re.compile(r"(?<=\S)[ \t]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +78,10 @@ def read_trees(text: str) -> list[Node | None]:
     yaml: Any = YAML(typ="safe", pure=True)
     trees: list[Node | None] = []
     try:
-        events = iter(list(yaml.parse(text)))
+        events = iter(list(yaml.parse(_WITHIN_LINES.sub(lambda found: " " * len(found[0]), text))))
         for event in events:
             if isinstance(event, yaml_events.DocumentStartEvent):
-                root = _node(next(events), events)
+                root = _node(next(events), events, 0)
                 trees.append(None if root.empty else root)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -87,8 +91,6 @@ def read_trees(text: str) -> list[Node | None]:
         raise Unreadable(f"the character {error.character!r} may not stand in YAML", line) from error
     except YAMLError as error:
         raise Unreadable(str(error).splitlines()[0], None) from error
-    except RecursionError as error:
-        raise Unreadable("it is nested too deeply", None) from error
     return trees
 
 
@@ -106,7 +108,9 @@ def read_file(text: str, name: str) -> list[Node | None]:
         raise InvalidRequest(f"--merge: {where} is not YAML: {error.problem}. {hint}") from error
 
 
-def _node(event: Any, events: Iterator[Any]) -> Node:  # noqa: ANN401
+def _node(event: Any, events: Iterator[Any], level: int) -> Node:  # noqa: ANN401
+    if level > _MOST_LEVELS:
+        raise Unreadable(f"it is nested more than {_MOST_LEVELS} levels deep", int(event.start_mark.line) + 1)
     place: dict[str, Any] = {
         "start": int(event.start_mark.index),
         "line": int(event.start_mark.line),
@@ -121,7 +125,7 @@ def _node(event: Any, events: Iterator[Any]) -> Node:  # noqa: ANN401
     flow, children = bool(event.flow_style), []
     last = next(events)
     while not isinstance(last, yaml_events.CollectionEndEvent):
-        children.append(_node(last, events))
+        children.append(_node(last, events, level + 1))
         last = next(events)
     end = int(last.end_mark.index)
     if isinstance(event, yaml_events.MappingStartEvent):
