@@ -153,7 +153,8 @@ class Destination:
         base = _read(path) if self.branch is None else read_base(path, self.branch)
         selection = select(values, self.include, self.gpus, look_up(base, key, name))
         merged = merge(base, key, selection.settings, values["origin"], name)
-        unwritten = sentences((*selection.unwritten, *merged.unwritten), selection.left)
+        lines = select(values, self.include, self.gpus, look_up(merged.text, key, name)).unwritten  # as they are now
+        unwritten = sentences((*lines, *merged.unwritten), selection.left)
         if not merged.has_origin and merged.changes:
             unwritten = [*unwritten, "where the values come from: a comment has no place there"]
         commit = self._put(path, merged.text, subject, unchanged=merged.text == base)

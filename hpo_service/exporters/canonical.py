@@ -4,7 +4,7 @@ from typing import Any
 
 from hpo_service.exporters.base import Rendered, json_text
 from hpo_service.exporters.header import header, provenance_lines
-from hpo_service.exporters.values import NESTED
+from hpo_service.exporters.values import NESTED, without_unknown
 from hpo_service.exporters.yaml_text import yaml_text
 from trainer.spec import TrialFile
 
@@ -33,7 +33,7 @@ def render_json(document: TrialFile) -> Rendered:
 
 
 def _body(document: TrialFile) -> dict[str, Any]:
-    body = document.model_dump(mode="json", by_alias=True)
+    body = without_unknown(document.model_dump(mode="json", by_alias=True))
     first = ("apiVersion", "kind", "metadata")
     return {name: body[name] for name in first} | {name: body[name] for name in body if name not in first}
 

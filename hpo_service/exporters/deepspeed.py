@@ -28,20 +28,20 @@ _SAID = frozenset(
 LAYOUT = Layout(
     groups=MappingProxyType(
         {
-            **dict.fromkeys(("optimizer", "gradient_clipping"), Group.HYPERPARAMETERS),
+            **dict.fromkeys(
+                (
+                    "optimizer",
+                    "zero_allow_untested_optimizer",
+                    "zero_force_ds_cpu_optimizer",
+                    "gradient_clipping",
+                ),
+                Group.HYPERPARAMETERS,
+            ),
             **dict.fromkeys(
                 ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), Group.BATCH
             ),
             "bf16": Group.PRECISION,
-            **dict.fromkeys(
-                (
-                    "zero_optimization",
-                    "wall_clock_breakdown",
-                    "zero_allow_untested_optimizer",
-                    "zero_force_ds_cpu_optimizer",
-                ),
-                Group.RUN,
-            ),
+            **dict.fromkeys(("zero_optimization", "wall_clock_breakdown"), Group.RUN),
         }
     ),
 )

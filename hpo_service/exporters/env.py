@@ -6,7 +6,7 @@ from typing import Any
 
 from hpo_service.exporters.base import Rendered, plain_float
 from hpo_service.exporters.header import header
-from hpo_service.exporters.values import NESTED, ExportedValue
+from hpo_service.exporters.values import NESTED, ExportedValue, without_unknown
 from trainer.spec import TrialFile
 
 # Written without quotes, which `--env-file` would take for a part of the value.
@@ -39,7 +39,7 @@ def variables(document: TrialFile) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def _names(document: TrialFile) -> Iterator[tuple[Any, tuple[str, ...], str]]:
     """Every value with its path in the document and its variable."""
-    body = document.model_dump(mode="json", exclude_none=True)
+    body = without_unknown(document.model_dump(mode="json", exclude_none=True))
     for section in ("parameters", "model", "data", "training"):
         for path, value in _flat((section,), body[section]):
             yield value, path, "_".join(path[1:] if section == "parameters" else path).upper()

@@ -14,6 +14,8 @@ def header(document: TrialFile, *remarks: str, dropped: tuple[str, ...] = ()) ->
     JSON has no comments, so formats in JSON have no header.
     """
     lines = [*provenance_lines(document), *remarks]
+    if document.data.format == "auto" and lines:
+        lines.append("The format of the rows was not recorded; the trainer finds it in the first row of each file")
     if dropped:
         lines.append(f"Dropped, because there is no key for it here: {', '.join(dropped)}")
     return "".join(f"# {_one_line(line)}\n" for line in lines)

@@ -99,8 +99,15 @@ NESTED = Layout(
 )
 
 
+def without_unknown(body: dict[str, Any]) -> dict[str, Any]:
+    """A dumped document without a row format that nobody knows: `auto` is no format."""
+    if body["data"]["format"] != "auto":
+        return body
+    return body | {"data": {name: value for name, value in body["data"].items() if name != "format"}}
+
+
 def nested_values(document: TrialFile) -> dict[str, Any]:
     """Sections `model`, `data`, `parameters`, `training`, `provenance` if there is one. What is not set is left out."""
-    body = document.model_dump(mode="json", exclude_none=True)
+    body = without_unknown(document.model_dump(mode="json", exclude_none=True))
     sections = {name: body[name] for name in _SECTIONS}
     return sections | ({"provenance": body["provenance"]} if body["provenance"] else {})

@@ -25,7 +25,17 @@ from hpo_service.spec.study import (
     require_consistent,
 )
 from trainer.data.rows import total_examples
-from trainer.spec import DataSpec, Dtype, Frozen, ModelSpec, Parameters, QualityThresholds, TrainingSettings, TrialSpec
+from trainer.spec import (
+    DataFormat,
+    DataSpec,
+    Dtype,
+    Frozen,
+    ModelSpec,
+    Parameters,
+    QualityThresholds,
+    TrainingSettings,
+    TrialSpec,
+)
 
 _UNLIMITED_PARALLEL = 1024
 _FREEZE_THAW_RUNG_FACTOR = 1.7
@@ -165,11 +175,13 @@ def resolve(
     train_rows: int,
     eval_rows: int,
     test: str | None = None,
+    data_format: DataFormat | None = None,
     traits: Traits | None = None,
     further: Further | None = None,
 ) -> ResolvedStudy:
     """Expand the preset, check the space and every point; paths and rows were checked by the caller.
 
+    `data_format` is what the rows were found to be: it is pinned, so that workers and exports are told the same.
     `further` is asked about the space as well, once there is one.
 
     Raises:
@@ -183,11 +195,12 @@ def resolve(
     assert draft is not None
     space, training, baseline, enqueue = draft
     longest = total_examples(train_rows, space.largest("epochs"))
+    data = {"train": train, "eval": eval, "test": test, "format": data_format or merged.data.format}
     return ResolvedStudy(
         metadata=merged.metadata,
         preset=merged.preset,
         model=merged.model.model_copy(update={"path": model_path}),
-        data=merged.data.model_copy(update={"train": train, "eval": eval, "test": test}),
+        data=merged.data.model_copy(update=data),
         data_checks=merged.data_checks,
         space=space.to_json(),
         training=training,

@@ -43,22 +43,21 @@ def select(exported: Json, include: frozenset[Group], gpus: int, look_up: LookUp
     """What is merged into the file that `look_up` reads, which trains on so many GPUs."""
     wanted = {Group.HYPERPARAMETERS, *include}
     batch = exported["batch"]
-    split = {} if batch is None else {batch["per_device"], batch["accumulation"]}
+    split = None if batch is None else _batch(exported, batch, Group.BATCH in include, gpus, look_up)
     settings, left = [], dict[Group, list[str]]()
     for one in exported["values"]:
         path, group = tuple(one["path"]), Group(one["group"])
-        if len(path) == 1 and path[0] in split:
-            continue
-        if group in wanted:
+        if split is not None and path in ((batch["per_device"],), (batch["accumulation"],)):
+            settings += [setting for setting in split.settings if setting.path == path]
+        elif group in wanted:
             settings.append(Setting(path=path, value=one["value"], rivals=tuple(one["rivals"])))
         elif one["value"] is not None and (said := _differs(path, one["value"], look_up(path))):
             left.setdefault(group, []).append(said)
-    told = [f"belongs to the file (--include {group}): {', '.join(names)}" for group, names in left.items()]
-    if batch is None:
-        return Selection(settings=tuple(settings), unwritten=(), left=tuple(told))
-    found = _batch(exported, batch, Group.BATCH in include, gpus, look_up((batch["per_device"],)))
     return Selection(
-        settings=(*settings, *found.settings), unwritten=found.unwritten, left=(*told, *found.left), batch=found.batch
+        settings=tuple(settings),
+        unwritten=() if split is None else split.unwritten,
+        left=tuple(f"belongs to the file (--include {group}): {', '.join(names)}" for group, names in left.items()),
+        batch=None if split is None else split.batch,
     )
 
 
@@ -75,9 +74,10 @@ def _differs(path: tuple[str, ...], value: Any, found: Node | None) -> str:  # n
     return f"{name} ({here} in the search, {found.text or 'nothing'} in the file)"
 
 
-def _batch(exported: Json, batch: Json, include: bool, gpus: int, found: Node | None) -> Selection:
+def _batch(exported: Json, batch: Json, include: bool, gpus: int, look_up: LookUp) -> Selection:
     """The effective batch as the format splits it, exactly or not at all."""
     effective, per_device, accumulation = batch["effective"], batch["per_device"], batch["accumulation"]
+    found = look_up((per_device,))
     devices = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
     values = {one["path"][0]: one["value"] for one in exported["values"]}
     if include:

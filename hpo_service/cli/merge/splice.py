@@ -91,7 +91,7 @@ def merge(base: str, key: str, settings: Sequence[Setting], comments: Sequence[s
         try:
             if text.write(setting, settings):
                 changes.append(Change(name=setting.name, before=before, after=written(setting.value)))
-            else:
+            elif text.effective(setting.path) is not None:
                 same.append(setting.name)
         except Unsafe as why:
             refused.append((setting, why))

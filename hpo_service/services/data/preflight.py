@@ -15,7 +15,7 @@ from hpo_service.services.data.model_folder import check_model
 from hpo_service.services.data.profile import read_traits
 from hpo_service.spec import StudySpec, Traits, expand
 from hpo_service.spec.runnable import ModelFacts
-from trainer.data.rows import RowError, count_rows_quickly, data_files, example_counts
+from trainer.data.rows import RowError, count_rows_quickly, data_files, example_counts, read_rows
 from trainer.spec import DataFormat
 
 #: a name on the Hub, or its address
@@ -28,7 +28,10 @@ _Check = Callable[[Path, str, str], int]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Absolute paths, and the rows that a trial sees after split and limits."""
+    """Absolute paths, and the rows that a trial sees after split and limits.
+
+    `data_format` is what the first rows are; auto only where the files differ, so that each has to be looked at again.
+    """
 
     model_path: str
     train: str
@@ -36,6 +39,7 @@ class Inputs:
     test: str | None
     train_rows: int
     eval_rows: int
+    data_format: DataFormat
     traits: Traits
 
 
@@ -71,6 +75,7 @@ def look(spec: StudySpec, roots: Sequence[Path]) -> Look:
         test=None if test is None else str(test[0]),
         train_rows=train_rows,
         eval_rows=eval_rows,
+        data_format=_format(data.format, [found[0] for found in (train, evaluation, test) if found is not None]),
         traits=read_traits(model[0], train[0], train[1]),
     )
     return Look(model=facts, inputs=inputs)
@@ -146,6 +151,12 @@ def _rows(path: Path, written: str, pointer: str, *, data_format: DataFormat, ro
         where = f"{written!r}" if error.path == str(path) else f"{written!r}, {Path(error.path).name}"
         line = f", line {error.line_number}" if error.line_number else ""
         raise _invalid(pointer, f"{where}{line}: {error.problem}.") from error
+
+
+def _format(data_format: DataFormat, paths: Sequence[Path]) -> DataFormat:
+    """The format of all files, whose rows were read before."""
+    found = {next(read_rows(path, data_format)).format for path in paths}
+    return found.pop() if len(found) == 1 else data_format
 
 
 def _state(file: Path) -> tuple[str, int, int]:

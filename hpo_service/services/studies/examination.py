@@ -71,6 +71,7 @@ def _resolved(spec: StudySpec, inputs: Inputs, further: Further) -> ResolvedStud
         test=inputs.test,
         train_rows=inputs.train_rows,
         eval_rows=inputs.eval_rows,
+        data_format=inputs.data_format,
         traits=inputs.traits,
         further=further,
     )

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.cli.export_file import Destination, ExportFormat
+from hpo_service.cli.export_file import Destination, Exported, ExportFormat
 from hpo_service.cli.git_branch import commit_file, read_base
 from hpo_service.core.errors import InvalidRequest
 from hpo_service.exporters import FORMATS
+from tests.merging import answer
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -68,9 +69,33 @@ def test_merging_reads_the_branch_and_not_the_work_tree(repository: Path) -> Non
     file.write_text("a: 9\n")
     assert read_base(file, "hpo/first") == "a: 1  # mine\n"
     where = Destination(merge=f"{file}:best", branch="hpo/first")
-    where.deliver("# about\nlora_r: 8\n", "one")
-    assert git(repository, "show", "hpo/first:conf/values.yaml") == ("a: 1  # mine\n# hpo: about\nbest:\n  lora_r: 8\n")
+    where.deliver(Exported(text="", values=answer("hydra", lora_r=8), promotion=""), "one")
+    merged = git(repository, "show", "hpo/first:conf/values.yaml")
+    assert merged.startswith("a: 1  # mine\n# hpo: Trial 4 of study s: eval_loss 2.0\n")
+    assert "\nbest:\n  parameters:\n    learning_rate: 0.0002\n    lora_r: 8\n" in merged
     assert file.read_text() == "a: 9\n"
+
+
+def test_bytes_and_modes_stay_in_the_branch(repository: Path) -> None:
+    """Line ends were changed on the way through git, and an executable file was none any more."""
+    file = repository / "run.yaml"
+    file.write_bytes("\ufefflora_r: 1\r\n# Übung\r\n".encode())
+    file.chmod(0o755)
+    git(repository, "add", "run.yaml")
+    git(repository, "commit", "-q", "-m", "run", "--", "run.yaml")
+    assert read_base(file, "hpo/run") == "\ufefflora_r: 1\r\n# Übung\r\n"
+    commit_file(file, "\ufefflora_r: 8\r\n# Übung\r\n", "hpo/run", "one")
+    blob = subprocess.run(["git", "show", "hpo/run:run.yaml"], cwd=repository, check=True, capture_output=True).stdout
+    assert blob == "\ufefflora_r: 8\r\n# Übung\r\n".encode()
+    assert git(repository, "ls-tree", "hpo/run", "run.yaml").startswith("100755 ")
+
+
+def test_a_link_is_no_file_to_merge_into(repository: Path) -> None:
+    (repository / "link.yaml").symlink_to("conf/values.yaml")
+    git(repository, "add", "link.yaml")
+    git(repository, "commit", "-q", "-m", "link", "--", "link.yaml")
+    with pytest.raises(InvalidRequest, match="is a symbolic link"):
+        read_base(repository / "link.yaml", "hpo/link")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +118,9 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="needs the name of the file"):
         Destination(branch="hpo")
     with pytest.raises(InvalidRequest, match="cannot be read"):
-        Destination(merge=f"{tmp_path / 'none.yaml'}:a").deliver("b: 1\n", "one")
+        Destination(merge=f"{tmp_path / 'none.yaml'}:a").deliver(
+            Exported(text="", values=answer("trl"), promotion=""), "one"
+        )
 
 
 def test_the_commands_know_every_format() -> None:

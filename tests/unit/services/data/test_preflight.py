@@ -40,6 +40,16 @@ def test_paths_become_absolute_and_rows_are_counted(root: Path) -> None:
     assert capped.train_rows == 7
 
 
+def test_the_format_of_the_rows_is_found_where_all_files_agree(root: Path) -> None:
+    """What exporters were told was `auto`."""
+    assert inspect(root).data_format == "alpaca"
+    (root / "chat.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 4
+    )
+    assert inspect(root, data={"train": "chat.jsonl"}).data_format == "chat"
+    assert inspect(root, data={"train": "chat.jsonl", "eval": "eval.jsonl"}).data_format == "auto"
+
+
 def test_the_first_root_that_has_it_wins(root: Path, tmp_path: Path) -> None:
     other = tmp_path.resolve() / "other"
     serving.make_inputs(other)
