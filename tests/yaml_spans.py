@@ -43,8 +43,8 @@ def spans(text: str, document: int | None) -> dict[Path, Span]:
 def _value(event: Any, events: Iterator[Any], path: Path, found: dict[Path, Span], *, flow: bool) -> tuple[int, bool]:
     """Where a value ends, and whether it is a leaf."""
     if not isinstance(event, yaml.CollectionStartEvent):
-        return event.end_mark.index, True
-    inner, end, number = flow or bool(event.flow_style), event.start_mark.index, 0
+        return _at(event.end_mark), True
+    inner, end, number = flow or bool(event.flow_style), _at(event.start_mark), 0
     mapping = isinstance(event, yaml.MappingStartEvent)
     event = next(events)
     while not isinstance(event, yaml.CollectionEndEvent):
@@ -53,11 +53,16 @@ def _value(event: Any, events: Iterator[Any], path: Path, found: dict[Path, Span
             assert isinstance(key, yaml.ScalarEvent)
             event = next(events)
         name = key.value if mapping else str(number)
-        start = event.start_mark.index
+        start = _at(event.start_mark)
         end, leaf = _value(event, events, (*path, name), found, flow=inner)
-        found[(*path, name)] = Span(key.start_mark.index, key.end_mark.index, start, end, inner, leaf)
+        found[(*path, name)] = Span(_at(key.start_mark), _at(key.end_mark), start, end, inner, leaf)
         event, number = next(events), number + 1
-    return (event.end_mark.index if event.end_mark.index > event.start_mark.index else end), number == 0
+    closed = _at(event.end_mark) > _at(event.start_mark)
+    return (_at(event.end_mark) if closed else end), number == 0
+
+
+def _at(mark: Any) -> int:
+    return int(mark.index)
 
 
 def outside(old: str, new: str, paths: set[Path], document: int) -> tuple[str, str]:

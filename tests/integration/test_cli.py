@@ -3,6 +3,7 @@
 import json
 import shlex
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -271,10 +272,20 @@ def test_from_the_best_trial_to_production(
     assert "needs no approval" in hpo.err
 
     values = tmp_path / "values.yaml"
-    values.write_text("image: x  # pinned\n")
+    values.write_bytes(b"image: {repo: x}  # pinned\r\n")
     hpo("export", "bot@1", "--format", "helm", "--merge", f"{values}:training.best")
-    assert values.read_text().startswith("image: x  # pinned\n")
-    assert yaml.safe_load(values.read_text())["training"]["best"]["parameters"] == made["parameters"]
+    assert values.read_bytes().startswith(b"image: {repo: x}  # pinned\r\ntraining:\r\n")
+    assert yaml.safe_load(values.read_text())["training"]["best"] == {"parameters": made["parameters"]}
+    assert "Not written: belongs to the file (--include model): model.path" in hpo.err
+    hpo("best", "first", "--format", "helm", "--merge", f"{values}:training.best", "--include", "data,seed")
+    found = yaml.safe_load(values.read_text())["training"]["best"]
+    assert (found["data"]["format"], found["training"]) == ("alpaca", {"seed": 0})
+    hpo("export", "bot@1", "--format", "helm", "--merge", str(values), "--include", "paths", code=1)
+    assert "there is no group 'paths'. There are model: base model" in hpo.err
+    hpo("export", "bot@1", "--format", "kustomize", "--merge", str(values), code=1)
+    assert "is a whole, its values cannot be merged" in hpo.err
+    hpo("export", "bot@1", "--pull-request", code=1)
+    assert "--pull-request needs the name of the file" in hpo.err
     hpo("export", "bot", "--format", "peft", "--strict", code=1)
     assert "format peft has no key for" in hpo.err
     hpo("export", "none", code=1)
@@ -282,3 +293,46 @@ def test_from_the_best_trial_to_production(
     config = best_config("bot")
     assert (config["parameters"], config["provenance"]["promotion"]) == (made["parameters"], "bot@3")
     assert best_config("bot@2")["provenance"]["trial"] == 0
+
+
+@pytest.mark.usefixtures("_dispatching")
+def test_a_promotion_becomes_a_pull_request(
+    hpo: Hpo,
+    study_file: str,
+    root: Path,
+    sessions: sessionmaker[Session],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Branch, commit and the text with the evidence; without a command of the host nothing is pushed."""
+    hpo("study", "create", "-f", study_file, "--watch", "--set", "budget.max_trials=2", "--set", "search.strategy=none")
+    serving.keep_snapshot(root, sessions, 1)
+    made = hpo.json("promote", "first", "--trial", "1", "--to", "bot")
+    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+        monkeypatch.setenv(f"{name}_NAME", "x")
+        monkeypatch.setenv(f"{name}_EMAIL", "x@example.org")
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    mine = "# ours\nbase_model: theirs\nlearning_rate: 1e-3  # why\nmicro_batch_size: 1\n"
+    file = repository / "axolotl.yaml"
+    file.write_text(mine)
+    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "ours"]):
+        subprocess.run(["git", *arguments], cwd=repository, check=True)
+    shown = hpo("export", "bot", "--format", "axolotl", "--merge", str(file), "--pull-request")
+    assert shown == "git push REMOTE hpo/bot-1\n"
+    assert "Committed" in hpo.err
+    assert file.read_text() == mine
+    merged = git(repository, "show", "hpo/bot-1:axolotl.yaml")
+    rate = yaml.safe_load(merged)["learning_rate"]
+    assert rate == made["parameters"]["learning_rate"]
+    assert "base_model: theirs\n" in merged
+    assert git(repository, "log", "-1", "--format=%s", "hpo/bot-1") == "hpo: promotion bot@1\n"
+    told = next((repository / ".git" / "hpo").iterdir()).read_text()
+    assert f"/studies/first), trial {made['trial_number']} |" in told
+    assert "| `learning_rate` | `1e-3` | `" in told
+    assert "- belongs to the file (--include model): base\\_model" in told
+    assert made["verdict"].split(":")[0] in told
+
+
+def git(repository: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True, text=True).stdout

@@ -96,6 +96,35 @@ def test_every_format_can_be_pulled_and_stays_the_same(ended: TestClient) -> Non
     assert {"yaml", "json", "env", "trl", "axolotl", "hf"} <= set(changed)
 
 
+def test_the_values_of_an_export_say_what_they_are_about(ended: TestClient) -> None:
+    made = promote(ended)
+    answer = ended.get("/v1/promotions/bot/1/values", params={"format": "axolotl"})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    values = {".".join(one["path"]): one for one in found["values"]}
+    assert (found["promotion"], found["batch"]["effective"]) == ("bot@1", made["parameters"]["effective_batch"])
+    assert values["learning_rate"]["value"] == made["parameters"]["learning_rate"]
+    assert [values[name]["group"] for name in ("learning_rate", "base_model", "seed", "datasets")] == [
+        "hyperparameters", "model", "seed", "data",
+    ]  # fmt: skip
+    assert made["verdict"] in found["origin"][1]
+    for path in ("promotions/bot/latest", "studies/first/best"):
+        assert ended.get(f"/v1/{path}/values", params={"format": "kustomize"}).status_code == 400
+        assert ended.get(f"/v1/{path}/values", params={"format": "peft", "strict": True}).status_code == 422
+    best = ended.get("/v1/studies/first/best/values", params={"format": "trl"}).json()
+    assert (best["promotion"], best["format"]) == (None, "trl")
+
+
+def test_exports_are_told_the_format_of_the_rows(ended: TestClient) -> None:
+    """The study says `auto`; Axolotl was told no type, and others `auto`."""
+    promote(ended)
+    for path in ("promotions/bot/1", "studies/first/best"):
+        told = ended.get(f"/v1/{path}/export", params={"format": "axolotl"})
+        assert yaml.safe_load(told.text)["datasets"][0]["type"]["field_output"] == "output"
+        assert "format" not in told.headers["x-dropped"]
+        assert yaml.safe_load(ended.get(f"/v1/{path}/export").text)["data"]["format"] == "alpaca"
+
+
 def test_an_export_carries_its_provenance_and_trains(ended: TestClient) -> None:
     made = promote(ended)
     text = ended.get("/v1/promotions/bot/latest/export").text

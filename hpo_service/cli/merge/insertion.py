@@ -24,11 +24,11 @@ def insertions(
         behind = content_end(text, *pair)
         if behind is None:
             continue
-        newline = line_break(text, pair[0].start)
+        newline, at = line_break(text, pair[0].start), end_of_line(text, behind)
         lines = _lines(path, value, column, unit)
         if behind > 0 and text[behind - 1] in "\r\n":  # behind a block of text
             yield [Piece(behind, behind, "".join(line + newline for line in lines))]
-        elif (at := end_of_line(text, behind)) is not None:
+        elif at is not None:
             yield [Piece(at, at, "".join(newline + line for line in lines))]
     first = mapping.pairs[0][0]
     begin = line_start(text, first.start)

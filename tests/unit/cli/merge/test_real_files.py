@@ -101,7 +101,7 @@ def test_every_file_has_its_format() -> None:
 def test_the_check_sees_a_byte() -> None:
     base = load("axolotl-sections.yaml")
     merged = merge(base, "", exported("axolotl"), (), "f").text
-    paths = {("learning_rate",), ("lora_r",)}
+    paths: set[tuple[str, ...]] = {("learning_rate",), ("lora_r",)}
     for other in (merged.replace("# fits", "# Fits"), merged.replace("type: alpaca  ", "type: alpaca "), merged + "\n"):
         assert len(set(outside(merged, other, paths, 0))) == 2
     assert len(set(outside(merged, merged.replace("lora_r: 16", "lora_r: 7"), paths, 0))) == 1
