@@ -75,8 +75,14 @@ def notebook(service: Service, code: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_best_trial_goes_to_production(service: Service, best: Path, tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
-    (tmp_path / "values.yaml").write_text("image: x  # pinned\n")
-    for arguments in (["init", "-q"], ["config", "user.name", "x"], ["config", "user.email", "x@example.org"]):
+    (tmp_path / "values.yaml").write_text("image: {repo: x}  # pinned\n")
+    for arguments in (
+        ["init", "-q"],
+        ["config", "user.name", "x"],
+        ["config", "user.email", "x@example.org"],
+        ["add", "."],
+        ["commit", "-q", "-m", "ours"],
+    ):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
     environment = {
         **service.environment(),
@@ -90,13 +96,17 @@ def test_the_best_trial_goes_to_production(service: Service, best: Path, tmp_pat
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
-    pulled = yaml.safe_load(run("bash", "-euo", "pipefail", "-c", block("promotion")))
+    proposal, _, answered = run("bash", "-euo", "pipefail", "-c", block("promotion")).partition("\n")
+    pulled = yaml.safe_load(answered)
     parameters = service.study("wordnet")["best"]["parameters"]
     assert pulled["parameters"] == parameters
     assert pulled["provenance"]["promotion"] == "wordnet-bot@1"
     assert len(pulled["provenance"]["base_digest"]) == 64
     assert yaml.safe_load((tmp_path / "axolotl.yaml").read_text())["learning_rate"] == parameters["learning_rate"]
-    assert (tmp_path / "values.yaml").read_text().startswith("image: x  # pinned\n")
+    assert (tmp_path / "values.yaml").read_text().startswith("image: {repo: x}  # pinned\n")
+    assert proposal == "git push REMOTE hpo/values"
+    values = yaml.safe_load(run("git", "show", "hpo/values:values.yaml"))
+    assert values == {"image": {"repo": "x"}, "training": {"best": {"parameters": parameters}}}
     assert yaml.safe_load(run("git", "show", "hpo/wordnet-bot:conf/best.yaml")) == pulled
     said = run(sys.executable, "-c", block("pull") + "\nprint(learning_rate)")
     assert float(said) == parameters["learning_rate"]

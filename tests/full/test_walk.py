@@ -19,7 +19,12 @@ from tests.e2e.test_readme import block
 from tests.full.foreign.test_parsers import HERE, environment
 
 MINE = """# Runs of the language team
-base_model: another/base      # replaced by what was searched on
+base_model: another/base      # ours, not the search's
+datasets:
+  - path: ours.jsonl
+    type: alpaca              # agreed
+adapter: lora
+micro_batch_size: 1
 output_dir: ./out             # on the big disk
 logging_steps: 10
 lora_r: 64
@@ -84,8 +89,8 @@ def test_the_promoted_parameters_are_on_a_branch_and_ours_stay(walk: Walk) -> No
     for name in ("learning_rate", "lora_r", "lora_dropout", "weight_decay", "warmup_ratio"):
         assert merged[name] == parameters[name]
     assert (merged["output_dir"], merged["logging_steps"]) == ("./out", 10)
-    assert merged["base_model"].endswith("examples/tiny-llama")
-    assert merged["datasets"][0]["type"]["field_output"] == "output"
+    assert (merged["base_model"], merged["datasets"]) == ("another/base", [{"path": "ours.jsonl", "type": "alpaca"}])
+    assert "type: alpaca              # agreed\n" in committed(walk)
     assert "# on the big disk" in committed(walk)
     assert "# hpo: " in committed(walk)
     assert (walk.repository / "axolotl.yaml").read_text() == MINE
