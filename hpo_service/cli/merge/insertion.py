@@ -47,10 +47,8 @@ def into_nothing(
     """
     if parent.flow:
         said = "{" + _members(path, value, strict_json=strict_json) + "}"
-        if old.empty:
-            at = after_colon(text, key)
-            return [Piece(at, at, f" {said}")]
-        return [Piece(old.start, old.end, said)]
+        begin = after_colon(text, key)
+        return [Piece(begin, begin, f" {said}") if old.empty else Piece(old.start, old.end, said)]
     colon = after_colon(text, key)
     end = colon if old.empty else old.end
     at = end_of_line(text, end)
@@ -64,9 +62,10 @@ def into_nothing(
 def at_the_end(text: str, path: Sequence[str], value: Value) -> list[Piece]:
     """The path in a file that holds nothing but comments."""
     newline = line_break(text, 0)
-    lead = "" if not text.removeprefix("\ufeff") or text.endswith(("\n", "\r")) else newline
-    lines = "".join(line + newline for line in _lines(path, value, 0, _INDENT))
-    return [Piece(len(text), len(text), lead + lines)]
+    lines = _lines(path, value, 0, _INDENT)
+    if text.removeprefix("\ufeff") and not text.endswith(("\n", "\r")):
+        return [Piece(len(text), len(text), "".join(newline + line for line in lines))]
+    return [Piece(len(text), len(text), "".join(line + newline for line in lines))]
 
 
 def indentation(root: Node | None) -> int:

@@ -15,6 +15,8 @@ from hpo_service.core.errors import InvalidRequest
 Kind = Literal["scalar", "alias", "sequence", "mapping"]
 _TEMPLATES = ("{{", "{%")
 _MOST_LEVELS = 100
+#: line ends of YAML 1.1 that are none in 1.2
+_UNSURE_BREAK = re.compile("[\x85\u2028\u2029]")
 #: YAML allows tabs between tokens, this parser does not; as spaces they stand in the same places
 _WITHIN_LINES = re.compile(r"(?<=\S)[ \t]+")
 
@@ -75,6 +77,10 @@ class Unreadable(Exception):
 
 def read_trees(text: str) -> list[Node | None]:
     """The documents of the text; None for one that is empty. Raises Unreadable."""
+    unsure = _UNSURE_BREAK.search(text)
+    if unsure is not None:
+        line = text.count("\n", 0, unsure.start()) + 1
+        raise Unreadable(f"it holds {unsure[0]!a}, which ends a line for some readers and not for others", line)
     yaml: Any = YAML(typ="safe", pure=True)
     trees: list[Node | None] = []
     try:
@@ -82,7 +88,7 @@ def read_trees(text: str) -> list[Node | None]:
         for event in events:
             if isinstance(event, yaml_events.DocumentStartEvent):
                 root = _node(next(events), events, 0)
-                trees.append(None if root.empty else root)
+                trees.append(None if root.empty and not root.tag and not root.anchor else root)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise Unreadable(str(error.problem or error), None if mark is None else int(mark.line) + 1) from error
