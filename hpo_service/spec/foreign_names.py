@@ -74,10 +74,10 @@ _NAMES: dict[str, ForeignName] = {
         output_dir=_KEPT,
         report_to=_KEPT,
         run_name="metadata.name",
-        trust_remote_code="nothing: a model's own code is never run; leave it out",
         train_dataset="data.train, a file or folder of rows",
         eval_dataset="data.eval, a file or folder of rows",
     ),
+    "trust_remote_code": ForeignName(_HF, "nothing to say: a model's own code is never run; leave it out"),
     **_table(
         _PEFT,
         r="space.lora_r",
