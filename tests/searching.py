@@ -11,6 +11,7 @@ from typing import Any
 from hpo_service.search.samplers import propose_assignment
 from hpo_service.search.strategies import build
 from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, TrialStanding, TrialView, Wait
+from hpo_service.search.strategies.nearness import Exhausted
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.spec.space import Assignment, SearchSpace
 from trainer.spec import Outcome, Parameters
@@ -145,7 +146,15 @@ class Simulation:
         if self.forgetful:
             self.memory = json.loads(json.dumps(self.memory))
             self.adopt(ResolvedStudy.model_validate(json.loads(json.dumps(self.study.model_dump(mode="json")))))
-        return self.strategy.propose(self.view())
+        step = self.strategy.propose(self.view())
+        if not isinstance(step, Start) or step.assignment is not None:
+            return step
+        fixed = {} if step.trial_number is None else self.trials[step.trial_number].sampled
+        try:
+            assignment, _ = propose_assignment(self.space, self.view(), self.study.search.sampler, fixed)
+        except Exhausted as exhausted:
+            return self.strategy.propose(self.view().when_exhausted(str(exhausted)))
+        return replace(step, assignment=assignment)
 
     def _begin(self, step: Start | Advance) -> tuple[int, int]:
         if isinstance(step, Advance):
@@ -167,8 +176,7 @@ class Simulation:
         assert known is not None or len(self.trials) < self.study.budget.max_trials
         fixed = {} if known is None else known.sampled
         assignment = step.assignment
-        if assignment is None:
-            assignment, _ = propose_assignment(self.space, self.view(), self.study.search.sampler, fixed)
+        assert assignment is not None
         self._require_possible(assignment, fixed)
         number = len(self.trials) if known is None else known.number
         ladder = self.study.trial_rungs(assignment.parameters)

@@ -11,6 +11,7 @@ from hpo_service.core import study_rules as domain
 from hpo_service.search.samplers import SamplerName, propose_assignment
 from hpo_service.search.strategies.base import Advance, Step, Strategy, StudyView, TrialView
 from hpo_service.search.strategies.base import Start as StartTrial
+from hpo_service.search.strategies.nearness import Exhausted
 from hpo_service.spec.space import Assignment, FloatRange, SearchSpace
 
 FIRST_RUNG = 0.06
@@ -52,16 +53,27 @@ class Ours:
     def next(self) -> Start | Resume | None:
         """The strategy's next slice."""
         view = replace(self._study, trials=tuple(self._views))
-        step = self._strategy.propose(view)
+        step = self._proposed(view)
         if isinstance(step, Advance):
             self._decided(step)
             self._change(step.trial_number, standing="running", running_to=step.until_examples)
             return Resume(self._trials[step.trial_number], step.until_examples)
         if isinstance(step, StartTrial):
-            assignment = step.assignment or propose_assignment(self._space, view, self._sampler, {})[0]
+            assert step.assignment is not None
             self._decided(step)
-            return Start(self._point(assignment), self._ladder[0])
+            return Start(self._point(step.assignment), self._ladder[0])
         return None
+
+    def _proposed(self, view: StudyView) -> Step:
+        """A start has its assignment."""
+        step = self._strategy.propose(view)
+        if not isinstance(step, StartTrial) or step.assignment is not None:
+            return step
+        try:
+            found, _ = propose_assignment(self._space, view, self._sampler, {})
+        except Exhausted as exhausted:
+            return self._strategy.propose(view.when_exhausted(str(exhausted)))
+        return replace(step, assignment=found)
 
     def started(self, trial: Trial, point: Array) -> None:
         """The trial is where the table has a row."""

@@ -19,7 +19,7 @@ SEARCH = HERE.parents[1] / "hpo_service" / "search"
 SHARED = (
     HERE / "ours.py",
     HERE / "simulation.py",
-    *(SEARCH / "strategies" / f"{name}.py" for name in ("base", "ranking")),
+    *(SEARCH / "strategies" / f"{name}.py" for name in ("base", "ranking", "nearness", "places")),
 )
 FREEZE_THAW = "freeze_thaw"
 

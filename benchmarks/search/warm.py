@@ -35,6 +35,7 @@ from benchmarks.search.tables import Array, Table, load_folder
 from hpo_service.search.strategies import FreezeThaw
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.past import Past, PastTable
+from hpo_service.spec import best_quarter
 from hpo_service.spec.space import SearchSpace
 
 #: what constants of warm start were chosen on; all other tasks are held apart
@@ -58,7 +59,9 @@ def past_of(table: Table, tables: Sequence[Table], rows: int, *, turned: bool) -
         random = np.random.default_rng(sum(other.name.encode()))
         chosen = random.permutation(len(other.u))[: rows or None]
         losses = other.loss[chosen, -1]
-        known.append(PastTable(study=other.name, points=other.u[chosen], losses=-losses if turned else losses))
+        losses, points = -losses if turned else losses, other.u[chosen]
+        good = points[best_quarter(losses.tolist())]
+        known.append(PastTable(study=other.name, points=points, losses=losses, good=good))
     return Past(Cube(space_of(table)), known)
 
 

@@ -2,7 +2,7 @@
 
 from hpo_service.spec.confirmation import Candidate, ConfirmationPlan
 from hpo_service.spec.estimate import Estimate, estimate
-from hpo_service.spec.past import FEWEST_TRIALS, MOST_STUDIES, MOST_TRIALS, PastStudy, Traits
+from hpo_service.spec.past import FEWEST_TRIALS, MOST_STUDIES, MOST_TRIALS, PastStudy, Traits, best_quarter
 from hpo_service.spec.problems import problems_from
 from hpo_service.spec.resolved import ResolvedBudget, ResolvedStudy, expand, resolve
 from hpo_service.spec.similarity import similarity
@@ -35,6 +35,7 @@ __all__ = [
     "SearchSettings",
     "StudySpec",
     "Traits",
+    "best_quarter",
     "estimate",
     "expand",
     "parse_spec",

@@ -11,7 +11,6 @@ from hpo_service.spec.past import PastStudy, Traits
 LARGE_PARAMETERS = 30_000_000_000
 SMALL_ROWS = 5000
 _ALIKE = 0.3
-_BEST_SHARE = 0.25
 _FEWEST_VALUES = 4
 _LOG_MARGIN = 3.0
 
@@ -88,8 +87,7 @@ def _commented(reason: str | None, indent: str) -> list[str]:
 
 
 def _best(study: PastStudy) -> list[dict[str, Any]]:
-    order = sorted(range(len(study.losses)), key=lambda index: study.losses[index])
-    return [study.points[index] for index in order[: max(1, round(_BEST_SHARE * len(order)))]]
+    return [study.points[index] for index in study.good]
 
 
 def _smaller(form: Mapping[str, Any], values: Sequence[float]) -> dict[str, Any] | None:

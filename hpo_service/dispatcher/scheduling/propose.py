@@ -8,6 +8,7 @@ from typing import Any
 from hpo_service.search.samplers import propose_assignment
 from hpo_service.search.strategies import ranking
 from hpo_service.search.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialView
+from hpo_service.search.strategies.nearness import Exhausted
 from hpo_service.search.strategies.scalarization import Scalarization
 from hpo_service.spec import ResolvedStudy
 from hpo_service.spec.sampler_support import TPE_TRIALS, used_sampler
@@ -52,7 +53,14 @@ def _timed(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view
 
 
 def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
-    """The next step. Pure and possibly slow."""
+    """The next step. Pure and possibly slow. Where the space has no point for a new trial, what there is beside it."""
+    try:
+        return _proposed(strategy, space, resolved, view)
+    except Exhausted as exhausted:
+        return _proposed(strategy, space, resolved, view.when_exhausted(str(exhausted)))
+
+
+def _proposed(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
     together = Scalarization(view) if len(view.objectives) > 1 else None
     if view.closing:
         step = ranking.conclude(view if together is None else together.ranks())

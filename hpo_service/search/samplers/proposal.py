@@ -1,12 +1,15 @@
-"""The next assignment: the first point of a sampler that can be trained and is new."""
+"""The next assignment: the first point of a sampler that can be trained and is near no trial."""
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import chain, islice
 from typing import Any
 
+import numpy as np
+
 from hpo_service.search.samplers.sources import Seeds, drawn, points
 from hpo_service.search.strategies.base import StudyView
+from hpo_service.search.strategies.nearness import Tried
 from hpo_service.spec import SamplerName
 from hpo_service.spec.sampler_support import used_sampler
 from hpo_service.spec.space import Assignment, Infeasible, SearchSpace, Suggest
@@ -21,39 +24,54 @@ _ASKS_FOR_SOMETHING_NEW = 10
 def propose_assignment(
     space: SearchSpace, view: StudyView, sampler: SamplerName, fixed: Mapping[str, Any]
 ) -> tuple[Assignment, int]:
-    """The next assignment, and how many points were thrown away because they cannot be trained or were tried before.
+    """The next assignment, and how many points were thrown away because they cannot be trained or are near a trial.
 
-    `fixed` holds values that are not sampled (an enqueued point). A point that was tried before is proposed only
-    if nothing new is found soon: training it again would give the same losses.
+    `fixed` holds values that are not sampled (an enqueued point); such a point may be near a trial. Where a sampler
+    asks for what was tried, the nearest point beside that is taken, else any.
 
     Raises:
-        Infeasible: no point that can be trained was found.
+        Infeasible: no point with the fixed values that can be trained was found.
+        Exhausted: no point is left that is near no trial.
     """
     digest = sha256(f"{view.seed}:{view.decision_number}".encode()).digest()
     seeds = Seeds(study=view.seed, proposal=int.from_bytes(digest[:4], "big"))
     asks, patience = _effort(used_sampler(sampler, len(view.trials)))
-    suggests = chain(islice(points(sampler, space, view, seeds), asks), islice(drawn(space, digest), MAX_DRAWS))
-    repeated: Assignment | None = None
-    obstacle = ""
-    for count, candidate in enumerate(_candidates(space, suggests, fixed)):
-        if isinstance(candidate, str):
-            obstacle = candidate
-        elif fixed or not view.roster.is_tried(candidate.parameters.model_dump()):
-            return candidate, count
-        else:
-            repeated = repeated or candidate
-        if repeated is not None and count >= patience:
-            return repeated, count
-    if repeated is not None:
-        return repeated, asks + MAX_DRAWS
-    raise Infeasible(f"none of {asks + MAX_DRAWS} points could be trained; the last one: {obstacle}")
+    suggests = islice(points(sampler, space, view, seeds), asks)
+    if fixed:
+        return _with_fixed(space, fixed, chain(suggests, islice(drawn(space, digest), MAX_DRAWS)))
+    tried = Tried(space, view)
+    near: list[Assignment] = []
+    refused = 0
+    for candidate in _candidates(space, suggests, fixed):
+        if isinstance(candidate, Assignment):
+            if tried.allows(candidate):
+                return candidate, refused
+            near.append(candidate)
+        refused += 1
+        if len(near) == patience:
+            break
+    random = np.random.default_rng(list(digest))
+    beside = tried.beside(near[0], random) if near else None
+    if beside is not None:
+        return beside, refused
+    found, impossible = tried.anywhere(random)
+    return found, refused + impossible
+
+
+def _with_fixed(space: SearchSpace, fixed: Mapping[str, Any], suggests: Iterator[Suggest]) -> tuple[Assignment, int]:
+    obstacle, refused = "", 0
+    for candidate in _candidates(space, suggests, fixed):
+        if isinstance(candidate, Assignment):
+            return candidate, refused
+        obstacle, refused = candidate, refused + 1
+    raise Infeasible(f"none of {refused} points could be trained; the last one: {obstacle}")
 
 
 def _effort(sampler: SamplerName) -> tuple[int, int]:
-    """How many points are taken from a sampler, and how many in all to find a new one."""
+    """How many points are taken from a sampler, and how many of them may be near a trial before it is asked no more."""
     match sampler:
         case "gp":
-            return _FEWEST_ASKS, _ASKS_FOR_SOMETHING_NEW
+            return _FEWEST_ASKS, _FEWEST_ASKS
         case "qmc":
             return MAX_DRAWS, MAX_DRAWS
         case _:

@@ -1,9 +1,9 @@
 """The strategy port: a pure function from what is committed about a study to what to run next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from hpo_service.search.strategies.trials import Roster, Run, TrialStanding, TrialView
 from hpo_service.spec.objectives import LOSS, Objective
@@ -35,7 +35,8 @@ class StudyView:
     `decision_number` counts accepted proposals; with `seed` it keys all randomness. `slots` is how many slices the
     study may have running. `memory` is what the last accepted proposal asked to be remembered (JSON), committed with
     that decision: a strategy that learns keeps here what it does not want to learn anew each time. `closing` says why
-    the search is over (a cap is near): only trials that lead are still trained to their end.
+    the search is over (a cap is near): only trials that lead are still trained to their end. `exhausted` says why there
+    is no trial to begin, though the budget has room for more.
     """
 
     seed: int
@@ -47,11 +48,16 @@ class StudyView:
     memory: Mapping[str, Any] = field(default_factory=dict)
     objectives: tuple[Objective, ...] = (LOSS,)
     closing: str = ""
+    exhausted: str = ""
 
     @cached_property
     def roster(self) -> Roster:
         """The trials, with what is known of their order."""
         return self.trials if isinstance(self.trials, Roster) else Roster.of(self.trials)
+
+    def when_exhausted(self, reason: str) -> Self:
+        """The view of a study whose space has no point left: it begins no more trials than it has."""
+        return replace(self, max_trials=len(self.trials), exhausted=reason)
 
     def standing(self, *standings: TrialStanding) -> list[TrialView]:
         """Trials in any of the standings, by number."""

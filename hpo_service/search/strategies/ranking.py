@@ -130,11 +130,12 @@ def conclude(view: StudyView) -> Step:
         return step
     if view.closing:
         return Finished(reason=view.closing)
+    because = f"{view.exhausted}; " if view.exhausted else ""
     if not any(not trial.baseline for trial in view.standing("complete")):
-        return Finished(reason=f"none of {len(view.trials)} trials could be trained to its end")
+        return Finished(reason=f"{because}none of {len(view.trials)} trials could be trained to its end")
     complete = len(view.standing("complete"))
     ended = "was trained to its end" if complete == 1 else "were trained to their end"
-    return Finished(reason=f"all {len(view.trials)} trials are decided, {complete} {ended}")
+    return Finished(reason=f"{because}all {len(view.trials)} trials are decided, {complete} {ended}")
 
 
 def best_complete(trials: Iterable[TrialView]) -> TrialView | None:

@@ -11,7 +11,15 @@ from hpo_service.core.errors import InvalidSpec, Problem
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.freeze_thaw.recall import carried, place
 from hpo_service.services.studies.schemas import PastDocument
-from hpo_service.spec import FEWEST_TRIALS, MOST_STUDIES, MOST_TRIALS, PastStudy, ResolvedStudy, similarity
+from hpo_service.spec import (
+    FEWEST_TRIALS,
+    MOST_STUDIES,
+    MOST_TRIALS,
+    PastStudy,
+    ResolvedStudy,
+    best_quarter,
+    similarity,
+)
 from hpo_service.spec.space import SearchSpace
 from hpo_service.storage.queries import optuna_reads, studies
 from hpo_service.storage.tables import Study
@@ -43,8 +51,8 @@ def with_past(session: Session, project_id: int, resolved: ResolvedStudy) -> Res
             past.append(found)
         elif wanted != "auto":
             raise _refused(
-                f"search.warm_start names {row.name!r}, which has fewer than {FEWEST_TRIALS} trials with a loss inside "
-                "this space; wait for more results or leave it out."
+                f"search.warm_start names {row.name!r}, which has fewer than {FEWEST_TRIALS} trials with a loss that "
+                "have a place in this space; wait for more results or leave it out."
             )
     return resolved.model_copy(update={"past": tuple(past)})
 
@@ -80,26 +88,29 @@ def _told(session: Session, resolved: ResolvedStudy, row: Study, old: ResolvedSt
     """What one study knows; None if that is too little."""
     assert row.optuna_study_id is not None
     space = resolved.search_space()
-    points, views = list[dict[str, Any]](), list[TrialView]()
+    points, views, placed = list[dict[str, Any]](), list[TrialView](), list[int]()
     for trial in optuna_reads.read_trials(session.connection(), row.optuna_study_id):
         losses = {rung: loss for rung, loss in trial.intermediate_values.items() if isfinite(loss)}
         if not losses or not trial.parameters:
             continue
         point = _point(space, trial.parameters, trial.params)
         if place(space, point) is not None:
-            ladder = old.trial_rungs(Parameters.model_validate(trial.parameters))
-            points.append(point)
-            views.append(TrialView(number=len(views), standing="paused", losses=losses, ladder=ladder))
-    if len(points) < FEWEST_TRIALS:
+            placed.append(len(views))
+        ladder = old.trial_rungs(Parameters.model_validate(trial.parameters))
+        points.append(point)
+        views.append(TrialView(number=len(views), standing="paused", losses=losses, ladder=ladder))
+    if len(placed) < FEWEST_TRIALS:
         return None
-    losses_at_end = carried(views, old.ladder)
-    kept = _kept(losses_at_end.tolist())
+    losses_at_end: list[float] = carried(views, old.ladder).tolist()
+    good = set(best_quarter(losses_at_end))
+    kept = [placed[index] for index in _kept([losses_at_end[index] for index in placed])]
     return PastStudy(
         study=row.name,
         similarity=round(share, 4),
         examples=old.ladder[-1],
         points=tuple(points[index] for index in kept),
-        losses=tuple(round(float(losses_at_end[index]), 6) for index in kept),
+        losses=tuple(round(losses_at_end[index], 6) for index in kept),
+        good=tuple(place for place, index in enumerate(kept) if index in good),
     )
 
 

@@ -67,13 +67,7 @@ def proposed(
     return points[np.argsort(-scores, kind="stable")]
 
 
-def unlike(points: Array, known: Array) -> Array:
-    """The points in their order, without repeats and without those at a place of `known` [n, dimensions]."""
-    places = {place.tobytes() for place in np.round(known, _DECIMALS)}
-    kept = []
-    for index, place in enumerate(np.round(points, _DECIMALS)):
-        key = place.tobytes()
-        if key not in places:
-            places.add(key)
-            kept.append(index)
-    return points[kept]
+def distinct(points: Array) -> Array:
+    """The points in their order, without repeats."""
+    _, first = np.unique(np.round(points, _DECIMALS), axis=0, return_index=True)
+    return points[np.sort(first)]

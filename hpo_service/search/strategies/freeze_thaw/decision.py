@@ -1,6 +1,6 @@
 """One decision of freeze-thaw search on one view."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,15 +14,18 @@ from hpo_service.search.strategies.freeze_thaw.acquisition import LEAST_CHANCE, 
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.knowledge import Knowledge
-from hpo_service.search.strategies.freeze_thaw.opening_trials import Opening, key_of
+from hpo_service.search.strategies.freeze_thaw.opening_trials import Opening
 from hpo_service.search.strategies.freeze_thaw.past import Past
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.search.strategies.nearness import Tried
 from hpo_service.spec.space import Assignment
 
 _FEWEST_MEASURED = 4
 _DRAWS = 200
 #: with no new trial to start, paused ones go on while a full trial's cost is expected to improve the loss by this share
 _WORTH_IMPROVING = 3e-3
+#: reason and numbers of a start where nothing better was found
+_EVENLY: tuple[str, Numbers] = ("an even draw", {"rule": "draw"})
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Decision:
         self._random = np.random.default_rng([view.seed, view.decision_number])
         self._opening = Opening(view, cube, past) if past else None
         self._known = Knowledge(cube, view, settings, self._random, past or None)
+        self._tried = Tried(cube.space, view)
 
     @cached_property
     def _may_start(self) -> bool:
@@ -71,8 +75,9 @@ class Decision:
             trusted = started < wanted or self._known.trend is not None
             if trusted and self._opening.leader is not None:
                 return self._advance(self._opening.leader, "the leader of earlier studies", {"rule": "leader"})
-            if started < wanted and started % 2 == 0 and self._may_start and not self._opening.misleads:
-                return self._start(self._opening.points, "good in earlier studies", {"rule": "portfolio"})
+            offers = started < wanted and started % 2 == 0 and self._may_start and not self._opening.misleads
+            if offers and (step := self._offered(self._opening.points)) is not None:
+                return step
             if not trusted:
                 wanted += self._opening.tried  # part of the design went to a past that misleads
         enough = started >= wanted and len(self._known.measured) >= _FEWEST_MEASURED
@@ -118,13 +123,13 @@ class Decision:
             return None
         if chance < self._settings.evolve_share:
             children = np.array([candidates.child(self._known.ranked, self._random) for _ in range(16)])
-            return self._start(children, "a child of the best trials", {"rule": "evolve"})
+            return self._start(children, "a child of the best trials", {"rule": "evolve"}, self._leading)
         if chance < self._settings.evolve_share + self._settings.draw_share:
             return self._drawn()
         return None
 
-    def _drawn(self) -> Start | None:
-        return self._start(np.zeros((0, len(self._cube.names))), "an even draw", {"rule": "draw"})
+    def _drawn(self) -> Start:
+        return self._start(np.zeros((0, len(self._cube.names))), "", {})
 
     def _most_promising(self) -> Advance | None:
         if not self._paused:
@@ -150,7 +155,7 @@ class Decision:
         if best is None:
             return self._drawn() if options else None
         if best.trial is not None and options[0].trial is None:
-            may_start = self._drawn() is not None  # what looked better was tried; is anything left that was not?
+            self._tried.anywhere(self._random)  # what looked better is no point for a trial; is there any?
         if not may_start and best.score < np.log(_WORTH_IMPROVING):
             return None
         others = (option for option in options if option is not best)
@@ -167,14 +172,15 @@ class Decision:
         )
         if best.trial is not None:
             return self._advance(best.trial, reason, numbers)
-        return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
+        assert found is not None
+        return self._begun(found, reason, numbers)
 
     def _first_possible(self, options: list[_Option]) -> tuple[_Option | None, Assignment | None]:
         """The first trial to resume, or configuration that can be trained and is new, with its assignment."""
         for option in options:
             if option.point is None:
                 return option, None
-            found = self._untried(option.point)
+            found = self._possible(option.point, self._leading)
             if found is not None:
                 return option, found
         return None, None
@@ -206,16 +212,16 @@ class Decision:
                 self._remembered,
             )
         )
-        best_first = candidates.unlike(best_first, self._tried_points)[: self._settings.global_candidates]
+        best_first = candidates.distinct(best_first)
+        free = self._tried.free(self._tried.places.of_shares(best_first), self._leading)
+        best_first = best_first[free][: self._settings.global_candidates]
+        if not len(best_first):
+            self._tried.anywhere(self._random)
+            return []
         return [
             _Option(None, point, *map(float, numbers))
             for point, *numbers in zip(best_first, *self._assess(best_first), strict=True)
         ]
-
-    @property
-    def _tried_points(self) -> Array:
-        located = [self._cube.locate(trial.sampled) for trial in self._view.trials if trial.standing != "waiting"]
-        return self._cube.snap(np.array(located))
 
     @property
     def _remembered(self) -> Array:
@@ -255,27 +261,50 @@ class Decision:
         assert trial.next_rung is not None
         return Advance(trial_number=trial.number, until_examples=trial.next_rung, reason=reason, numbers=numbers)
 
-    def _start(self, points: Array, reason: str, numbers: Numbers) -> Start | None:
-        """The first of `points` that can be trained and is new, else an even draw; None if the space is exhausted.
+    @cached_property
+    def _leading(self) -> list[int]:
+        """Numbers of the trials that a new one may refine."""
+        return self._known.leading(self._settings.local_parents)
 
-        Those near failures come last.
-        """
-        points = np.concatenate([points, candidates.even(len(self._cube.names), _DRAWS, self._random)])
-        unlikely = self._known.feasibility.chance(self._cube.features(points)) < LEAST_CHANCE
-        for point in points[np.argsort(unlikely, kind="stable")]:
-            found = self._untried(point)
+    def _offered(self, points: Array) -> Start | None:
+        """The first of `points`, known from elsewhere, that can be trained here and is near no trial."""
+        for point in points:
+            found = self._possible(point)
             if found is not None:
-                return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
+                return self._begun(found, "good in earlier studies", {"rule": "portfolio"})
         return None
 
-    def _untried(self, point: Array) -> Assignment | None:
-        """What the point stands for, if it can be trained and no trial is like it."""
-        found = self._cube.assignment(point)
-        return None if found is None or key_of(found.sampled) in self._tried else found
+    def _start(self, points: Array, reason: str, numbers: Numbers, refined: Sequence[int] = ()) -> Start:
+        """The first of `points` that can be trained and is near no trial but one it refines, else an even draw.
 
-    @cached_property
-    def _tried(self) -> set[str]:
-        return {key_of(trial.sampled) for trial in self._view.trials}
+        Those near failures come last. Raises `Exhausted` if there is none.
+        """
+        draws = candidates.even(len(self._cube.names), _DRAWS, self._random)
+        both = np.concatenate([points, draws])
+        places = self._tried.places.of_shares(both)
+        free = np.concatenate(
+            [self._tried.free(places[: len(points)], refined), self._tried.free(places[len(points) :])]
+        )
+        unlikely = self._known.feasibility.chance(self._cube.features(both)) < LEAST_CHANCE
+        for row in np.argsort(unlikely, kind="stable"):
+            listed = row < len(points)
+            found = self._possible(both[row], refined if listed else ()) if free[row] else None
+            if found is not None:
+                return self._begun(found, reason, numbers) if listed else self._begun(found, *_EVENLY)
+        found, _ = self._tried.anywhere(self._random)
+        return self._begun(found, *_EVENLY)
+
+    def _begun(self, found: Assignment, reason: str, numbers: Numbers) -> Start:
+        """A start that says which trial it refines, if it does."""
+        refined = self._tried.refines(found)
+        if refined is not None:
+            reason, numbers = f"{reason}; it refines trial {refined}", {**numbers, "refines": refined}
+        return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
+
+    def _possible(self, point: Array, refined: Sequence[int] = ()) -> Assignment | None:
+        """What the point stands for, if it can be trained and is near no trial but one that it refines."""
+        found = self._cube.assignment(point)
+        return found if found is not None and self._tried.allows(found, refined) else None
 
 
 def _loss(log_loss: float) -> float:

@@ -157,6 +157,13 @@ class Knowledge:
         points = self.points[np.argsort(self.final_of_measured[0], kind="stable")]
         return np.where(np.isnan(points), self.random.random(points.shape), points)
 
+    def leading(self, count: int) -> list[int]:
+        """The numbers of so many trials with the best predicted ends."""
+        if not self.measured:
+            return []
+        order = np.argsort(self.final_of_measured[0], kind="stable")[:count]
+        return [self.measured[row].number for row in order]
+
     @cached_property
     def cost(self) -> CostModel:
         """Of an example."""

@@ -40,10 +40,10 @@ class Opening:
 
     @property
     def leader(self) -> TrialView | None:
-        """The leader's trial if it waits at a rung short of its end and is not in the worse half at the first one."""
-        better = self._ranked[: (len(self._ranked) + 1) // 2]
+        """The first point's trial if it waits short of its end and is not in the worse half at the first rung."""
+        better, first = self._ranked[: (len(self._ranked) + 1) // 2], next(iter(self._keys), "")
         for trial in better:
-            if trial.standing == "paused" and trial.next_rung and key_of(trial.sampled) == self._keys[0]:
+            if trial.standing == "paused" and trial.next_rung and key_of(trial.sampled) == first:
                 return trial
         return None
 

@@ -30,14 +30,17 @@ _SLOPE_SHRINKAGE = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class PastTable:
-    """One earlier `study`: `losses` [n] after the same number of examples at `points` [n, dimensions] of this cube.
+    """One earlier `study`: `losses` [n] after the same number of examples at `points` [n, dimensions].
 
-    `similarity` is 1 for the same model and data, near 0 for what has little to do with this study.
+    A point lies where it was trained, also outside of this study's cube. `good` [m, dimensions] are points of the cube
+    that may be offered as known to be good. `similarity` is 1 for the same model and data, near 0 for what has little
+    to do with this study.
     """
 
     study: str
     points: Array
     losses: Array
+    good: Array
     similarity: float = 1.0
 
 
@@ -114,9 +117,9 @@ class Past:
 
     @cached_property
     def _best(self) -> Array:
-        """The best rows of every table; a parameter that is not used there sits in the middle."""
-        rows = [table.points[np.argsort(table.losses, kind="stable")[:_BEST_ROWS]] for table in self._tables]
-        found: Array = np.unique(np.nan_to_num(np.concatenate(rows), nan=0.5), axis=0)
+        """What is good in any table; a parameter that is not used there sits in the middle."""
+        rows = np.concatenate([table.good[:_BEST_ROWS] for table in self._tables])
+        found: Array = np.unique(np.nan_to_num(rows, nan=0.5), axis=0)
         return found
 
     @cached_property

@@ -1,4 +1,10 @@
-"""Trials of earlier studies as a past: their losses made comparable, their parameters placed in another space."""
+"""Trials of earlier studies as a past: their losses made comparable, their parameters placed in another space.
+
+A value that the new space does not have is *read* where it was and *offered* at the nearest value that there is. A loss
+belongs to the configuration that had it: told as that of the nearest one inside, a trial that diverged at ten times the
+largest learning rate would speak against the largest one. So the model is told of points outside of the cube, and what
+it expects of the nearest point inside is its own prediction.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,28 +19,54 @@ from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.past import Past, PastTable
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from hpo_service.spec import PastStudy
-from hpo_service.spec.space import Categories, Dimension, Infeasible, NumberChoices, SearchSpace
+from hpo_service.spec.space import Categories, Dimension, FloatRange, Infeasible, IntRange, NumberChoices, SearchSpace
 from hpo_service.spec.space.dimensions import Scalar
 
 
 def recall(space: SearchSpace, studies: Sequence[PastStudy]) -> Past:
     """The past of a study over `space`; trials whose parameters have no place in it are left out."""
     cube = Cube(space)
-    tables = []
-    for study in studies:
-        placed = [(place(space, point), loss) for point, loss in zip(study.points, study.losses, strict=True)]
-        known = [(cube.locate(sampled), loss) for sampled, loss in placed if sampled is not None]
-        if known:
-            points, losses = zip(*known, strict=True)
-            tables.append(
-                PastTable(
-                    study=study.study,
-                    points=np.array(points),
-                    losses=np.array(losses, dtype=np.float64),
-                    similarity=study.similarity,
-                )
-            )
-    return Past(cube, tables)
+    return Past(cube, [_table(cube, study) for study in studies])
+
+
+def _table(cube: Cube, study: PastStudy) -> PastTable:
+    placed = [place(cube.space, point) for point in study.points]
+    known = [index for index, sampled in enumerate(placed) if sampled is not None]
+    good = sorted(set(study.good) & set(known), key=lambda index: study.losses[index])
+    return PastTable(
+        study=study.study,
+        points=_rows(cube, [_located(cube, study.points[index], placed[index] or {}) for index in known]),
+        losses=np.array([study.losses[index] for index in known], dtype=np.float64),
+        good=_rows(cube, [cube.locate(placed[index] or {}) for index in good]),
+        similarity=study.similarity,
+    )
+
+
+def _rows(cube: Cube, points: Sequence[Array]) -> Array:
+    return np.array(points, dtype=np.float64).reshape(len(points), len(cube.names))
+
+
+def _located(cube: Cube, point: Mapping[str, Any], placed: Mapping[str, Any]) -> Array:
+    """Where the point was, [dimensions]: `placed` is the nearest that the space has."""
+    outside = [
+        0.0 if name not in placed or isinstance(form, Categories) else _outside(form, float(point[name]))
+        for name, form in zip(cube.names, cube.forms, strict=True)
+    ]
+    found: Array = cube.locate(placed) + np.array(outside)
+    return found
+
+
+def _outside(form: FloatRange | IntRange | NumberChoices, value: float) -> float:
+    """How far a number lies above (below 0: below) the form's range, in ranges, one at most."""
+    low, high = map(float, form.extremes())
+    nearest = min(high, max(low, value))
+    if value == nearest:
+        return 0.0
+    if not form.log:
+        ranges = (value - nearest) / (high - low) if high > low else math.inf
+    else:
+        ranges = math.log(value / nearest) / math.log(high / low) if value > 0 and high > low else math.inf
+    return math.copysign(min(1.0, abs(ranges)), value - nearest)
 
 
 def carried(trials: Sequence[TrialView], ladder: Sequence[int]) -> Array:
@@ -52,9 +84,9 @@ def carried(trials: Sequence[TrialView], ladder: Sequence[int]) -> Array:
 
 
 def place(space: SearchSpace, point: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The point as `space` has its values; None if one is missing or lies outside.
+    """The point as `space` has its values, each the nearest; None if one is missing or no choice of words here.
 
-    A number between two choices counts as the nearer one. Fixed and derived parameters are those of `space`.
+    Fixed and derived parameters are those of `space`.
     """
 
     def look_up(name: str) -> Any:  # noqa: ANN401
@@ -72,8 +104,10 @@ def _placed(name: str, form: Dimension, value: Scalar) -> Scalar:
     if isinstance(form, Categories):
         if value in form.values:
             return value
-    elif not isinstance(value, str) and form.extremes()[0] <= value <= form.extremes()[1]:
-        return _nearest(form, value) if isinstance(form, NumberChoices) else form.spread(form.share(value))
+    elif not isinstance(value, str):
+        low, high = form.extremes()
+        inside = min(high, max(low, value))
+        return _nearest(form, inside) if isinstance(form, NumberChoices) else form.spread(form.share(inside))
     raise Infeasible(f"{name} cannot be {value!r}.")
 
 

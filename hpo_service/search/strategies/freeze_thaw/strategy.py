@@ -19,6 +19,7 @@ from hpo_service.search.strategies.freeze_thaw.gaussian_process import Array
 from hpo_service.search.strategies.freeze_thaw.past import Past
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from hpo_service.search.strategies.freeze_thaw.stop_rule import stopped
+from hpo_service.search.strategies.nearness import Exhausted
 from hpo_service.spec.space import Constant, Dimension, SearchSpace
 from hpo_service.spec.stop_when import StopWhen
 from trainer.spec import Parameters
@@ -43,12 +44,19 @@ class FreezeThaw:
         duty = ranking.first_duties(view) or next(map(ranking.enqueued, view.standing("waiting")), None)
         if duty is not None:
             return duty
-        decision = Decision(view, self._cube, self._settings, self.ends_of, self._past)
-        step = decision.design() or decision.by_model()
+        try:
+            step = self._decided(view)
+        except Exhausted as exhausted:
+            view = view.when_exhausted(str(exhausted))
+            step = self._decided(view)
         if step is None:
             return ranking.conclude(view)
         step = ranking.remembered(step, view)
         return step if self._stop_when is None else stopped(step, view, self._stop_when)
+
+    def _decided(self, view: StudyView) -> Step | None:
+        decision = Decision(view, self._cube, self._settings, self.ends_of, self._past)
+        return decision.design() or decision.by_model()
 
     def judge(self, view: StudyView, trial_number: int) -> Judgement:
         """Always pause: nothing is thrown away before the study ends."""

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import replace
+from itertools import pairwise
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any, get_args
@@ -10,8 +11,9 @@ from typing import Any, get_args
 import pytest
 
 from hpo_service.search.samplers import MAX_ASKS, SamplerName, propose_assignment
-from hpo_service.search.strategies.base import StudyView, TrialView
-from hpo_service.spec.space import Infeasible, SearchSpace
+from hpo_service.search.strategies.base import StudyView, TrialStanding, TrialView
+from hpo_service.search.strategies.nearness import Exhausted
+from hpo_service.spec.space import Assignment, Infeasible, SearchSpace
 from tests.searching import RATE, Simulation, resolved, space_of, synthetic_loss, unrounded, view
 
 SPACE: dict[str, Any] = {
@@ -106,21 +108,44 @@ def test_no_feasible_point_is_an_error() -> None:
         propose_assignment(space, view(), "tpe", {"lora_r": 8})
 
 
-def test_what_was_tried_is_not_proposed_again_until_nothing_is_left() -> None:
-    space = space_of(lora_r={"choices": [4, 8, 16, 32, 64, 128]})
+def begun(number: int, assignment: Assignment, standing: TrialStanding = "paused") -> TrialView:
+    return TrialView(
+        number=number,
+        standing=standing,
+        sampled=assignment.sampled,
+        parameters=assignment.parameters.model_dump(),
+        losses={} if standing == "failed" else {10: synthetic_loss(assignment.parameters, 10)},
+        ladder=(10, 30, 100),
+    )
+
+
+@pytest.mark.parametrize("sampler", get_args(SamplerName))
+def test_every_point_of_a_small_space_is_proposed_once_and_then_it_is_exhausted(sampler: SamplerName) -> None:
+    """What failed counts as tried."""
+    space = space_of(lora_r={"choices": [4, 8, 16]}, lr_scheduler={"choices": ["cosine", "constant"]})
     trials: list[TrialView] = []
-    for number in range(7):
-        assignment, _ = propose_assignment(space, view(*trials, decision_number=number), "tpe", {})
-        trials.append(
-            TrialView(
-                number=number,
-                standing="paused",
-                sampled=assignment.sampled,
-                parameters=assignment.parameters.model_dump(),
-                losses={10: 1.0 + number},
-            )
-        )
-    assert len({trial.sampled["lora_r"] for trial in trials[:6]}) >= 5
+    for number in range(6):
+        assignment, _ = propose_assignment(space, view(*trials, decision_number=number), sampler, {})
+        trials.append(begun(number, assignment, "failed" if number % 2 else "paused"))
+    assert len({tuple(trial.sampled.values()) for trial in trials}) == 6
+    with pytest.raises(Exhausted, match="the space is exhausted: all 6 points of it were tried"):
+        propose_assignment(space, view(*trials, decision_number=6), sampler, {})
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "random"])
+def test_one_range_is_searched_at_a_distance_until_no_gap_is_left(sampler: SamplerName) -> None:
+    space, trials = space_of(warmup_ratio={"low": 0, "high": 1}), list[TrialView]()
+
+    def search() -> None:
+        for number in range(60):
+            found, _ = propose_assignment(space, view(*trials, decision_number=number), sampler, {})
+            trials.append(begun(number, found))
+
+    with pytest.raises(Exhausted, match="none of 2000 points drawn from it differs from every trial by 2% of a"):
+        search()
+    shares = sorted(trial.sampled["warmup_ratio"] for trial in trials)
+    assert min(after - before for before, after in pairwise(shares)) > 0.02 - 1e-9
+    assert 25 < len(trials) < 52
 
 
 def test_a_widened_space_goes_on_with_the_old_trials() -> None:

@@ -1,11 +1,14 @@
 """What a decision does at the edges: failures nearby, a space with nothing new left."""
 
 import numpy as np
+import pytest
 
 from hpo_service.search.strategies.base import Advance, Start, StudyView, TrialStanding, TrialView
+from hpo_service.search.strategies.freeze_thaw import FreezeThaw
 from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.decision import Decision
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
+from hpo_service.search.strategies.nearness import Exhausted
 from hpo_service.spec.space import SearchSpace
 from tests.searching import RATE, space_of
 from trainer.spec import Outcome
@@ -22,8 +25,11 @@ def measured(number: int, sampled: dict[str, object], loss: float, standing: Tri
 
 
 def decision(space: SearchSpace, trials: list[TrialView], number: int, settings: FreezeThawSettings) -> Decision:
-    view = StudyView(seed=0, decision_number=number, max_trials=100, trials=tuple(trials), ladder=LADDER)
-    return Decision(view, Cube(space), settings, lambda points: np.full(len(points), 100.0))
+    return Decision(view_of(trials, number), Cube(space), settings, lambda points: np.full(len(points), 100.0))
+
+
+def view_of(trials: list[TrialView], number: int) -> StudyView:
+    return StudyView(seed=0, decision_number=number, max_trials=100, trials=tuple(trials), ladder=LADDER)
 
 
 def test_children_and_even_draws_keep_away_from_what_failed() -> None:
@@ -45,13 +51,16 @@ def test_paused_trials_go_on_when_all_configurations_were_tried() -> None:
     )
     trials = [best, *(measured(index, {"lora_r": 4 * 2**index}, 1.08 + index / 10) for index in (1, 2, 3))]
     for number in range(20):
-        step = decision(space, trials, number, IMPROVEMENTS).by_model()
+        with pytest.raises(Exhausted, match="all 4 points"):
+            decision(space, trials, number, IMPROVEMENTS).by_model()
+        step = FreezeThaw(space, lambda _: 100, IMPROVEMENTS).propose(view_of(trials, number))
         assert isinstance(step, Advance)
 
 
 def test_a_configuration_that_was_tried_is_passed_over_and_the_numbers_are_of_the_chosen_one() -> None:
     space = space_of(lora_r={"choices": [2, 4, 8, 16, 32, 64]})
-    trials = [measured(index, {"lora_r": 2 * 2**index}, 1.0 + abs(index - 2) / 10, "pruned") for index in (1, 2, 3, 5)]
+    ranks = {4: 1.1, 8: 1.0, 16: 1.1, 64: 1.3}
+    trials = [measured(number, {"lora_r": r}, loss, "pruned") for number, (r, loss) in enumerate(ranks.items())]
     for number in range(10):
         step = decision(space, trials, number, IMPROVEMENTS).by_model()
         assert isinstance(step, Start)

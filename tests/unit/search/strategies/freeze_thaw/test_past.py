@@ -14,6 +14,7 @@ from hpo_service.search.strategies.freeze_thaw.knowledge import Knowledge
 from hpo_service.search.strategies.freeze_thaw.past import Past, PastTable, trend
 from hpo_service.search.strategies.freeze_thaw.settings import FreezeThawSettings
 from hpo_service.search.strategies.freeze_thaw.smooth import Smooth
+from hpo_service.spec import best_quarter
 from hpo_service.spec.space import SearchSpace
 from tests.searching import space_of
 
@@ -29,8 +30,9 @@ def loss(points: Array, best: tuple[float, float] = (0.3, 0.7)) -> Array:
 
 def table(rows: int = 60, *, seed: int = 0, best: tuple[float, float] = (0.3, 0.7), turned: bool = False) -> PastTable:
     points = np.random.default_rng(seed).random((rows, 2))
-    losses = loss(points, best)
-    return PastTable(study=f"past-{seed}", points=points, losses=-losses if turned else losses)
+    losses = loss(points, best) * (-1 if turned else 1)
+    good = points[best_quarter(losses.tolist())]
+    return PastTable(study=f"past-{seed}", points=points, losses=losses, good=good)
 
 
 def measured(count: int = 16, *, best: tuple[float, float] = (0.3, 0.7)) -> StudyView:

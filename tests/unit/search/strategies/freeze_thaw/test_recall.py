@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from hpo_service.search.strategies.base import TrialView
+from hpo_service.search.strategies.base import Start, StudyView, TrialView
+from hpo_service.search.strategies.freeze_thaw import FreezeThaw
+from hpo_service.search.strategies.freeze_thaw.cube import Cube
 from hpo_service.search.strategies.freeze_thaw.recall import carried, place, recall
 from hpo_service.spec import PastStudy
 from tests.searching import RATE, space_of
@@ -18,6 +20,7 @@ SPACE = space_of(
     decay_ratio={"low": 0.1, "high": 0.4, "when": {"lr_scheduler": ["wsd"]}},
     weight_decay=0.0,
 )
+CUBE = Cube(SPACE)
 POINT = {"learning_rate": 1e-3, "lora_r": 8, "effective_batch": 16, "lr_scheduler": "cosine", "decay_ratio": 0.2}
 
 
@@ -43,25 +46,72 @@ def test_a_number_between_choices_is_the_nearer_one(rank: int, nearest: int) -> 
     assert found["lora_r"] == nearest
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 0.1}, {"lora_r": 32}, {"lr_scheduler": "linear"}])
-def test_what_lies_outside_has_no_place(change: dict[str, object]) -> None:
-    assert place(SPACE, POINT | change) is None
+@pytest.mark.parametrize(
+    ("change", "nearest"),
+    [
+        ({"learning_rate": 0.1}, {"learning_rate": 1e-2}),
+        ({"learning_rate": 1e-9}, {"learning_rate": 1e-5}),
+        ({"lora_r": 256}, {"lora_r": 16}),
+        ({"lora_r": 1}, {"lora_r": 4}),
+        ({"effective_batch": 64}, {"effective_batch": 32}),
+    ],
+)
+def test_a_value_outside_is_the_nearest_inside(change: dict[str, object], nearest: dict[str, object]) -> None:
+    found, inside = place(SPACE, POINT | change), place(SPACE, POINT)
+    assert inside is not None
+    assert found == inside | nearest
 
 
-def test_what_is_not_known_has_no_place() -> None:
+def test_another_word_has_no_place_and_what_is_not_known_has_none() -> None:
+    assert place(SPACE, POINT | {"lr_scheduler": "linear"}) is None
     assert place(SPACE, {name: value for name, value in POINT.items() if name != "lora_r"}) is None
 
 
 def test_a_past_leaves_out_what_has_no_place_and_studies_with_too_little() -> None:
-    rates = [1e-4, 2e-4, 5e-4, 1e-3, 0.5]
-    points = tuple(POINT | {"learning_rate": rate} for rate in rates)
-    study = PastStudy(study="one", similarity=0.5, examples=100, points=points, losses=(4.0, 3.0, 2.0, 1.0, 0.1))
-    few = PastStudy(study="few", similarity=1.0, examples=100, points=points[:3], losses=(1.0, 2.0, 3.0))
+    points = tuple(POINT | {"learning_rate": rate} for rate in (1e-4, 2e-4, 5e-4, 1e-3))
+    points = (*points, POINT | {"lr_scheduler": "linear"})
+    losses = (4.0, 3.0, 2.0, 1.0, 0.1)
+    study = PastStudy(study="one", similarity=0.5, examples=100, points=points, losses=losses, good=(3, 4))
+    few = PastStudy(study="few", similarity=1.0, examples=100, points=points[2:], losses=losses[2:], good=(2,))
     past = recall(SPACE, [study, few])
     assert past.studies == ("one",)
     assert past.similarities.tolist() == [0.5]
-    assert len(past.top(np.ones(1), 10)) == 4
+    (offered,) = past.top(np.ones(1), 10)
+    assert offered[CUBE.names.index("learning_rate")] == pytest.approx(2 / 3)
     assert not recall(SPACE, [])
+
+
+def test_what_was_good_with_a_rank_that_is_no_choice_here_is_offered_at_the_nearest_one() -> None:
+    """Six of eight trials had rank 64. The worst two, with a rank of this space, are not what was good there."""
+    rates = [1e-3, 2e-3, 5e-4, 3e-3, 3e-4, 5e-3, 2e-5, 1e-5]
+    points = tuple(POINT | {"learning_rate": rate, "lora_r": 64} for rate in rates[:6])
+    points += tuple(POINT | {"learning_rate": rate} for rate in rates[6:])
+    losses = tuple(1.0 + 0.1 * index for index in range(8))
+    study = PastStudy(study="earlier", similarity=1.0, examples=100, points=points, losses=losses, good=(0, 1))
+    past, offered = recall(SPACE, [study]), []
+    trials: list[TrialView] = []
+    strategy = FreezeThaw(SPACE, lambda _: 100, recall=lambda: past)
+    for number in range(8):
+        view = StudyView(seed=0, decision_number=number, max_trials=20, trials=tuple(trials), ladder=LADDER)
+        step = strategy.propose(view)
+        assert isinstance(step, Start)
+        assert step.assignment is not None
+        if step.numbers["rule"] == "portfolio":
+            offered.append(step.assignment.sampled)
+        trials.append(TrialView(number=number, standing="running", sampled=step.assignment.sampled, ladder=LADDER))
+    assert {(point["learning_rate"], point["lora_r"]) for point in offered} == {(1e-3, 16), (2e-3, 16)}
+
+
+def test_a_loss_is_told_of_the_point_that_had_it() -> None:
+    """Far above the range everything diverged; that says little about the range's upper end, where losses were best."""
+    rates = [*np.geomspace(1e-4, 1e-2, 12).tolist(), *np.geomspace(0.1, 10, 12).tolist()]
+    losses = [2.0 - 0.05 * index for index in range(12)] + [9.0] * 12
+    points = tuple(POINT | {"learning_rate": rate} for rate in rates)
+    study = PastStudy(study="far", similarity=1.0, examples=100, points=points, losses=tuple(losses), good=(11,))
+    past = recall(SPACE, [study])
+    ends = np.array([CUBE.locate({**POINT, "learning_rate": rate}) for rate in (1e-4, 1e-2)])
+    low, high = past.ranks(CUBE.features(ends))[0]
+    assert high < low
 
 
 def paused(number: int, quality: float, rungs: int) -> TrialView:

@@ -1,0 +1,118 @@
+"""No two trials of a study are nearly the same: they would cost twice and teach once.
+
+What is sampled is `APART` from every other trial of its study, whatever became of that one; a refinement, whose reason
+names the trial that it refines, is `REFINED` from that one. Points that somebody asked for (a baseline, what is
+enqueued, a confirmation) are trained as they are. A space without such a point is exhausted: its study has nothing
+more to search. That is judged on all points of a space with few of them, else on so many even draws.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+
+from hpo_service.search.strategies.base import StudyView
+from hpo_service.search.strategies.places import Array, Mask, Places
+from hpo_service.spec.space import Assignment, SearchSpace
+
+APART = 0.02
+REFINED = 0.005
+#: even draws among which a point is looked for, where a space has too many points to look at each
+DRAWS = 2000
+#: so much of a difference may be lost when values are rounded
+_SLACK = 1e-9
+#: a point that is near a trial is moved up to so far to make it another one
+_LONGEST_MOVE = 0.15
+_MOVES = 256
+
+
+class Exhausted(Exception):
+    """No point of the space is left to sample; the message says so, as a clause."""
+
+
+class Tried:
+    """The trials of a view as places of its space."""
+
+    def __init__(self, space: SearchSpace, view: StudyView) -> None:
+        self.places = Places(space)
+        self._view = view
+
+    @cached_property
+    def known(self) -> Array:
+        """Places [trials, dimensions], by number."""
+        return self.places.of_trials(self._view.trials)
+
+    def free(self, wanted: Array, refined: Sequence[int] = ()) -> Mask:
+        """[n]: whether places [n, dimensions] are apart from all trials, or refine those with the numbers `refined`."""
+        loose = np.zeros(len(self.known), dtype=np.bool_)
+        loose[list(refined)] = True
+        tree = KDTree(self.known[~loose]) if loose.any() else self._tree
+        gaps, _ = tree.query(wanted, p=np.inf, distance_upper_bound=APART - _SLACK)
+        apart: Mask = np.isinf(gaps)
+        if loose.any():
+            apart &= (cdist(wanted, self.known[loose], "chebyshev") >= REFINED - _SLACK).all(axis=1)
+        return apart
+
+    def allows(self, found: Assignment, refined: Sequence[int] = ()) -> bool:
+        """Whether the point may be a trial; another point with the very parameters of a trial may not."""
+        if not self.free(self.places.of_sampled(found.sampled)[None], refined)[0]:
+            return False
+        return not self._view.roster.is_tried(found.parameters.model_dump())
+
+    def refines(self, found: Assignment) -> int | None:
+        """The number of the trial that the point is near to."""
+        gap, row = self._tree.query(self.places.of_sampled(found.sampled), p=np.inf)
+        return int(row) if gap < APART - _SLACK else None
+
+    def beside(self, found: Assignment, random: np.random.Generator) -> Assignment | None:
+        """The nearest of some points around one that is near a trial, which may be a trial themselves."""
+        ordered = ~self.places.unordered
+        around = np.tile(self.places.shares_of(self.places.of_sampled(found.sampled)), (_MOVES, 1))
+        moves = random.uniform(-1, 1, around.shape) * np.linspace(APART, _LONGEST_MOVE, _MOVES)[:, None]
+        around = np.clip(around + moves * ordered, 0, 1)
+        moved = self.places.of_shares(around)
+        nearest = np.argsort(np.abs(moves * ordered).max(axis=1), kind="stable")
+        for row in nearest[self.free(moved[nearest])]:
+            candidate = self.places.assignment(around[row])
+            if isinstance(candidate, Assignment) and self.allows(candidate):
+                return candidate
+        return None
+
+    def anywhere(self, random: np.random.Generator) -> tuple[Assignment, int]:
+        """Any point that may be a trial, drawn evenly; and how many before it cannot be trained.
+
+        Raises:
+            Exhausted: there is none.
+        """
+        every = self.places.every_point()
+        shares = random.random((DRAWS, self.known.shape[1])) if every is None else random.permutation(every)
+        wanted = self.places.of_shares(shares)
+        _, first = np.unique(wanted, axis=0, return_index=True)
+        rows, impossible, alike, obstacle = np.sort(first), 0, 0, ""
+        for row in rows[self.free(wanted[rows])]:
+            candidate = self.places.assignment(shares[row])
+            if isinstance(candidate, str):
+                impossible, obstacle = impossible + 1, candidate
+            elif self.allows(candidate):
+                return candidate, impossible
+            else:
+                alike += 1
+        if impossible == len(rows):
+            raise Exhausted(f"none of {len(rows)} points of the space can be trained; the last one: {obstacle}")
+        gaps, _ = self._tree.query(wanted[rows], p=np.inf)
+        count = len(rows) - impossible
+        if every is not None and int((gaps <= _SLACK).sum()) + alike >= count:
+            points = "its only point" if count == 1 else f"all {count} points of it"
+            possible = " that can be trained" if impossible else ""
+            raise Exhausted(f"the space is exhausted: {points}{possible} {'was' if count == 1 else 'were'} tried")
+        seen = "no point of it" if every is not None else f"none of {DRAWS} points drawn from it"
+        raise Exhausted(
+            f"the space is exhausted: {seen} differs from every trial by {APART:.0%} of a parameter's range or by "
+            "another choice"
+        )
+
+    @cached_property
+    def _tree(self) -> KDTree:
+        return KDTree(self.known)
