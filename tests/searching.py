@@ -3,6 +3,7 @@
 import heapq
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from hpo_service.search.strategies import build
 from hpo_service.search.strategies.base import Advance, Finished, Start, Step, StudyView, TrialStanding, TrialView, Wait
 from hpo_service.search.strategies.nearness import Exhausted
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
-from hpo_service.spec.space import Assignment, SearchSpace
+from hpo_service.spec.space import Assignment, Categories, Dimension, SearchSpace
 from trainer.spec import Outcome, Parameters
 
 RATE = {"low": 1e-5, "high": 1e-2, "log": True}
@@ -59,6 +60,22 @@ def view(*trials: TrialView, max_trials: int = 100, decision_number: int = 0) ->
     return StudyView(
         seed=0, decision_number=decision_number, max_trials=max_trials, trials=trials, ladder=(10, 30, 100)
     )
+
+
+def distance(space: SearchSpace, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The largest difference of two points in the unit cube of the space, 1 at most."""
+    return max(_difference(space.dimension(name), one.get(name), other.get(name)) for name in space.dimensions)
+
+
+def _difference(form: Dimension, one: Any, other: Any) -> float:
+    if one is None or other is None:
+        return float(one is not other)
+    return float(one != other) if isinstance(form, Categories) else abs(form.share(one) - form.share(other))
+
+
+def refined(reason: str) -> set[int]:
+    """The numbers of the trials that a new one refines, says its reason."""
+    return {int(number) for number in re.findall(r"trial (\d+)", reason.partition("it refines")[2])}
 
 
 def synthetic_loss(parameters: Parameters, examples: int) -> float:
@@ -178,6 +195,8 @@ class Simulation:
         assignment = step.assignment
         assert assignment is not None
         self._require_possible(assignment, fixed)
+        if known is None:
+            self._require_apart(assignment, step)
         number = len(self.trials) if known is None else known.number
         ladder = self.study.trial_rungs(assignment.parameters)
         started = TrialView(
@@ -196,6 +215,13 @@ class Simulation:
         assert self.space.assignment(assignment.sampled) == assignment
         assert self.space.feasible(assignment) is None
         assert assignment.sampled.items() >= dict(fixed).items()
+
+    def _require_apart(self, assignment: Assignment, step: Start) -> None:
+        """What is sampled is near no trial; a refinement may be nearer to the one that its reason names."""
+        for trial in self.trials:
+            gap = distance(self.space, assignment.sampled, trial.sampled)
+            least = 0.005 if trial.number in refined(step.reason) else 0.02
+            assert gap > least - 1e-9, f"{step.reason}: {gap} from trial {trial.number}"
 
     def _end(self, number: int, until: int) -> None:
         known = replace(self.trials[number], running_to=None)

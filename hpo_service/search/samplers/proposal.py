@@ -39,7 +39,8 @@ def propose_assignment(
     suggests = islice(points(sampler, space, view, seeds), asks)
     if fixed:
         return _with_fixed(space, fixed, chain(suggests, islice(drawn(space, digest), MAX_DRAWS)))
-    tried = Tried(space, view)
+    tried, random = Tried(space, view), np.random.default_rng(list(digest))
+    tried.require_room(random)
     near: list[Assignment] = []
     refused = 0
     for candidate in _candidates(space, suggests, fixed):
@@ -50,7 +51,6 @@ def propose_assignment(
         refused += 1
         if len(near) == patience:
             break
-    random = np.random.default_rng(list(digest))
     beside = tried.beside(near[0], random) if near else None
     if beside is not None:
         return beside, refused

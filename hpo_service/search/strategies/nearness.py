@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from hpo_service.search.strategies.base import StudyView
-from hpo_service.search.strategies.places import Array, Mask, Places
+from hpo_service.search.strategies.places import MOST_POINTS, Array, Mask, Places
 from hpo_service.spec.space import Assignment, SearchSpace
 
 APART = 0.02
@@ -26,6 +26,8 @@ _SLACK = 1e-9
 #: a point that is near a trial is moved up to so far to make it another one
 _LONGEST_MOVE = 0.15
 _MOVES = 256
+#: with more points than this for each trial, some of them useless, it goes without saying that there is one left
+_POINTS_A_TRIAL = 8
 
 
 class Exhausted(Exception):
@@ -61,10 +63,15 @@ class Tried:
             return False
         return not self._view.roster.is_tried(found.parameters.model_dump())
 
-    def refines(self, found: Assignment) -> int | None:
-        """The number of the trial that the point is near to."""
-        gap, row = self._tree.query(self.places.of_sampled(found.sampled), p=np.inf)
-        return int(row) if gap < APART - _SLACK else None
+    def refines(self, found: Assignment) -> list[int]:
+        """The numbers of the trials that the point is near."""
+        rows = self._tree.query_ball_point(self.places.of_sampled(found.sampled), APART - _SLACK, p=np.inf)
+        return sorted(rows)
+
+    def require_room(self, random: np.random.Generator) -> None:
+        """Raises `Exhausted` if a space with few points has none left, before a sampler is asked for one in vain."""
+        if self.places.count <= min(MOST_POINTS, _POINTS_A_TRIAL * len(self.known)):
+            self.anywhere(random)
 
     def beside(self, found: Assignment, random: np.random.Generator) -> Assignment | None:
         """The nearest of some points around one that is near a trial, which may be a trial themselves."""

@@ -7,7 +7,7 @@ that is not used a number that is 2 away from all of these.
 
 from collections.abc import Mapping
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -82,11 +82,15 @@ class Places:
 
     def every_point(self) -> Array | None:
         """The shares [n, dimensions] of all points of the space; None if there are more than `MOST_POINTS`."""
-        levels = [form.levels() for form in self._forms.values()]
-        if any(count is None for count in levels) or prod(count or 1 for count in levels) > MOST_POINTS:
+        if self.count > MOST_POINTS:
             return None
         axes = [[form.share(value) for value in _values(form)] for form in self._forms.values()]
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+    @cached_property
+    def count(self) -> float:
+        """So many points there are at most."""
+        return prod(form.levels() or inf for form in self._forms.values())
 
     @cached_property
     def unordered(self) -> Mask:

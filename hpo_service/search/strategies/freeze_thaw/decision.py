@@ -295,10 +295,10 @@ class Decision:
         return self._begun(found, *_EVENLY)
 
     def _begun(self, found: Assignment, reason: str, numbers: Numbers) -> Start:
-        """A start that says which trial it refines, if it does."""
-        refined = self._tried.refines(found)
-        if refined is not None:
-            reason, numbers = f"{reason}; it refines trial {refined}", {**numbers, "refines": refined}
+        """A start that says which trials it refines, if it does."""
+        refined = [f"trial {number}" for number in self._tried.refines(found)]
+        if refined:
+            reason = f"{reason}; it refines {' and '.join(refined)}"
         return Start(trial_number=None, reason=reason, assignment=found, numbers=numbers)
 
     def _possible(self, point: Array, refined: Sequence[int] = ()) -> Assignment | None:

@@ -1,7 +1,7 @@
 """What every strategy keeps to, and every sampler under asha: one suite on simulated studies.
 
-`Simulation` itself checks each decision: the point lies in the space and can be trained, the trial is paused or
-waiting, the rung is on its ladder and ahead of it, and there is an end.
+`Simulation` itself checks each decision: the point lies in the space, can be trained and is near no trial, the trial is
+paused or waiting, the rung is on its ladder and ahead of it, and there is an end.
 """
 
 import math
