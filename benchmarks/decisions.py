@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 
 from hpo_service.search.strategies import build
-from hpo_service.search.strategies.base import Advance, Start, Step, Strategy, StudyView, TrialStanding, TrialView
+from hpo_service.search.strategies.base import (
+    Advance,
+    Roster,
+    Start,
+    Step,
+    Strategy,
+    StudyView,
+    TrialStanding,
+    TrialView,
+)
 from hpo_service.spec import ResolvedStudy, parse_spec, resolve
 from hpo_service.spec.space import Assignment
 from trainer.spec import Outcome
@@ -58,7 +67,7 @@ def made_up(resolved: ResolvedStudy, count: int) -> StudyView:
         seed=0,
         decision_number=2 * count,
         max_trials=resolved.budget.max_trials,
-        trials=tuple(trials),
+        trials=Roster.of(trials),
         ladder=resolved.ladder,
         slots=RUNNING,
     )

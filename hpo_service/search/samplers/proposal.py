@@ -19,6 +19,7 @@ MAX_DRAWS = 2000
 #: a point of a Gaussian process takes long
 _FEWEST_ASKS = 5
 _ASKS_FOR_SOMETHING_NEW = 10
+_LEARNING: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
 
 
 def propose_assignment(
@@ -27,7 +28,8 @@ def propose_assignment(
     """The next assignment, and how many points were thrown away because they cannot be trained or are near a trial.
 
     `fixed` holds values that are not sampled (an enqueued point); such a point may be near a trial. Where a sampler
-    asks for what was tried, the nearest point beside that is taken, else any.
+    that learns asks for what was tried, a point beside that is taken: where it asks for more is worth more than an even
+    draw, and to ask again takes as long as the first time. Where there is none, any point is taken.
 
     Raises:
         Infeasible: no point with the fixed values that can be trained was found.
@@ -35,25 +37,25 @@ def propose_assignment(
     """
     digest = sha256(f"{view.seed}:{view.decision_number}".encode()).digest()
     seeds = Seeds(study=view.seed, proposal=int.from_bytes(digest[:4], "big"))
-    asks, patience = _effort(used_sampler(sampler, len(view.trials)))
+    used = used_sampler(sampler, len(view.trials))
+    asks, patience = _effort(used)
     suggests = islice(points(sampler, space, view, seeds), asks)
     if fixed:
         return _with_fixed(space, fixed, chain(suggests, islice(drawn(space, digest), MAX_DRAWS)))
     tried, random = Tried(space, view), np.random.default_rng(list(digest))
     tried.require_room(random)
-    near: list[Assignment] = []
-    refused = 0
+    near = refused = 0
     for candidate in _candidates(space, suggests, fixed):
         if isinstance(candidate, Assignment):
             if tried.allows(candidate):
                 return candidate, refused
-            near.append(candidate)
+            beside = tried.beside(candidate, random) if used in _LEARNING else None
+            if beside is not None:
+                return beside, refused
+            near += 1
         refused += 1
-        if len(near) == patience:
+        if near == patience:
             break
-    beside = tried.beside(near[0], random) if near else None
-    if beside is not None:
-        return beside, refused
     found, impossible = tried.anywhere(random)
     return found, refused + impossible
 
@@ -74,6 +76,8 @@ def _effort(sampler: SamplerName) -> tuple[int, int]:
             return _FEWEST_ASKS, _FEWEST_ASKS
         case "qmc":
             return MAX_DRAWS, MAX_DRAWS
+        case "random":
+            return MAX_ASKS, 1
         case _:
             return MAX_ASKS, _ASKS_FOR_SOMETHING_NEW
 

@@ -6,7 +6,7 @@ enqueued, a confirmation) are trained as they are. A space without such a point 
 more to search. That is judged on all points of a space with few of them, else on so many even draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,9 @@ _SLACK = 1e-9
 #: a point that is near a trial is moved up to so far to make it another one
 _LONGEST_MOVE = 0.15
 _MOVES = 256
+#: with so few points a tree of the trials does not pay
+_FEW = 8
+_DIFFERS = f"differs from every trial by {APART:.0%} of a parameter's range or by another choice"
 #: with more points than this for each trial, some of them useless, it goes without saying that there is one left
 _POINTS_A_TRIAL = 8
 
@@ -44,12 +47,15 @@ class Tried:
     @cached_property
     def known(self) -> Array:
         """Places [trials, dimensions], by number."""
-        return self.places.of_trials(self._view.trials)
+        return self.places.of_trials(self._view.roster)
 
     def free(self, wanted: Array, refined: Sequence[int] = ()) -> Mask:
         """[n]: whether places [n, dimensions] are apart from all trials, or refine those with the numbers `refined`."""
         loose = np.zeros(len(self.known), dtype=np.bool_)
         loose[list(refined)] = True
+        if len(wanted) <= _FEW:
+            needed = np.where(loose, REFINED, APART) - _SLACK
+            return np.asarray((cdist(wanted, self.known, "chebyshev") >= needed).all(axis=1))
         tree = KDTree(self.known[~loose]) if loose.any() else self._tree
         gaps, _ = tree.query(wanted, p=np.inf, distance_upper_bound=APART - _SLACK)
         apart: Mask = np.isinf(gaps)
@@ -95,30 +101,41 @@ class Tried:
         """
         every = self.places.every_point()
         shares = random.random((DRAWS, self.known.shape[1])) if every is None else random.permutation(every)
-        wanted = self.places.of_shares(shares)
-        _, first = np.unique(wanted, axis=0, return_index=True)
-        rows, impossible, alike, obstacle = np.sort(first), 0, 0, ""
-        for row in rows[self.free(wanted[rows])]:
-            candidate = self.places.assignment(shares[row])
+        impossible, alike, obstacle = 0, 0, ""
+        for point in self._free_ones(shares):
+            candidate = self.places.assignment(point)
             if isinstance(candidate, str):
                 impossible, obstacle = impossible + 1, candidate
             elif self.allows(candidate):
                 return candidate, impossible
             else:
                 alike += 1
-        if impossible == len(rows):
-            raise Exhausted(f"none of {len(rows)} points of the space can be trained; the last one: {obstacle}")
-        gaps, _ = self._tree.query(wanted[rows], p=np.inf)
-        count = len(rows) - impossible
-        if every is not None and int((gaps <= _SLACK).sum()) + alike >= count:
-            points = "its only point" if count == 1 else f"all {count} points of it"
-            possible = " that can be trained" if impossible else ""
-            raise Exhausted(f"the space is exhausted: {points}{possible} {'was' if count == 1 else 'were'} tried")
-        seen = "no point of it" if every is not None else f"none of {DRAWS} points drawn from it"
-        raise Exhausted(
-            f"the space is exhausted: {seen} differs from every trial by {APART:.0%} of a parameter's range or by "
-            "another choice"
-        )
+        if impossible == len(shares):
+            raise Exhausted(f"none of {len(shares)} points of the space can be trained; the last one: {obstacle}")
+        raise Exhausted(f"the space is exhausted: {self._taken(every, impossible, alike)}")
+
+    def _free_ones(self, shares: Array) -> Iterator[Array]:
+        """Those of shares [n, dimensions] whose places are free, each place once; mostly one of the first is."""
+        seen: set[bytes] = set()
+        for block in (shares[:_FEW], shares[_FEW:]):
+            places = self.places.of_shares(block)
+            for row in np.flatnonzero(self.free(places)):
+                if (key := places[row].tobytes()) not in seen:
+                    seen.add(key)
+                    yield block[row]
+
+    def _taken(self, every: Array | None, impossible: int, alike: int) -> str:
+        """What became of the points that were looked at, as a clause."""
+        if every is None:
+            return f"none of {DRAWS} points drawn from it {_DIFFERS}"
+        places = np.unique(self.places.of_shares(every), axis=0)
+        gaps, _ = self._tree.query(places, p=np.inf)
+        count = len(places) - impossible
+        if int((gaps <= _SLACK).sum()) + alike < count:
+            return f"no point of it {_DIFFERS}"
+        points = "its only point" if count == 1 else f"all {count} points of it"
+        possible = " that can be trained" if impossible else ""
+        return f"{points}{possible} {'was' if count == 1 else 'were'} tried"
 
     @cached_property
     def _tree(self) -> KDTree:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpo_service.search.strategies.trials import TrialView
+from hpo_service.search.strategies.trials import Roster
 from hpo_service.spec.space import (
     Assignment,
     Categories,
@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 MOST_POINTS = 4096
 _UNUSED = -2.0
 _MIDDLE = 0.5
-_MEMO = "place"
+_KEPT = "places"
 
 
 class Places:
@@ -49,9 +49,18 @@ class Places:
         found = [_coordinate(form, sampled[name]) if name in sampled else _UNUSED for name, form in self._forms.items()]
         return np.array(found, dtype=np.float64)
 
-    def of_trials(self, trials: tuple[TrialView, ...]) -> Array:
-        """[trials, dimensions]. The same view of a trial is placed once as long as the space does not change."""
-        return np.array([self._of_trial(trial) for trial in trials]).reshape(len(trials), len(self._forms))
+    def of_trials(self, roster: Roster) -> Array:
+        """[trials, dimensions], by number. As long as the space does not change only what is new is looked at."""
+        kept, outdated = roster.kept(_KEPT)
+        if kept is None or kept[0] is not self.space:
+            kept, outdated = (self.space, np.zeros((0, len(self._forms)))), frozenset(range(len(roster)))
+        places: Array = kept[1]
+        if outdated:
+            places = np.concatenate([places, np.empty((len(roster) - len(places), len(self._forms)))])
+            for number in outdated:
+                places[number] = self.of_sampled(roster[number].sampled)
+            roster.keep(_KEPT, (self.space, places))
+        return places
 
     def of_shares(self, shares: Array) -> Array:
         """[n, dimensions] of shares [n, dimensions]."""
@@ -96,13 +105,6 @@ class Places:
     def unordered(self) -> Mask:
         """[dimensions]: whether a parameter has no order, so that nothing is a little beside a value of it."""
         return np.array([isinstance(form, Categories) for form in self._forms.values()], dtype=np.bool_)
-
-    def _of_trial(self, trial: TrialView) -> Array:
-        known = trial.memo.get(_MEMO)
-        if known is None or known[0] is not self.space:
-            known = trial.memo[_MEMO] = (self.space, self.of_sampled(trial.sampled))
-        place: Array = known[1]
-        return place
 
     def _of_point(self, shares: Array) -> Array:
         found = self.assignment(shares)

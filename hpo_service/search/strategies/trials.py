@@ -84,6 +84,7 @@ class Roster(tuple[TrialView, ...]):
     _paused: dict[int, list[int]]  #: paused trials by their highest rung (0: none), best first
     _baselines: list[int]
     _tried: set[Hashable]  #: what trials were begun with
+    _kept: dict[str, tuple[Any, frozenset[int]]]  #: see `keep`
 
     @classmethod
     def of(cls, trials: Iterable[TrialView]) -> Self:
@@ -102,7 +103,7 @@ class Roster(tuple[TrialView, ...]):
     ) -> Self:
         made = cls(trials)
         made._standing, made._ranked, made._paused = standing, ranked, paused
-        made._baselines, made._tried = baselines, tried
+        made._baselines, made._tried, made._kept = baselines, tried, {}
         return made
 
     def changed(self, views: Iterable[TrialView]) -> Self:
@@ -111,6 +112,7 @@ class Roster(tuple[TrialView, ...]):
         standing, ranked = _Lists(self._standing), _Lists(self._ranked)
         paused, baselines = _Lists(self._paused), set(self._baselines)
         begun: set[Hashable] = set()
+        moved: set[int] = set()
         for new in sorted(views, key=lambda view: view.number):
             old = trials[new.number] if new.number < len(trials) else None
             if old is not None:
@@ -124,8 +126,12 @@ class Roster(tuple[TrialView, ...]):
             (baselines.add if new.baseline else baselines.discard)(new.number)
             if old is None or old.parameters is not new.parameters:
                 begun.add(_key(new.parameters))
+            if old is None or old.sampled != new.sampled:
+                moved.add(new.number)
         tried = self._tried if begun <= self._tried else self._tried | begun
-        return self._made(trials, standing.lists, ranked.lists, paused.lists, sorted(baselines), tried)
+        made = self._made(trials, standing.lists, ranked.lists, paused.lists, sorted(baselines), tried)
+        made._kept = {name: (value, outdated | moved) for name, (value, outdated) in self._kept.items()}
+        return made
 
     def standing(self, *standings: TrialStanding) -> list[TrialView]:
         """Trials in any of the standings, by number."""
@@ -139,6 +145,14 @@ class Roster(tuple[TrialView, ...]):
     def is_tried(self, parameters: Mapping[str, Any]) -> bool:
         """Whether a trial has exactly these resolved parameters."""
         return _key(parameters) in self._tried
+
+    def keep(self, name: str, value: Any) -> None:  # noqa: ANN401
+        """Keep what was worked out from the sampled values of all trials; not for decisions to depend on."""
+        self._kept[name] = (value, frozenset())
+
+    def kept(self, name: str) -> tuple[Any, frozenset[int]]:
+        """What was kept last, and the numbers of trials that are new or have other values since; None if nothing."""
+        return self._kept.get(name, (None, frozenset()))
 
     def ranked(self, rung: int) -> list[TrialView]:
         """All trials with a loss at the rung, best first."""
