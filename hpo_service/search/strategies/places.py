@@ -7,7 +7,7 @@ that is not used a number that is 2 away from all of these.
 
 from collections.abc import Mapping
 from functools import cached_property
-from math import inf, prod
+from math import inf, log, prod
 from typing import Any
 
 import numpy as np
@@ -137,14 +137,17 @@ def _coordinate(form: Dimension, value: Scalar) -> float:
 
 
 def _settled(form: Dimension, shares: Array) -> Array:
-    """Coordinates [n] at shares [n]."""
-    if isinstance(form, Categories):
-        return np.clip(np.floor(shares * len(form.values)), 0, len(form.values) - 1)
-    if form.levels() is None:
+    """Coordinates [n] at shares [n]: as `form.share(form.spread(share))`, for many at once."""
+    levels = form.levels()
+    if levels is None:
         return shares
-    few, which = np.unique(shares, return_inverse=True)
-    found: Array = np.array([form.share(form.spread(share)) for share in few.tolist()], dtype=np.float64)[which]
-    return found
+    if isinstance(form, IntRange) and form.log:
+        low, high = log(form.low - 0.5), log(form.high + 0.5)
+        values = np.clip(np.rint(np.exp(low + (high - low) * shares)), form.low, form.high)
+        found: Array = (np.log(values) - low) / (high - low)
+        return found
+    cells = np.clip(np.floor(shares * levels), 0, levels - 1)
+    return cells if isinstance(form, Categories) else (cells + 0.5) / levels
 
 
 def _values(form: Dimension) -> list[Scalar]:
