@@ -84,3 +84,30 @@ def test_other_projects_are_never_read(client: TestClient, sessions: Sessions, e
     assert create(stranger, "next")["past"] == []
     document = spec("named", search={"strategy": "freeze_thaw", "warm_start": ["earlier"]})
     assert stranger.post("/v1/studies", json=document).status_code == 422
+
+
+def test_what_was_good_elsewhere_is_offered_at_the_nearest_values(client: TestClient, sessions: Sessions) -> None:
+    """No trial of the earlier study had a rank of this one's space."""
+    wide = spec("earlier", search={"strategy": "freeze_thaw", "seed": 3, "first_rung_fraction": 0.5})
+    wide["space"]["lora_r"] = {"choices": [64, 128]}
+    wide |= {"baseline": {"learning_rate": 1e-4, "lora_r": 64}, "budget": {"max_trials": 10}}
+    assert client.post("/v1/studies", json=wide).status_code == 201
+    run(sessions, client, "earlier")
+    (known,) = create(client, "next")["past"]
+    assert known["trials"] == 10
+    run(sessions, client, "next")
+    with sessions() as session:
+        row = session.scalars(select(Study).where(Study.name == "next")).one()
+        (past,) = row.resolved["past"]
+        losses = past["losses"]
+        assert sorted(losses)[:2] == sorted(losses[index] for index in past["good"])
+        good = {round(past["points"][index]["learning_rate"], 12) for index in past["good"]}
+        offered = [
+            event.trial_number
+            for event in events_of(sessions, row.id)
+            if event.kind == "slice.started" and event.payload["numbers"].get("rule") == "portfolio"
+        ]
+    trials = {trial["number"]: trial["parameters"] for trial in client.get("/v1/studies/next/trials").json()["items"]}
+    assert offered
+    assert {trials[number]["lora_r"] for number in offered} == {16}
+    assert {round(trials[number]["learning_rate"], 12) for number in offered} <= good
