@@ -1,5 +1,7 @@
 """How near a point may be to a trial, and what is found where one is too near."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ SPACE = space_of(
 POINT = {"learning_rate": 1e-3, "lora_r": 8, "lr_scheduler": "wsd", "decay_ratio": 0.25}
 
 
-def tried(space: SearchSpace, *points: dict[str, object]) -> Tried:
+def tried(space: SearchSpace, *points: Mapping[str, object]) -> Tried:
     """Trials in all standings, one of them failed."""
     trials = [
         TrialView(number=number, standing="failed" if number == 0 else "paused", sampled=point)
