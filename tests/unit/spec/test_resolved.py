@@ -147,7 +147,13 @@ def test_the_estimate() -> None:
 
 @pytest.mark.parametrize("strategy", ["freeze_thaw", "asha", "successive_halving", "hyperband", "median", "none"])
 def test_the_estimate_resembles_a_simulation(strategy: str) -> None:
-    study = resolved(budget={"max_trials": 24}, search={"strategy": strategy}, baseline={"learning_rate": 1e-3})
+    """Of two ranges: a single one has room for few trials where it is best, and freeze_thaw trains paused ones on."""
+    study = resolved(
+        space={"learning_rate": RATE, "warmup_ratio": {"low": 0, "high": 0.1}},
+        baseline={"learning_rate": 1e-3, "warmup_ratio": 0.0},
+        budget={"max_trials": 24},
+        search={"strategy": strategy},
+    )
     simulation = Simulation(study)
     simulation.run()
     assert estimate(study).expected_examples == pytest.approx(simulation.spent, rel=0.35)
