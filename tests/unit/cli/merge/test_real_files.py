@@ -1,13 +1,13 @@
 """Files of the shapes that teams have: whatever is merged into them, every other byte stays."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MantissaNoDotYAML1_1Warning
 
 from hpo_service.cli.merge import Merged, Setting, merge
@@ -169,13 +169,19 @@ def require_document(base: str, merged: Merged, values: list[Setting], key: list
             assert (found is None and one.value is None) or (isinstance(found, Node) and says(found, one.value)), one
 
 
+class Tagged(SafeConstructor):
+    """Of what has an unknown tag only the text."""
+
+
+Tagged.add_constructor(None, lambda _, node: f"{node.tag} {node.value}")
+
+
 def plain(text: str, version: tuple[int, int]) -> list[Any]:
     """What a reader sees; of tags only the text."""
     yaml: Any = YAML(typ="safe", pure=True)
     yaml.version = version
     yaml.allow_duplicate_keys = True
-    tagged: Callable[[Any, Any], Any] = lambda _, node: f"{node.tag} {node.value}"  # noqa: E731
-    yaml.constructor.add_constructor(None, tagged)
+    yaml.Constructor = Tagged
     warnings.simplefilter("ignore", MantissaNoDotYAML1_1Warning)
     return [one for one in yaml.load_all(text.replace("\t", " ")) if one is not None]
 
