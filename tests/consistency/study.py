@@ -162,7 +162,7 @@ def _best(study: Json, truth: Mapping[int, FrozenTrial]) -> tuple[int, float, bo
         return winner_.number, winner_.values[0], False
     alive = [trial for trial in truth.values() if trial.state is not TrialState.FAIL and _finite(trial)]
     for first in alive:
-        if all(_ahead(first, other) for other in alive if other is not first):
+        if all(_ahead(first, other, ties=True) for other in alive if other is not first):
             return first.number, _finite(first)[max(_finite(first))], True
     return None
 
@@ -180,17 +180,21 @@ def _finite(trial: FrozenTrial) -> dict[int, float]:
     return losses if losses and all(map(math.isfinite, losses.values())) else {}
 
 
-def _ahead(one: FrozenTrial, other: FrozenTrial) -> bool:
-    """At the highest rung that both have; where one was not evaluated at the other's last, whoever is lower earlier."""
+def _ahead(one: FrozenTrial, other: FrozenTrial, *, ties: bool) -> bool:
+    """At the highest rung that both have; where one was not evaluated at the other's last, whoever is lower earlier.
+
+    With `ties` the lower number is ahead at the same loss.
+    """
     mine, theirs = _finite(one), _finite(other)
     last = min(max(mine), max(theirs))
-    if last in mine and last in theirs:
-        return (mine[last], one.number) < (theirs[last], other.number)
-    early, further = (mine, theirs) if last in mine else (theirs, mine)
-    if early[last] < further[min(rung for rung in further if rung > last)]:
-        return early is mine
-    common = mine.keys() & theirs.keys()
-    return bool(common) and mine[max(common)] < theirs[max(common)]
+    if last not in mine or last not in theirs:
+        early, further = (mine, theirs) if last in mine else (theirs, mine)
+        if early[last] < further[min(rung for rung in further if rung > last)]:
+            return early is mine
+        last = max(mine.keys() & theirs.keys(), default=0)
+    if last not in mine or last not in theirs:
+        return False
+    return mine[last] < theirs[last] or (ties and mine[last] == theirs[last] and one.number < other.number)
 
 
 def exports_agree(place: Place, study: Json, truth: Mapping[int, FrozenTrial]) -> Iterator[str]:
@@ -246,10 +250,15 @@ def leader_is_finished(place: Place, study: Json, truth: Mapping[int, FrozenTria
         return
     complete = [trial for trial in truth.values() if trial.state is TrialState.COMPLETE and not _baseline(trial)]
     best = min(complete, key=lambda trial: (trial.values[0], trial.number), default=None)
-    if best is None or len(complete) > _MOST_FINISHED or "lacked" in study["message"]:
+    if best is None or "lacked" in study["message"]:
         return
-    for trial in truth.values():
-        if trial.state is TrialState.PRUNED and not _baseline(trial) and _finite(trial) and _ahead(trial, best):
+    with place.client() as client:
+        decisions = list(client.pages(f"/v1/studies/{study['name']}/decisions"))
+    if len({one["trial_number"] for one in decisions if one["rule"] == "finish"}) >= _MOST_FINISHED:
+        return
+    left = [trial for trial in truth.values() if trial.state is TrialState.PRUNED and not _baseline(trial)]
+    for trial in left:
+        if _finite(trial) and _ahead(trial, best, ties=False):
             yield f"trial {trial.number} was ahead of the best, trial {best.number}, and is not finished"
 
 
