@@ -166,7 +166,7 @@ class Simulation:
         step = self.strategy.propose(self.view())
         if not isinstance(step, Start) or step.assignment is not None:
             return step
-        fixed = {} if step.trial_number is None else self.trials[step.trial_number].sampled
+        fixed = None if step.trial_number is None else self.trials[step.trial_number].sampled
         try:
             assignment, _ = propose_assignment(self.space, self.view(), self.study.search.sampler, fixed)
         except Exhausted as exhausted:

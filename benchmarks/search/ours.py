@@ -70,7 +70,7 @@ class Ours:
         if not isinstance(step, StartTrial) or step.assignment is not None:
             return step
         try:
-            found, _ = propose_assignment(self._space, view, self._sampler, {})
+            found, _ = propose_assignment(self._space, view, self._sampler, None)
         except Exhausted as exhausted:
             return self._strategy.propose(view.when_exhausted(str(exhausted)))
         return replace(step, assignment=found)

@@ -70,7 +70,7 @@ def _proposed(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, v
         return Proposal(decision_number=view.decision_number, step=step)
     if step.assignment is not None:
         return Proposal(decision_number=view.decision_number, step=step, assignment=step.assignment)
-    fixed: Mapping[str, Any] = {} if step.trial_number is None else view.trials[step.trial_number].sampled
+    fixed: Mapping[str, Any] | None = None if step.trial_number is None else view.trials[step.trial_number].sampled
     seen = view if together is None else together.curves()
     sampler = resolved.search.sampler
     assignment, resampled = propose_assignment(space, seen, sampler, fixed)

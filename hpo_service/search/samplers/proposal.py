@@ -23,16 +23,16 @@ _LEARNING: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
 
 
 def propose_assignment(
-    space: SearchSpace, view: StudyView, sampler: SamplerName, fixed: Mapping[str, Any]
+    space: SearchSpace, view: StudyView, sampler: SamplerName, fixed: Mapping[str, Any] | None
 ) -> tuple[Assignment, int]:
     """The next assignment, and how many points were thrown away because they cannot be trained or are near a trial.
 
-    `fixed` holds values that are not sampled (an enqueued point); such a point may be near a trial. Where a sampler
-    that learns asks for what was tried, a point beside that is taken: where it asks for more is worth more than an even
-    draw, and to ask again takes as long as the first time. Where there is none, any point is taken.
+    `fixed` are the values of a point that somebody asked for, the others are sampled; it may be near a trial. Where
+    a sampler that learns asks for what was tried, a point beside that is taken: where it asks for more is worth more
+    than an even draw, and to ask again takes as long as the first time. Where there is none, any point is taken.
 
     Raises:
-        Infeasible: no point with the fixed values that can be trained was found.
+        Infeasible: no point that can be trained was found, with the fixed values if there are any.
         Exhausted: no point is left that is near no trial.
     """
     digest = sha256(f"{view.seed}:{view.decision_number}".encode()).digest()
@@ -40,12 +40,12 @@ def propose_assignment(
     used = used_sampler(sampler, len(view.trials))
     asks, patience = _effort(used)
     suggests = islice(points(sampler, space, view, seeds), asks)
-    if fixed:
+    if fixed is not None:
         return _with_fixed(space, fixed, chain(suggests, islice(drawn(space, digest), MAX_DRAWS)))
     tried, random = Tried(space, view), np.random.default_rng(list(digest))
     tried.require_room(random)
     near = refused = 0
-    for candidate in _candidates(space, suggests, fixed):
+    for candidate in _candidates(space, suggests, {}):
         if isinstance(candidate, Assignment):
             if tried.allows(candidate):
                 return candidate, refused

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from hpo_service.search.strategies.base import StudyView
 from hpo_service.search.strategies.places import MOST_POINTS, Array, Mask, Places
-from hpo_service.spec.space import Assignment, SearchSpace
+from hpo_service.spec.space import Assignment, Infeasible, SearchSpace
 
 APART = 0.02
 REFINED = 0.005
@@ -28,6 +28,10 @@ _LONGEST_MOVE = 0.15
 _MOVES = 256
 #: with so few points a tree of the trials does not pay
 _FEW = 8
+#: of a trial's values so many are kept in points made of it
+_KEPT_SHARE = 0.5
+#: before it is said that there are points which can be trained, or none, so many are looked at
+_CLASSIFIED = 400
 _DIFFERS = f"differs from every trial by {APART:.0%} of a parameter's range or by another choice"
 #: with more points than this for each trial, some of them useless, it goes without saying that there is one left
 _POINTS_A_TRIAL = 8
@@ -94,25 +98,53 @@ class Tried:
         return None
 
     def anywhere(self, random: np.random.Generator) -> tuple[Assignment, int]:
-        """Any point that may be a trial, drawn evenly; and how many before it cannot be trained.
+        """Any point that may be a trial, drawn evenly, else made of a trial's; and how many could not be trained.
 
         Raises:
             Exhausted: there is none.
+            Infeasible: no point that can be trained was found at all.
         """
         every = self.places.every_point()
-        shares = random.random((DRAWS, self.known.shape[1])) if every is None else random.permutation(every)
-        impossible, alike, obstacle = 0, 0, ""
-        for point in self._free_ones(shares):
-            candidate = self.places.assignment(point)
-            if isinstance(candidate, str):
-                impossible, obstacle = impossible + 1, candidate
-            elif self.allows(candidate):
-                return candidate, impossible
-            else:
-                alike += 1
-        if impossible == len(shares):
-            raise Exhausted(f"none of {len(shares)} points of the space can be trained; the last one: {obstacle}")
+        looked_at, impossible, alike, obstacle = list[Array](), 0, 0, ""
+        for shares in self._batches(every, random):
+            looked_at.append(shares)
+            for point in self._free_ones(shares):
+                candidate = self.places.assignment(point)
+                if isinstance(candidate, str):
+                    impossible, obstacle = impossible + 1, candidate
+                elif self.allows(candidate):
+                    return candidate, impossible
+                else:
+                    alike += 1
+        count = sum(map(len, looked_at))
+        if not alike and not any(map(self._can_be_trained, np.concatenate(looked_at)[:: max(1, count // _CLASSIFIED)])):
+            last = f"; the last one: {obstacle}" if obstacle else ""
+            raise Infeasible(f"none of {count} points of the space could be trained{last}")
         raise Exhausted(f"the space is exhausted: {self._taken(every, impossible, alike)}")
+
+    def _batches(self, every: Array | None, random: np.random.Generator) -> Iterator[Array]:
+        """Shares [n, dimensions] to look at, all or as many as it takes."""
+        if every is not None:
+            yield random.permutation(every)
+            return
+        yield random.random((DRAWS, self.known.shape[1]))
+        yield self._kin(random)
+
+    def _kin(self, random: np.random.Generator) -> Array:
+        """Shares [DRAWS, dimensions] that have about half of a trial's, the others drawn evenly.
+
+        Where constraints leave little of a space, even draws hardly ever meet them; trials do, and most of these.
+        """
+        drawn = random.random((DRAWS, self.known.shape[1]))
+        if not len(self.known):
+            return drawn
+        which = random.integers(len(self.known), size=DRAWS)
+        shares = {number: self.places.shares_of(self.known[number]) for number in set(which.tolist())}
+        theirs = np.array([shares[number] for number in which.tolist()])
+        return np.where(random.random(drawn.shape) < _KEPT_SHARE, theirs, drawn)
+
+    def _can_be_trained(self, shares: Array) -> bool:
+        return isinstance(self.places.assignment(shares), Assignment)
 
     def _free_ones(self, shares: Array) -> Iterator[Array]:
         """Those of shares [n, dimensions] whose places are free, each place once; mostly one of the first is."""
@@ -127,7 +159,8 @@ class Tried:
     def _taken(self, every: Array | None, impossible: int, alike: int) -> str:
         """What became of the points that were looked at, as a clause."""
         if every is None:
-            return f"none of {DRAWS} points drawn from it {_DIFFERS}"
+            possible = "can be trained and " if impossible else ""
+            return f"none of {2 * DRAWS} points drawn from it {possible}{_DIFFERS}"
         places = np.unique(self.places.of_shares(every), axis=0)
         gaps, _ = self._tree.query(places, p=np.inf)
         count = len(places) - impossible

@@ -25,7 +25,7 @@ def searched(space: SearchSpace, sampler: SamplerName, count: int, hold: int = 0
             else TrialView(number=trial.number, standing="running", sampled=trial.sampled)
             for trial in trials
         ]
-        found, _ = propose_assignment(space, view(*seen, decision_number=number, max_trials=count), sampler, {})
+        found, _ = propose_assignment(space, view(*seen, decision_number=number, max_trials=count), sampler, None)
         parameters = found.parameters
         loss = (parameters.weight_decay - 0.3) ** 2 + (parameters.lora_dropout / 0.9 - 0.8) ** 2
         trials.append(
@@ -86,7 +86,7 @@ def test_cma_es_moves_what_is_numeric_and_always_used() -> None:
 def test_without_a_numeric_parameter_cma_es_draws() -> None:
     space = space_of(lr_scheduler={"choices": ["cosine", "constant", "linear"]})
     found = {
-        propose_assignment(space, view(decision_number=number), "cmaes", {})[0].parameters.lr_scheduler
+        propose_assignment(space, view(decision_number=number), "cmaes", None)[0].parameters.lr_scheduler
         for number in range(20)
     }
     assert len(found) == 3
@@ -96,6 +96,6 @@ def test_a_gaussian_process_learns_where_nothing_can_be_trained() -> None:
     """Its optimum lies in the forbidden part; what was refused does not make it repeat itself until chance helps."""
     space = space_of("weight_decay > 0.5", **SQUARE)
     trials = searched(space, "random", 16)
-    found, refused = propose_assignment(space, view(*trials), "gp", {})
+    found, refused = propose_assignment(space, view(*trials), "gp", None)
     assert found.parameters.weight_decay < 0.75
     assert refused < 5

@@ -8,7 +8,7 @@ import pytest
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.search.strategies.nearness import Exhausted, Tried
 from hpo_service.search.strategies.places import Places
-from hpo_service.spec.space import Assignment, SearchSpace
+from hpo_service.spec.space import Assignment, Infeasible, SearchSpace
 from tests.searching import RATE, distance, space_of, view
 
 SPACE = space_of(
@@ -140,3 +140,22 @@ def test_another_quantity_that_trains_the_same_is_the_same_trial() -> None:
     known = Tried(space, view(trial))
     assert not known.allows(space.assignment({"exponent": 3.4}))
     assert known.allows(space.assignment({"exponent": 3.6}))
+
+
+NARROW = SearchSpace.parse(
+    {"learning_rate": RATE, "weight_decay": {"low": 0.0, "high": 1.0}}, ["weight_decay < 1e-4"], {}
+)
+
+
+def test_a_space_of_which_constraints_leave_little_is_not_exhausted() -> None:
+    """Even draws do not find what is left; what a trial has does."""
+    known = [{"learning_rate": 10.0**power, "weight_decay": 0.0, "lora_dropout": 0.0} for power in (-5, -4, -3)]
+    for seed in range(5):
+        found, _ = tried(NARROW, *known).anywhere(np.random.default_rng(seed))
+        assert found.parameters.weight_decay + found.parameters.lora_dropout < 1e-4
+        assert all(distance(NARROW, found.sampled, one) >= 0.02 for one in known)
+
+
+def test_where_no_point_can_be_trained_nothing_is_exhausted() -> None:
+    with pytest.raises(Infeasible, match="none of 4000 points of the space could be trained; the last one: "):
+        tried(NARROW).anywhere(np.random.default_rng(1))
