@@ -142,8 +142,11 @@ def test_another_quantity_that_trains_the_same_is_the_same_trial() -> None:
     assert known.allows(space.assignment({"exponent": 3.6}))
 
 
-NARROW = SearchSpace.parse(
-    {"learning_rate": RATE, "weight_decay": {"low": 0.0, "high": 1.0}}, ["weight_decay < 1e-4"], {}
+NARROW = space_of(
+    "weight_decay + lora_dropout < 1e-4",
+    learning_rate=RATE,
+    weight_decay={"low": 0.0, "high": 1.0},
+    lora_dropout={"low": 0.0, "high": 0.5},
 )
 
 
