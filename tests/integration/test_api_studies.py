@@ -53,7 +53,8 @@ def test_create_answers_the_study_and_its_place(client: TestClient, sessions: Se
     assert warnings == client.post("/v1/studies:validate", json=spec(name="second")).json()["warnings"]
 
 
-def test_what_is_probably_not_meant_is_said_by_post_as_well(client: TestClient, sessions: Sessions) -> None:
+def register_worker(sessions: Sessions) -> None:
+    """One without CUDA."""
     with sessions.begin() as session:
         workers.register(
             session,
@@ -66,6 +67,18 @@ def test_what_is_probably_not_meant_is_said_by_post_as_well(client: TestClient, 
             software={"cuda": "none"},
             epoch=1,
         )
+
+
+def test_every_project_is_told_what_the_workers_cannot_do(client: TestClient, sessions: Sessions) -> None:
+    register_worker(sessions)
+    client.headers.update(serving.bearer(serving.make_key(sessions, serving.make_project(sessions, "team-b"))))
+    refused = client.post("/v1/studies", json=spec(model={"path": "model", "quantization": "nf4"}))
+    assert refused.status_code == 422
+    assert "CUDA" in refused.json()["detail"]
+
+
+def test_what_is_probably_not_meant_is_said_by_post_as_well(client: TestClient, sessions: Sessions) -> None:
+    register_worker(sessions)
     study = client.post("/v1/studies", json=spec(resources={"gpus_per_trial": 2})).json()
     waits = (
         "resources.gpus_per_trial is 2, and the one worker occupied 1 device(s) in all when this was checked: it waits "

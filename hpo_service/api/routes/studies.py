@@ -253,7 +253,7 @@ def validate_study(
     The data are checked, unless they were; a newer check of the same key takes the place of an older one.
     """
     project = caller.project_id
-    prepared = creation.prepare(sessions, project, document, settings.allowed_roots())
+    prepared = creation.prepare(sessions, document, settings.allowed_roots())
     with sessions.begin() as session:
         return creation.report(session, project, prepared, settings.usd_per_gpu_hour, caller.key_id)
 
@@ -268,7 +268,7 @@ def _create(
 ) -> CreatedStudyDocument:
     known = repetition.once(
         sessions,
-        lambda: creation.prepare(sessions, project, spec, settings.allowed_roots()),
+        lambda: creation.prepare(sessions, spec, settings.allowed_roots()),
         lambda session, prepared: creation.create(session, project, prepared),
         status=201,
         commit=Commit.CREATE,

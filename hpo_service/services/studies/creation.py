@@ -33,12 +33,10 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare(
-    sessions: sessionmaker[Session], project_id: int, document: Mapping[str, Any], roots: Sequence[Path]
-) -> Prepared:
+def prepare(sessions: sessionmaker[Session], document: Mapping[str, Any], roots: Sequence[Path]) -> Prepared:
     """Check everything that can be checked before a transaction is open; may read large files. Raises InvalidSpec."""
     with sessions.begin() as session:
-        fleet = known_fleet(session, project_id)
+        fleet = known_fleet(session)
     examined = examine(document, roots, fleet)
     resolved = examined.resolved
     return Prepared(
