@@ -79,6 +79,25 @@ def job(sessions: Sessions, kind: str) -> Job:
         return session.scalars(select(Job).where(Job.kind == kind)).one()
 
 
+def test_a_training_waits_for_a_worker_on_which_auto_is_the_same_dtype(
+    request: pytest.FixtureRequest, fake: Delivering, sessions: Sessions, root: Path
+) -> None:
+    fake.auto_dtypes = {"fake/0": "bfloat16"}
+    client: TestClient = request.getfixturevalue("promoted")
+    deliver(client, retrain=True)
+    elsewhere, again = Delivering(root), Delivering(root)
+    elsewhere.auto_dtypes, again.auto_dtypes = {"fake/0": "float32"}, {"fake/0": "bfloat16"}
+    expire_lease(sessions)
+    other = restarted(sessions, elsewhere)
+    for _ in range(40):
+        other.turn()
+    assert (delivery(client)["state"], elsewhere.submitted) == ("queued", [])
+    expire_lease(sessions)
+    turn_until(restarted(sessions, again), ended(client))
+    assert delivery(client)["state"] == "completed"
+    assert again.submitted[-1].trial.model.dtype == "bfloat16"
+
+
 def test_training_merge_and_quantization_follow_each_other(
     promoted: TestClient, dispatcher: Dispatcher, fake: Delivering, sessions: Sessions
 ) -> None:

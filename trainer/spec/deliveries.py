@@ -27,7 +27,8 @@ class TrainFinal(Frozen):
 
     `snapshots` are those of the promoted trial, from the newest of which that verifies it goes on; without one it
     begins anew. `micro_batch` as in a slice. `later_needs` is a package that a later step wants of its worker: where no
-    worker has it, training is not begun.
+    worker has it, training is not begun. With `dtype_pinned` the trial's dtype is what auto was where its study began,
+    and only workers on which auto is the same train it.
     """
 
     kind: Literal["train_final"] = "train_final"
@@ -38,6 +39,7 @@ class TrainFinal(Frozen):
     data_fingerprints: DataFingerprints | None = None
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     later_needs: Text | None = None
+    dtype_pinned: bool = False
 
     def as_slice(self, job_id: int, attempt: int, checkpoints: tuple[SnapshotRef, ...]) -> Slice:
         """What a worker is given for an attempt; `checkpoints` are what earlier attempts left, newest first."""

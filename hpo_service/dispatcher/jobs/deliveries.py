@@ -109,6 +109,7 @@ def _training(delivery: Delivery, promotion: Promotion) -> TrainFinal:
         snapshots=tuple(SnapshotRef.model_validate(snapshot) for snapshot in delivery.offered),
         data_fingerprints=DataFingerprints.model_validate({name: digests[name] for name in ("train", "eval", "test")}),
         later_needs=needed_for(_variant(delivery)),
+        dtype_pinned=bool(document.provenance.get("dtype_device")),
     )
 
 

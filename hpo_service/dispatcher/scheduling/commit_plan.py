@@ -25,9 +25,6 @@ from hpo_service.storage.queries import placements
 from trainer.common.failpoints import Commit, Failpoint, reach
 from trainer.spec import Outcome, TrainFinal
 
-#: counts as so many slices where a worker is to take nothing beside the one planned for it
-_FULL = 1_000_000
-
 
 @dataclass(kw_only=True)
 class Plan:
@@ -214,7 +211,7 @@ def _begin(current: _Transaction, study: LiveStudy, piece: LiveSlice, row: Row |
     context = current.context
     snapshots = current.snapshots.get((study.id, piece.trial_number), [])
     work = placing.describe(study, piece, snapshots)
-    unfit = Counter(dict.fromkeys(study_dtype.unfit(context.fleet, study), _FULL))
+    unfit = Counter(dict.fromkeys(study_dtype.unfit(context.fleet, study), placing.FULL))
     worker = context.executor.choose(work, not study.deterministic, current.planned + unfit)
     if worker is None or worker not in context.fleet.worker_ids:
         return
@@ -223,7 +220,7 @@ def _begin(current: _Transaction, study: LiveStudy, piece: LiveSlice, row: Row |
             return
         study_dtype.pin(current.session, study, context.fleet.ready[worker])
         work = placing.describe(study, piece, snapshots)
-    current.planned[worker] += _FULL if work.alone else 1
+    current.planned[worker] += placing.FULL if work.alone else 1
     worker_id = context.fleet.worker_ids[worker]
     current.placed.append(
         placing.begin(current.session, study, piece, work, worker=worker, worker_id=worker_id, row=row)

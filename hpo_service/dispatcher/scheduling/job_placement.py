@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hpo_service.dispatcher.jobs.jobs import Jobs, LiveJob
+from hpo_service.dispatcher.scheduling import placement, study_dtype
 from hpo_service.dispatcher.scheduling.quotas import Room
 from hpo_service.dispatcher.state.transaction import Context
 from trainer.spec import CheckData, TrainFinal
@@ -71,12 +72,14 @@ def _worker(context: Context, job: LiveJob, taken: Counter[str]) -> str | None:
     if isinstance(job.task, TrainFinal):
         if context.faults.resting:
             return None
-        chosen = context.executor.choose(work, prefetch=True, planned=taken)
+        unfit = study_dtype.others(context.fleet, job.task.trial.model) if job.task.dtype_pinned else ()
+        planned = taken + Counter(dict.fromkeys(unfit, placement.FULL))
+        chosen = context.executor.choose(work, prefetch=True, planned=planned)
     elif job.only_for is not None:
         chosen = None if taken[job.only_for] else job.only_for
     else:
-        unfit = context.fleet.without(job.needs) if job.needs is not None else []
-        chosen = context.executor.choose(work, prefetch=False, planned=taken + Counter(unfit))
+        lacking = context.fleet.without(job.needs) if job.needs is not None else []
+        chosen = context.executor.choose(work, prefetch=False, planned=taken + Counter(lacking))
     return chosen if chosen in context.fleet.worker_ids else None
 
 

@@ -25,6 +25,8 @@ Row = dict[str, Any]
 
 #: So many snapshots, newest first, are offered to a worker; the first that verifies is taken.
 _OFFERED_SNAPSHOTS = 4
+#: Counts as so many slices where a worker is to take nothing, or nothing beside the one planned for it.
+FULL = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from hpo_service.core.messages import EventKind
 from hpo_service.dispatcher.state.assignments import Fleet
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.storage.queries import dispatch
-from trainer.spec import AUTO, Ready
+from trainer.spec import AUTO, ModelSpec, Ready
 
 
 def is_open(study: LiveStudy) -> bool:
@@ -31,7 +31,9 @@ def unfit(fleet: Fleet, study: LiveStudy) -> frozenset[str]:
 
     Where the spec names the dtype, every worker will do.
     """
-    if not study.resolved.dtype_device:
-        return frozenset()
-    dtype = study.resolved.model.dtype
-    return frozenset(worker for worker, ready in fleet.ready.items() if ready.auto_dtype != dtype)
+    return others(fleet, study.resolved.model) if study.resolved.dtype_device else frozenset()
+
+
+def others(fleet: Fleet, model: ModelSpec) -> frozenset[str]:
+    """The workers on which auto is another dtype than the model's."""
+    return frozenset(worker for worker, ready in fleet.ready.items() if ready.auto_dtype != model.dtype)
