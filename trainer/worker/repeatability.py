@@ -37,7 +37,8 @@ def is_repeatable(engine: Engine[Any], spec: TrialSpec, micro_batch: int) -> boo
         if lacks_repeatable_kernel(error):
             allow_unrepeatable_kernels(error)
             return False
-        if is_out_of_memory(error):
+        # A group whose rank is short of memory ends at once and is told so: the others are in the middle of the step.
+        if is_out_of_memory(error) and spec.training.ranks == 1:
             return None
         raise
 

@@ -13,6 +13,7 @@ from trainer.model.base_model import BaseModel
 from trainer.snapshots.snapshot import SnapshotStore
 from trainer.snapshots.stores.folder import FolderStore
 from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
+from trainer.worker.repeatability import is_repeatable
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
 
@@ -97,3 +98,24 @@ def test_a_step_that_cannot_be_taken_says_nothing(
     monkeypatch.setattr(BaseModel, "nll", lambda base, batch: torch.full((4,), float("nan"), requires_grad=True))
     result = run(residents, make_spec())
     assert (result.outcome, result.repeatable) == (Outcome.DIVERGED, None)
+
+
+class OutOfMemory:
+    """An engine whose first step does not fit the device."""
+
+    def admit(self, *_: object) -> object:
+        return object()
+
+    def advance(self, *_: object) -> Iterator[object]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def evict(self, _: object) -> None:
+        pass
+
+
+def test_memory_that_runs_out_is_left_to_the_step_that_counts_but_ends_a_group(make_spec: MakeSpec) -> None:
+    """The other ranks of a group wait in the step; that it ended for want of memory halves the micro-batch."""
+    engine: Any = OutOfMemory()
+    assert is_repeatable(engine, make_spec(), 8) is None
+    with pytest.raises(torch.OutOfMemoryError):
+        is_repeatable(engine, make_spec(ranks=2), 8)
