@@ -47,17 +47,19 @@ def propose(path: Path, branch: str, title: str, body: str) -> None:
         say(f"Pushed branch {branch} to {remote.name} ({remote.host}).")
         typer.echo(_opened(repository, _request(remote.tool, branch, base, title, file), remote.tool, branch))
         return
-    _explain(remote, branch, base, title, file)
+    _explain(repository, remote, branch, base, title, file)
 
 
-def _explain(remote: _Remote | None, branch: str, base: str | None, title: str, file: Path) -> None:
+def _explain(
+    repository: Repository, remote: _Remote | None, branch: str, base: str | None, title: str, file: Path
+) -> None:
     """What to type: commands on stdout, the rest on stderr."""
     if remote is None:
-        say("The repository has no remote, so nothing was pushed. Once it has one:")
+        say(f"The repository has no remote, so nothing was pushed. Once it has one, in {repository.root}:")
         typer.echo(shlex.join(("git", "push", "REMOTE", branch)))
     else:
         missing = f"{remote.tool} is not installed" if remote.tool else "no command is known that opens requests there"
-        say(f"Nothing was pushed: {missing}. These commands propose the branch:")
+        say(f"Nothing was pushed: {missing}. These commands, in {repository.root}, propose the branch:")
         typer.echo(shlex.join(("git", "push", remote.name, branch)))
     if remote is not None and remote.tool is not None:
         command = shlex.join(_request(remote.tool, branch, base, title, None))

@@ -9,6 +9,7 @@ from hpo_service.cli.export_file import Delivered
 Json = dict[str, Any]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#!~@])")
+_MENTION = re.compile(r"(?<!\w)([@#!])(?=\w)")
 _DIGITS = 12
 
 
@@ -101,4 +102,5 @@ def _code(text: str) -> str:
 
 def _plain(text: str) -> str:
     """One line of text that is no Markdown, no HTML and mentions nobody."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    line = _MENTION.sub("\\1\u200b", " ".join(text.split()))  # hosts look for names and numbers after Markdown is read
+    return _SPECIAL.sub(r"\\\1", line)

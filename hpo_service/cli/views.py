@@ -92,7 +92,7 @@ def edge_warnings(edges: list[Json]) -> list[str]:
 
 def show_warnings(answer: Json) -> None:
     """What is allowed but probably not meant; beside the answer, so that what reads it as JSON is not disturbed."""
-    for warning in answer["warnings"]:
+    for warning in answer.get("warnings", []):
         say(f"Warning: {warning}")
 
 

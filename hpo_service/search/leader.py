@@ -15,8 +15,7 @@ Losses = Mapping[int, float]
 class Lead:
     """Two trials after the same number of examples, the highest at which both have a loss.
 
-    `other_examples` is more than `examples` where the other trial was not evaluated there and its loss was higher even
-    after more of them.
+    Or the one that is ahead after fewer examples than the other, which was not evaluated there.
     """
 
     examples: int

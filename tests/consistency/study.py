@@ -16,6 +16,8 @@ from trainer.spec import DataSpec, ModelSpec, Parameters, SnapshotManifest, Trai
 
 #: so many paused trials are trained to their end because they lead
 _MOST_FINISHED = 3
+#: why a study that ended by itself may have fewer trials than it was to have
+_WHY_FEWER = re.compile(r"exhausted|stopped by the user|budget|are spent|are left|deadline|is expected to gain")
 #: what would blame a user, who did nothing but what he was told he may
 _BLAME = re.compile(
     r"chang(?:ed|es) |edited|is missing|are missing|does not exist|do not exist|not found|no such|invalid|is wrong"
@@ -269,8 +271,12 @@ def asked_is_done(place: Place, study: Json, truth: Mapping[int, FrozenTrial]) -
             yield "it failed and does not say why"
         return
     wanted = study["resolved"]["budget"]["max_trials"]
-    if len(truth) < wanted and not study["message"]:
+    if len(truth) < wanted and not _WHY_FEWER.search(study["message"]):
         yield f"{len(truth)} of {wanted} trials, and the message is {study['message']!r}"
+    counted = re.search(r"all (\d+) points of it were tried", study["message"])
+    points = {json.dumps(trial.params, sort_keys=True) for trial in truth.values()}
+    if counted is not None and len(points) < int(counted[1]):
+        yield f"{len(points)} points were tried, and the message is {study['message']!r}"
     failed = [number for number, trial in truth.items() if trial.state is TrialState.FAIL]
     if failed and not place.disturbed:
         yield f"trials {failed} failed"

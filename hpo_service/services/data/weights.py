@@ -41,7 +41,7 @@ def _loaded(model: Path) -> list[Path]:
     return [file for name, file in files.items() if name in named]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _header(file: str, _size_bytes: int, _changed_ns: int) -> Shapes | None:
     with Path(file).open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")

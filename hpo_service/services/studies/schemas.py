@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from hpo_service.core.study_rules import StudyState
 from hpo_service.services.common.schemas import Document as Document
 from hpo_service.services.common.schemas import SpentDocument as SpentDocument
@@ -214,5 +216,5 @@ class StudyDocument(StudySummary):
 class CreatedStudyDocument(StudyDocument):
     """A study that was just made."""
 
-    warnings: list[str]
+    warnings: list[str] = Field(default_factory=list)
     """What is allowed but probably not meant, as `validate` says it."""

@@ -179,7 +179,7 @@ def test_the_evidence() -> None:
         "| Study | [first](https://hpo.example.org/studies/first), trial 7 |",
         "| Promotion | [bot\\@3](https://hpo.example.org/promotions/bot/3), by ci on 2026-11-24 |",
         "| Approval | by boss on 2026-11-25 |",
-        "| Note | for \\<b\\>us\\</b\\> \\| \\@all |",
+        "| Note | for \\<b\\>us\\</b\\> \\| \\@\u200ball |",
         f"| SHA-256 | trial `{'a' * 12}`, base model `{'b' * 12}` |",
         "| `learning_rate` | `1e-3` | `0.0002` |",
         "| `m` |  | `'\\|x` |",
