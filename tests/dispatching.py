@@ -123,3 +123,12 @@ def expire_lease(sessions: sessionmaker[Session]) -> None:
     """As if the leader had been silent for longer than its lease."""
     with sessions.begin() as session:
         session.execute(text("UPDATE hpo.leases SET expires_at = clock_timestamp() - interval '1 second'"))
+
+
+def study_row(sessions: sessionmaker[Session], study_id: int) -> Study:
+    with sessions() as session:
+        return session.get_one(Study, study_id)
+
+
+def ended(sessions: sessionmaker[Session], study_id: int) -> Callable[[], bool]:
+    return lambda: state_of(sessions, study_id) in ("completed", "failed", "cancelled")
