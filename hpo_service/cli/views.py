@@ -48,6 +48,7 @@ def show_study(study: Json) -> None:
             "confirming took": bill_of(study),
             "outlook": outlook_sentence(study),
             "learns from": past_sentence(study["past"]),
+            "computed in": dtype_sentence(study["resolved"]),
             "dashboard": study["dashboard"],
             "created": study["created_at"],
             "finished": study["finished_at"],
@@ -58,6 +59,14 @@ def show_study(study: Json) -> None:
         show_table(("parameter", "value"), list(study["best"]["parameters"].items()))
     for warning in edge_warnings(study["edges"]):
         say(warning)
+
+
+def dtype_sentence(resolved: Json) -> str | None:
+    """What its trials are computed in, and on what device auto was found to be that; None before any was."""
+    dtype, device = resolved["model"]["dtype"], resolved.get("dtype_device")
+    if dtype == "auto":
+        return None
+    return f"{dtype}, which auto is on {device}" if device else str(dtype)
 
 
 def outlook_sentence(study: Json) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 
 from hpo_service.cli.figures import check_sentence, efficiency, ran_as
 from hpo_service.cli.output import make_table, text
-from hpo_service.cli.views import best_sentence, duration, gain_sentence, searched_names, standing
+from hpo_service.cli.views import best_sentence, dtype_sentence, duration, gain_sentence, searched_names, standing
 from hpo_service.cli.watch import describe
 from hpo_service.client.http import StudyEvent
 
@@ -116,3 +116,10 @@ def test_what_is_not_known_of_the_speed_is_left_out() -> None:
 def test_tables_do_not_read_markup() -> None:
     table = make_table(("a",), [("[red]x",)])
     assert list(table.columns[0].cells) == ["[red]x"]
+
+
+def test_what_trials_are_computed_in_is_said_once_it_is_known() -> None:
+    assert dtype_sentence({"model": {"dtype": "auto"}}) is None
+    assert dtype_sentence({"model": {"dtype": "float32"}}) == "float32"
+    pinned = {"model": {"dtype": "bfloat16"}, "dtype_device": "NVIDIA H100"}
+    assert dtype_sentence(pinned) == "bfloat16, which auto is on NVIDIA H100"
