@@ -212,7 +212,7 @@ def resolve(
         preset_points=len(enqueue) - len(merged.enqueue),
         train_rows=train_rows,
         eval_rows=eval_rows,
-        ladder=_ladder(merged.search, longest, space.largest("warmup_ratio")),
+        ladder=_ladder(merged.search, longest, space),
         confirm=merged.confirm,
         traits=traits,
     )
@@ -344,12 +344,23 @@ def _budget(spec: StudySpec) -> ResolvedBudget:
     return ResolvedBudget.model_validate({**spec.budget.model_dump(), "max_parallel": parallel})
 
 
-def _ladder(search: SearchSettings, most_examples: int, longest_warmup: float) -> tuple[int, ...]:
+def _ladder(search: SearchSettings, most_examples: int, space: SearchSpace) -> tuple[int, ...]:
     if search.strategy == "none":
         count = min(search.evaluations, most_examples)
         return tuple(round(most_examples * (index + 1) / count) for index in range(count))
-    if search.strategy == "freeze_thaw":
-        # Inside the warmup losses say nothing about the end.
-        first = min(_LATEST_FIRST_RUNG, max(search.first_rung_fraction, longest_warmup))
-        return study_rules.ladder(most_examples, first, _FREEZE_THAW_RUNG_FACTOR)
-    return study_rules.ladder(most_examples, search.first_rung_fraction, search.reduction_factor)
+    factor = _FREEZE_THAW_RUNG_FACTOR if search.strategy == "freeze_thaw" else float(search.reduction_factor)
+    first = max(search.first_rung_fraction, _after_warmup(most_examples, space) / most_examples)
+    return study_rules.ladder(most_examples, first, factor)
+
+
+def _after_warmup(most_examples: int, space: SearchSpace) -> float:
+    """So many examples that every trial of the space has taken a step beyond its warmup, or is half through it.
+
+    Inside the warmup losses say nothing about the end: the first step has a learning rate of 0, so that all trials have
+    the very loss of the base model there. Of n examples in batches of b a share w of the steps, rounded up twice, is at
+    most w (n + b) + b examples.
+    """
+    warmup, batch = space.largest("warmup_ratio"), space.largest("effective_batch")
+    if warmup == 0:
+        return 0.0
+    return min(_LATEST_FIRST_RUNG * most_examples, warmup * (most_examples + batch)) + batch + 1

@@ -14,6 +14,7 @@ from hpo_service.spec import ResolvedStudy, estimate
 from hpo_service.spec.presets import PRESETS
 from tests.searching import RATE, Simulation, resolved
 from trainer.spec import Parameters
+from trainer.training.lr_schedule import learning_rate, total_steps
 
 
 def test_a_trip_through_json() -> None:
@@ -94,10 +95,30 @@ def test_rungs_count_examples_of_the_longest_trial() -> None:
     assert study.trial_rungs(Parameters(epochs=3)) == study.ladder
 
 
+@pytest.mark.parametrize("strategy", ["freeze_thaw", "asha", "hyperband", "median"])
+@pytest.mark.parametrize("rows", [40, 112, 160, 240, 1000])
+@pytest.mark.parametrize("batches", [[8], [16], [4, 32]])
+@pytest.mark.parametrize("warmup", [0.0, 0.03, 0.2])
+def test_at_every_rung_every_trial_has_taken_a_step_after_its_warmup(
+    strategy: str, rows: int, batches: list[int], warmup: float
+) -> None:
+    """The first step has a learning rate of 0: there all trials would have the loss of the untouched base model."""
+    space = {"learning_rate": RATE, "effective_batch": {"choices": batches}, "warmup_ratio": warmup}
+    point = {"learning_rate": 1e-3, "effective_batch": batches[0]}
+    study = resolved(space=space, baseline=point, train_rows=rows, search={"strategy": strategy})
+    for batch in batches:
+        parameters = Parameters(effective_batch=batch, warmup_ratio=warmup)
+        total = total_steps(rows, batch)
+        for rung in study.trial_rungs(parameters):
+            taken = min(total, total_steps(rung, batch))
+            rates = [learning_rate(parameters, step, total) for step in range(taken)]
+            assert max(rates) > 0 or taken == total
+
+
 def test_rungs_of_freeze_thaw_lie_closer_and_outside_the_warmup() -> None:
     assert resolved().ladder == (60, 102, 173, 295, 501, 1000)
     warm = {"learning_rate": RATE, "warmup_ratio": {"low": 0.0, "high": 0.2}}
-    assert resolved(space=warm).ladder[0] == 200
+    assert resolved(space=warm).ladder[0] == 220
 
 
 def test_without_pruning_evaluations_are_spread_evenly() -> None:
