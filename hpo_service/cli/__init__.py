@@ -84,8 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _explain(detail: str, problems: Sequence[dict[str, object]]) -> None:
-    say(f"Error: {detail}")
+    first = next((problem for problem in problems if str(problem.get("detail", "")) in detail), None)
+    where = f" ({first['pointer']})" if first is not None and first.get("pointer") else ""
+    say(f"Error: {detail}{where}")
     for problem in problems:
         text = str(problem.get("detail", ""))
-        if text and text not in detail:
+        if text and problem is not first:
             say(f"  {problem.get('pointer') or '/'}: {text}")

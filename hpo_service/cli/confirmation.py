@@ -26,8 +26,10 @@ def bill_of(study: Json) -> str | None:
         examples = (
             f"{spent} examples (its share is {share}; one run each of the best and the baseline is always allowed)"
         )
+    ended = f"; {confirmation['message']}" if confirmation.get("message") else ""
     return (
         f"{confirmation['runs']} of at most {confirmation['most_runs']} runs, {examples}, apart from the search's bill"
+        f"{ended}"
     )
 
 

@@ -148,7 +148,7 @@ def show_delivery(found: Json) -> None:
             "message": found["message"] or None,
             "adapter": None if losses is None else "reused" if losses["reused"] else "trained",
             "loss": None if losses is None else _beside(losses["loss"], losses["promoted_loss"]),
-            "test loss": None if losses is None else _beside(losses["test_loss"], losses["promoted_test_loss"]),
+            "test loss": None if losses is None else _test_losses(losses),
             "took": f"{found['seconds']:.0f} device seconds, {found['cost_usd']:.2f} USD",
             "asked for": f"{found['created_at'][:19]} by {found['delivered_by']}",
             **{f"{artifact['name']} says": repr(artifact["generated"]) for artifact in said},
@@ -174,6 +174,14 @@ def _beside(loss: float | None, promoted: float | None) -> str | None:
     if loss is None:
         return None
     return f"{loss:.6g}" if promoted is None else f"{loss:.6g}, promoted with {promoted:.6g}"
+
+
+def _test_losses(losses: Json) -> str | None:
+    """The promoted one is the confirmation's, with seeds of its own, so the two need not be equal."""
+    loss, confirmed = losses["test_loss"], losses["promoted_test_loss"]
+    if loss is None:
+        return None
+    return f"{loss:.6g}" if confirmed is None else f"{loss:.6g}; with the confirmation's seeds {confirmed:.6g}"
 
 
 def _step_row(step: Json) -> list[object]:

@@ -98,6 +98,7 @@ def test_while_it_runs_the_search_has_the_best_and_is_closed(client: TestClient,
     client.post("/v1/studies", json=spec(confirm=CONFIRM, budget=BUDGET))
     leader, _ = dispatcher(sessions)
     turn_until(leader, lambda: (study(client)["confirmation"] or {}).get("runs") == 1)
+    assert study(client)["forecast"] is None  # it was the search's
     running = study(client)
     assert running["state"] == "running"
     assert running["message"].startswith("confirming: 1 of at most ")

@@ -100,6 +100,9 @@ def test_test_rows_are_looked_at_by_confirmation_and_delivery(client: TestClient
     assert all(run["test_loss"] > 0 for run in runs)
     assert study["best"]["confirmed"]["test_loss"] > 0
     assert client.post("/v1/promotions", json={"study": "study", "name": "bot"}).status_code == 201
+    digests = client.get("/v1/promotions/bot/1").json()["digests"]
+    assert len({digests["train"], digests["eval"], digests["test"]}) == 3
+    assert len(digests["test"]) == 64
     made = delivered(client, dispatcher)
     assert (made["state"], made["reuses"], made["losses"]["reused"]) == ("completed", True, True), made
     assert made["losses"]["test_loss"] > 0

@@ -44,21 +44,36 @@ def select(exported: Json, include: frozenset[Group], gpus: int, look_up: LookUp
     wanted = {Group.HYPERPARAMETERS, *include}
     batch = exported["batch"]
     split = None if batch is None else _batch(exported, batch, Group.BATCH in include, gpus, look_up)
-    settings, left = [], dict[Group, list[str]]()
+    settings, left, namesakes = [], dict[Group, list[str]](), list[str]()
     for one in exported["values"]:
         path, group = tuple(one["path"]), Group(one["group"])
         if split is not None and path in ((batch["per_device"],), (batch["accumulation"],)):
             settings += [setting for setting in split.settings if setting.path == path]
         elif group in wanted:
             settings.append(Setting(path=path, value=one["value"], rivals=tuple(one["rivals"])))
+            if len(path) > 1 and (own := look_up(path[-1:])) is not None:
+                namesakes.append(f"{path[-1]} (line {own.line + 1})")
         elif one["value"] is not None and (said := _differs(path, one["value"], look_up(path))):
             left.setdefault(group, []).append(said)
     return Selection(
         settings=tuple(settings),
         unwritten=() if split is None else split.unwritten,
-        left=tuple(f"belongs to the file (--include {group}): {', '.join(names)}" for group, names in left.items()),
+        left=(
+            *_kept_namesakes(namesakes),
+            *(f"belongs to the file (--include {group}): {', '.join(names)}" for group, names in left.items()),
+        ),
         batch=None if split is None else split.batch,
     )
+
+
+def _kept_namesakes(names: Sequence[str]) -> list[str]:
+    """Keys of the file's own that are called like values of an export that has them one level deeper."""
+    if not names:
+        return []
+    return [
+        f"the file's own {', '.join(names)} stay as they are: this format has its values one level below, under "
+        "`parameters`; whoever reads the file has to read them there"
+    ]
 
 
 def _differs(path: tuple[str, ...], value: Any, found: Node | None) -> str:  # noqa: ANN401

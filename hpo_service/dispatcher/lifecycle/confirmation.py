@@ -16,6 +16,7 @@ from hpo_service.dispatcher.lifecycle.open_study import open_study
 from hpo_service.dispatcher.state.live_studies import LiveStudy, load_study
 from hpo_service.search.confirmation.race import most_runs
 from hpo_service.search.confirmation.report import report
+from hpo_service.search.strategies.base import TrialView
 from hpo_service.spec import ConfirmationPlan
 from hpo_service.spec.confirmation import CONFIRMATION_SUFFIX
 from hpo_service.storage.queries import dispatch
@@ -43,13 +44,19 @@ def plan_of(study: LiveStudy, ended: str) -> ConfirmationPlan | None:
     chosen = candidates(study.resolved, trials, settings.top)
     if not chosen:
         return None
-    spent = sum(trial.rung for trial in trials)
+    spent = sum(map(_trained_examples, trials))
     return ConfirmationPlan(
         candidates=chosen,
         seeds=_new_seeds(study.resolved.training.seed, settings.seeds),
         max_examples=round(settings.share * (study.resolved.budget.max_examples or spent)),
         ended=ended,
     )
+
+
+def _trained_examples(trial: TrialView) -> int:
+    """What its rung took: the last step goes past it, up to the trial's end."""
+    batch = int(trial.parameters.get("effective_batch", 1))
+    return min(-(-trial.rung // batch) * batch, trial.ladder[-1]) if trial.rung else 0
 
 
 def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) -> None:
@@ -64,6 +71,7 @@ def _begin(session: Session, study: LiveStudy, studies: dict[int, LiveStudy]) ->
     open_study(session, child)
     studies[child.id] = child
     study.child_id = child.id
+    dispatch.update_study(session, study.id, forecast={})  # it was the search's
     if study.state is not StudyState.RUNNING:
         study_state.enter(session, study, StudyState.RUNNING, _progress(child))
 

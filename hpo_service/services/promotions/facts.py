@@ -75,7 +75,7 @@ def facts(
         verdict=promotion.verdict(candidate.best, candidate.comparison),
         losses=_losses(candidate),
         comparison=_comparison(candidate.comparison),
-        digests=_digests(document, candidate, manifest),
+        digests=_digests(session, study, document, candidate, manifest),
         environment=_environment(session, study, candidate, commit),
         bill=_bill(session, study, candidate),
     )
@@ -109,15 +109,19 @@ def _comparison(found: Comparison | None) -> ComparisonDocument | None:
     )
 
 
-def _digests(document: TrialFile, candidate: Candidate, manifest: SnapshotManifest) -> DigestsDocument:
-    rows = manifest.data_fingerprints
+def _digests(
+    session: Session, study: Study, document: TrialFile, candidate: Candidate, manifest: SnapshotManifest
+) -> DigestsDocument:
+    """A search looks at no test rows, so its snapshots do not know them; its confirmation does."""
+    rows, confirmation = manifest.data_fingerprints, studies.confirmation_of(session, study)
+    seen = {} if confirmation is None else confirmation.data_fingerprints or {}
     return DigestsDocument(
         trial=document.trial().digest(),
         snapshot=candidate.snapshot.digest,
         base_model=manifest.base_digest,
         train=rows.train,
         eval=rows.eval,
-        test=rows.test,
+        test=rows.test or seen.get("test"),
     )
 
 

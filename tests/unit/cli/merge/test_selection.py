@@ -156,3 +156,18 @@ def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
     deliver(link, answer("axolotl"))
     assert link.is_symlink()
     assert "learning_rate: 0.0002" in file.read_text()
+
+
+def test_keys_of_the_files_own_that_the_export_has_one_level_deeper_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise a chart that reads `training.learning_rate` would go on with the old one, and nobody would know."""
+    file = tmp_path / "values.yaml"
+    file.write_text("training:\n  learning_rate: 0.001\n  image: x\n")
+    where = Destination(merge=f"{file}:training")
+    where.deliver(Exported(text="", values=answer("helm"), promotion=""), "subject")
+    training = yaml.safe_load(file.read_text())["training"]
+    assert (training["learning_rate"], training["parameters"]["learning_rate"]) == (0.001, 0.0002)
+    assert "the file's own learning_rate (line 2) stay as they are: this format has its values one level below" in (
+        capsys.readouterr().err
+    )
