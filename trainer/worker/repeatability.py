@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from trainer.accounting.devices import allow_unrepeatable_kernels, lacks_repeatable_kernel
-from trainer.common.errors import Diverged
+from trainer.common.errors import Diverged, TrainerError
 from trainer.common.outcomes import is_out_of_memory
 from trainer.snapshots.snapshot import TrialState
 from trainer.spec import Notice, TrialSpec
@@ -58,9 +58,14 @@ def _first_step(engine: Engine[Any], spec: TrialSpec, micro_batch: int) -> _Take
     trial = engine.admit(spec, None, micro_batch)
     try:
         step = next(engine.advance(trial, 1))
-        return _Taken(step, engine.snapshot(trial, None))
-    finally:
-        engine.evict(trial)
+        taken = _Taken(step, engine.snapshot(trial, None))
+    except Exception as error:
+        # What all ranks raise together leaves a group that goes on. What one of them does must not wait for the others.
+        if spec.training.ranks == 1 or isinstance(error, TrainerError):
+            engine.evict(trial)
+        raise
+    engine.evict(trial)
+    return taken
 
 
 def _equal(one: _Taken, other: _Taken) -> bool:

@@ -103,6 +103,8 @@ def test_a_step_that_cannot_be_taken_says_nothing(
 class OutOfMemory:
     """An engine whose first step does not fit the device."""
 
+    evicted = 0
+
     def admit(self, *_: object) -> object:
         return object()
 
@@ -110,12 +112,14 @@ class OutOfMemory:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     def evict(self, _: object) -> None:
-        pass
+        self.evicted += 1
 
 
 def test_memory_that_runs_out_is_left_to_the_step_that_counts_but_ends_a_group(make_spec: MakeSpec) -> None:
     """The other ranks of a group wait in the step; that it ended for want of memory halves the micro-batch."""
     engine: Any = OutOfMemory()
     assert is_repeatable(engine, make_spec(), 8) is None
+    assert engine.evicted == 1
     with pytest.raises(torch.OutOfMemoryError):
         is_repeatable(engine, make_spec(ranks=2), 8)
+    assert engine.evicted == 1  # all ranks evict together
