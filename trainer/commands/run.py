@@ -114,6 +114,8 @@ def _with_overrides(trial: TrialSpec, options: argparse.Namespace) -> TrialSpec:
 
 def _in_dtype(trial: TrialSpec) -> TrialSpec:
     """The trial with `model.dtype: auto` resolved for this machine's device."""
+    if trial.model.dtype != AUTO:
+        return trial
     return trial.in_dtype(auto_dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu")))
 
 
