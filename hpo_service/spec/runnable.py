@@ -102,11 +102,7 @@ def fleet_warnings(spec: StudySpec, space: SearchSpace, fleet: Fleet) -> Iterato
             yield f"{what} needs a CUDA device and bitsandbytes, and {known}; without, trials fail."
     ranks = spec.resources.gpus_per_trial
     if fleet.workers and fleet.devices and ranks > fleet.devices:
-        goes_on = (
-            "it fails unless the dispatcher is started with more (HPO_WORKERS)"
-            if fleet.executor == "local"
-            else "it waits until there are more"
-        )
+        goes_on = "it waits until there are more" + (" (HPO_WORKERS)" if fleet.executor == "local" else "")
         yield (
             f"resources.gpus_per_trial is {ranks}, and {_workers(fleet.workers)} occupied {fleet.devices} device(s) in "
             f"all when this was checked: {goes_on}."

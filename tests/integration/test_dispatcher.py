@@ -345,12 +345,16 @@ def test_studies_on_several_devices_and_on_one_share_the_workers(sessions: Sessi
     assert set(ranks) == {1, 2}
 
 
-def test_a_study_that_needs_more_devices_than_there_are_fails_and_says_so(sessions: Sessions) -> None:
-    study_id = post_study(sessions, resources={"gpus_per_trial": 4})
+def test_a_study_that_needs_more_devices_than_there_are_waits_says_so_and_goes_on_with_more(sessions: Sessions) -> None:
+    study_id = post_study(sessions, resources={"gpus_per_trial": 4}, budget__max_trials=2)
+    other = post_study(sessions, metadata={"name": "other"}, budget__max_trials=2)
     dispatcher, fake = make(sessions, FakeExecutor(loss_of, workers=2))
-    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "failed")
-    assert not fake.submitted
+    turn_until(dispatcher, lambda: state_of(sessions, other) == "completed")
+    assert {work.trial.training.ranks for work in fake.submitted} == {1}
     with sessions() as session:
         message = session.execute(select(Study.message).where(Study.id == study_id)).scalar_one()
-    assert "gpus_per_trial is 4 and the fake executor has 2 device(s)" in message
-    assert f"({FakeExecutor.devices_setting})" in message
+    assert "gpus_per_trial is 4 and the fake executor has 2 device(s) now" in message
+    assert f"it goes on when there are more ({FakeExecutor.devices_setting})" in message
+    expire_lease(sessions)
+    larger, _ = make(sessions, FakeExecutor(loss_of, workers=4))
+    turn_until(larger, lambda: state_of(sessions, study_id) == "completed")

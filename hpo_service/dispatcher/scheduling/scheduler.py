@@ -42,13 +42,13 @@ def fill(context: Context, studies: dict[int, LiveStudy]) -> None:
     """Hand out what fits now, and let what may come next be proposed."""
     context.quotas.refresh(context.sessions, studies.values())
     left = quotas.room(context.quotas, studies, context.jobs)
-    context.executor.demand(worker_demand.wanted(_by_priority(studies), context.jobs, left))
-    placed = [study for study in _by_priority(studies) if _is_placed(study)]
+    fitting = [study for study in _by_priority(studies) if _fits(context, study)]
+    context.executor.demand(worker_demand.wanted(fitting, context.jobs, left))
+    placed = [study for study in fitting if _is_placed(study)]
     context.proposals.retain([study.id for study in placed])
     current = _Round(context=context, studies=placed, plan=Plan(left=left))
     _plan_jobs(current, left)
-    _plan_refusals(current)
-    current.plan.waits = _waits(current)
+    current.plan.waits = _waits(current, [study for study in studies.values() if _is_placed(study)])
     current.slots = {} if context.faults.resting else _slots(context, current.studies, left.copy())
     for study in current.studies:
         _plan_study(current, study)
@@ -73,28 +73,17 @@ def _by_priority(studies: dict[int, LiveStudy]) -> list[LiveStudy]:
     return sorted(studies.values(), key=lambda study: (-study.resolved.resources.priority, study.id))
 
 
-def _plan_refusals(current: _Round) -> None:
-    """Studies that no worker here can ever run fail."""
-    executor = current.context.executor
-    for study in list(current.studies):
-        ranks, most = study.resolved.training.ranks, executor.largest_group
-        if ranks > most:
-            current.studies.remove(study)
-            current.plan.failures.append(
-                (
-                    study,
-                    f"resources.gpus_per_trial is {ranks} and the {executor.name} executor has {most} device(s); "
-                    f"lower it, or give the dispatcher more ({executor.devices_setting})",
-                )
-            )
+def _fits(context: Context, study: LiveStudy) -> bool:
+    """Whether a trial of it could ever run here. Else it waits, and says so, for a dispatcher that is given more."""
+    return study.resolved.training.ranks <= context.executor.largest_group
 
 
-def _waits(current: _Round) -> list[tuple[LiveStudy, str]]:
+def _waits(current: _Round, studies: list[LiveStudy]) -> list[tuple[LiveStudy, str]]:
     """Studies whose message has to change because they wait for devices or for their quota, or do so no more."""
     context, left = current.context, current.plan.left
     wanted = [
         (study, shortage.message(context.executor, context.fleet, study) or quotas.message(context.quotas, left, study))
-        for study in current.studies
+        for study in studies
     ]
     return [
         (study, message)
