@@ -147,11 +147,9 @@ def _close(shown: float, value: float) -> bool:
 def _best(study: Json, truth: Mapping[int, FrozenTrial]) -> tuple[int, float, bool] | None:
     """Number, loss and whether it is provisional, worked out from Optuna's tables."""
     raced = [one for one in (study["confirmation"] or {"candidates": []})["candidates"] if _means(one)]
-    searched = [one for one in raced if not one["baseline"]]
     if raced:
         most = max(len(_means(one)) for one in raced)
         finalists = [one for one in raced if len(_means(one)) == most]
-        finalists = [one for one in finalists if not one["baseline"]] or searched or finalists
         winner = min(finalists, key=lambda one: (sum(_means(one)) / len(_means(one)), one["trial_number"]))
         return winner["trial_number"], sum(_means(winner)) / len(_means(winner)), False
     complete = [
@@ -290,7 +288,8 @@ def confirming_is_done(place: Place, study: Json, truth: Mapping[int, FrozenTria
     asked, found = study["resolved"].get("confirm"), study["confirmation"]
     if study["state"] != "completed":
         return
-    if (asked is not None) != (found is not None):
+    searched = [trial for trial in truth.values() if not _baseline(trial) and _finite(trial)]
+    if (asked is not None and bool(searched)) != (found is not None):
         yield f"confirm is {asked}, the confirmation {found}"
     if found is not None and found["state"] == "completed":
         runs = [run for candidate in found["candidates"] for run in candidate["runs"] if run["state"] == "complete"]
