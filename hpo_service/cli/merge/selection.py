@@ -71,7 +71,7 @@ def _kept_namesakes(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"the file's own {', '.join(names)} stay as they are: this format has its values one level below, under "
+        f"over the file's own {', '.join(names)}: this format has its values one level below, under "
         "`parameters`; whoever reads the file has to read them there"
     ]
 

@@ -6,6 +6,7 @@ trials have values.
 """
 
 import math
+from abc import abstractmethod
 from decimal import Decimal, localcontext
 from typing import Annotated, Literal
 
@@ -32,9 +33,9 @@ class _Conditional(Frozen):
 class _Sampled(_Conditional):
     """What samplers see of a form: its values themselves, unless it says otherwise."""
 
+    @abstractmethod
     def distribution(self) -> BaseDistribution:
         """As Optuna's tables have it."""
-        raise NotImplementedError
 
     def positions(self) -> BaseDistribution:
         """As samplers see it."""

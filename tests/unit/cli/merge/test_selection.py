@@ -168,6 +168,6 @@ def test_keys_of_the_files_own_that_the_export_has_one_level_deeper_are_named(
     where.deliver(Exported(text="", values=answer("helm"), promotion=""), "subject")
     training = yaml.safe_load(file.read_text())["training"]
     assert (training["learning_rate"], training["parameters"]["learning_rate"]) == (0.001, 0.0002)
-    assert "the file's own learning_rate (line 2) stay as they are: this format has its values one level below" in (
+    assert "Not written: over the file's own learning_rate (line 2): this format has its values one level below" in (
         capsys.readouterr().err
     )
