@@ -128,12 +128,18 @@ class Executor(Protocol):
         With `prefetch`, one queued slice a worker counts.
         """
 
-    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
-        """The worker that would take the work now, None if none would.
+    def choose(
+        self,
+        work: Work,
+        prefetch: bool,
+        planned: Mapping[str, int] = MappingProxyType({}),
+        without: Collection[str] = (),
+    ) -> str | None:
+        """The worker that would take the work now, those in `without` left out; None if none would.
 
         A slice goes to a worker of its trial's number of ranks, and to one that holds the trial if there is one.
         `planned` are slices by worker that were chosen for and will be submitted: they count as if it held them. For a
-        job they are jobs, and workers that cannot do it.
+        job they are jobs.
         """
 
     def submit(self, work: Work, worker: str) -> None:

@@ -107,11 +107,17 @@ class FakeExecutor:
     def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
         return sum(self._room(worker, prefetch) for worker in self._taking(ranks) if worker not in without)
 
-    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
+    def choose(
+        self,
+        work: Work,
+        prefetch: bool,
+        planned: Mapping[str, int] = MappingProxyType({}),
+        without: Collection[str] = (),
+    ) -> str | None:
         if isinstance(work, Job):
-            free = [name for name in self._taking() if name not in self._held_jobs]
-            return next((name for name in free if not planned.get(name)), None)
-        suitable = self._taking(work.trial.training.ranks)
+            names = (name for name in self._taking() if not (name in self._held_jobs or planned.get(name)))
+            return next((name for name in names if name not in without), None)
+        suitable = [name for name in self._taking(work.trial.training.ranks) if name not in without]
         loads = {name: len(self._held[name]) + planned.get(name, 0) for name in suitable}
         free = [
             name

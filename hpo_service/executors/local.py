@@ -121,11 +121,17 @@ class LocalExecutor:
     def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
         return sum(worker.room(prefetch) for worker in self._ready(ranks) if worker.name not in without)
 
-    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
+    def choose(
+        self,
+        work: Work,
+        prefetch: bool,
+        planned: Mapping[str, int] = MappingProxyType({}),
+        without: Collection[str] = (),
+    ) -> str | None:
         if isinstance(work, Job):
-            unplanned = (worker.name for worker in self._ready() if not (worker.has_job or planned.get(worker.name)))
-            return next(unplanned, None)
-        suitable = self._ready(work.trial.training.ranks)
+            names = (worker.name for worker in self._ready() if not (worker.has_job or planned.get(worker.name)))
+            return next((name for name in names if name not in without), None)
+        suitable = [worker for worker in self._ready(work.trial.training.ranks) if worker.name not in without]
         loads = {worker.name: worker.load + planned.get(worker.name, 0) for worker in suitable}
         free = [
             worker

@@ -211,8 +211,8 @@ def _begin(current: _Transaction, study: LiveStudy, piece: LiveSlice, row: Row |
     context = current.context
     snapshots = current.snapshots.get((study.id, piece.trial_number), [])
     work = placing.describe(study, piece, snapshots)
-    unfit = Counter(dict.fromkeys(study_dtype.unfit(context.fleet, study), placing.FULL))
-    worker = context.executor.choose(work, not study.deterministic, current.planned + unfit)
+    unfit = study_dtype.unfit(context.fleet, study)
+    worker = context.executor.choose(work, not study.deterministic, current.planned, unfit)
     if worker is None or worker not in context.fleet.worker_ids:
         return
     if study_dtype.is_open(study):

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hpo_service.dispatcher.jobs.jobs import Jobs, LiveJob
-from hpo_service.dispatcher.scheduling import placement, study_dtype
+from hpo_service.dispatcher.scheduling import study_dtype
 from hpo_service.dispatcher.scheduling.quotas import Room
 from hpo_service.dispatcher.state.transaction import Context
 from trainer.spec import CheckData, TrainFinal
@@ -73,13 +73,12 @@ def _worker(context: Context, job: LiveJob, taken: Counter[str]) -> str | None:
         if context.faults.resting:
             return None
         unfit = study_dtype.others(context.fleet, job.task.trial.model) if job.task.dtype_pinned else ()
-        planned = taken + Counter(dict.fromkeys(unfit, placement.FULL))
-        chosen = context.executor.choose(work, prefetch=True, planned=planned)
+        chosen = context.executor.choose(work, prefetch=True, planned=taken, without=unfit)
     elif job.only_for is not None:
         chosen = None if taken[job.only_for] else job.only_for
     else:
         lacking = context.fleet.without(job.needs) if job.needs is not None else []
-        chosen = context.executor.choose(work, prefetch=False, planned=taken + Counter(lacking))
+        chosen = context.executor.choose(work, prefetch=False, planned=taken, without=lacking)
     return chosen if chosen in context.fleet.worker_ids else None
 
 

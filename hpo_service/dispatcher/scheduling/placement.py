@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 #: So many snapshots, newest first, are offered to a worker; the first that verifies is taken.
 _OFFERED_SNAPSHOTS = 4
-#: Counts as so many slices where a worker is to take nothing, or nothing beside the one planned for it.
+#: A slice that is to run alone counts as so many: its worker takes nothing beside it.
 FULL = 1_000_000
 
 

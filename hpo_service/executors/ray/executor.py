@@ -101,8 +101,14 @@ class RayExecutor:
     def free_slots(self, prefetch: bool, ranks: int = 1, without: Collection[str] = ()) -> int:
         return self._choice.free_slots(prefetch, ranks, without)
 
-    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int] = MappingProxyType({})) -> str | None:
-        return self._choice.choose(work, prefetch, planned)
+    def choose(
+        self,
+        work: Work,
+        prefetch: bool,
+        planned: Mapping[str, int] = MappingProxyType({}),
+        without: Collection[str] = (),
+    ) -> str | None:
+        return self._choice.choose(work, prefetch, planned, without)
 
     def submit(self, work: Work, worker: str) -> None:
         if isinstance(work, Slice):

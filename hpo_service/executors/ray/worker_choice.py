@@ -20,12 +20,12 @@ class Choice:
         """How many more slices the ready workers of so many ranks would take, those in `without` left out."""
         return sum(self._room(worker, prefetch) for worker in self._ready(ranks) if worker.name not in without)
 
-    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int]) -> str | None:
+    def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int], without: Collection[str]) -> str | None:
         """See `Executor.choose`."""
         if isinstance(work, Job):
-            unplanned = (worker.name for worker in self._ready() if not (worker.jobs or planned.get(worker.name)))
-            return next(unplanned, None)
-        suitable = self._ready(work.trial.training.ranks)
+            names = (worker.name for worker in self._ready() if not (worker.jobs or planned.get(worker.name)))
+            return next((name for name in names if name not in without), None)
+        suitable = [worker for worker in self._ready(work.trial.training.ranks) if worker.name not in without]
         loads = {worker.name: len(worker.slices) + planned.get(worker.name, 0) for worker in suitable}
         free = [
             worker

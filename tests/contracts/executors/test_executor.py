@@ -145,6 +145,16 @@ def test_a_worker_does_one_job_at_a_time_and_a_stopped_one_is_preempted(rig: Rig
     hold(rig, False)
 
 
+def test_workers_that_are_left_out_get_no_work_even_where_the_trial_was(rig: Rig) -> None:
+    work = a_slice(trial=9)
+    home = submit(rig.executor, work)
+    wait_for(rig.executor, lambda seen: bool(ended(seen)))
+    for more in (work, work.model_copy(update={"alone": True}), a_job()):
+        other = rig.executor.choose(more, prefetch=True, without=(home,))
+        assert other not in (None, home)
+        assert rig.executor.choose(more, prefetch=True, without=(home, str(other))) is None
+
+
 def test_the_job_of_a_dead_worker_ends_with_it(rig: Rig) -> None:
     hold(rig, True)
     worker = submit(rig.executor, a_job())
