@@ -174,7 +174,12 @@ def extend(
 ) -> None:
     """Give a study more budget or wider numeric ranges, while it runs."""
     with connect() as client:
-        _show(client.patch_study(name, apply_settings({}, set_)), output)
+        answer = client.patch_study(name, apply_settings({}, set_))
+    if output is Format.JSON:
+        show_json(answer)
+    else:
+        # The answer is the study as it still stands: the dispatcher carries the extension out a moment later.
+        say(f"Study {name}: {', '.join(set_)} is accepted.")
 
 
 def _awaited(client: Client, check: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from hpo_service.cli.confirmation import bill_of, confirmed_words, expected_bill
 from hpo_service.cli.figures import check_sentence, efficiency, gibibytes, percent, ran_as, whole
 from hpo_service.cli.forecast import forecast_sentence
 from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
+from hpo_service.formatting.values import lowering
 
 Json = dict[str, Any]
 
@@ -76,8 +77,7 @@ def outlook_sentence(study: Json) -> str | None:
         return None
     bought = {"10 GPU-hours": outlook["ten_gpu_hours"], "10 % of the bill": outlook["tenth_of_the_bill"]}
     parts = [
-        f"another {what} would be expected to lower the best loss by {purchase['expected_improvement']:.3g} "
-        f"({purchase['expected_improvement'] / outlook['best_loss']:.2%})"
+        f"another {what} would be expected to lower the best loss by {lowering(purchase['expected_improvement'])}"
         for what, purchase in bought.items()
         if purchase is not None
     ]

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 from hpo_service.auth.principals import Scope
 from hpo_service.console.buttons import button, outcome
+from hpo_service.console.deliveries import deliveries_panel
 from hpo_service.console.frame import (
     Assets,
     Column,
@@ -25,7 +26,9 @@ from hpo_service.console.words import study_link, trial_link
 from hpo_service.exporters import FORMATS
 from hpo_service.formatting.html import Child, Markup, tag
 from hpo_service.formatting.values import duration, value_text
+from hpo_service.services.deliveries.schemas import DeliveryDocument
 from hpo_service.services.promotions.schemas import PromotionDocument
+from hpo_service.services.studies.schemas import Page
 
 _COLUMNS = (
     Column(title="Promotion"),
@@ -57,8 +60,10 @@ def promotions_page(promotions: Sequence[PromotionDocument], next_page: str | No
     )
 
 
-def promotion_page(one: PromotionDocument, latest: int | None, viewer: Viewer, assets: Assets) -> Markup:
-    """One version. `latest` is the one that is pulled now; None if none may be used."""
+def promotion_page(
+    one: PromotionDocument, latest: int | None, deliveries: Page[DeliveryDocument], viewer: Viewer, assets: Assets
+) -> Markup:
+    """One version with its newest deliveries. `latest` is the one that is pulled now; None if none may be used."""
     buttons = _buttons(one, latest, viewer)
     in_use = [chip("best", "in use")] if one.version == latest else []
     title = tag("div", tag("h1", _label(one)), _standing(one), *in_use, class_="title")
@@ -72,6 +77,7 @@ def promotion_page(one: PromotionDocument, latest: int | None, viewer: Viewer, a
         _links(one),
         tag("div", _origin(one), _parameters(one), class_="columns"),
         tag("div", _losses(one), _surroundings(one), class_="columns"),
+        deliveries_panel(deliveries.items, _label(one), more=deliveries.next_page_token is not None),
     )
 
 

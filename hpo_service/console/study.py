@@ -24,7 +24,17 @@ from hpo_service.console.study_actions import dialogs, steering_buttons
 from hpo_service.console.words import gibibytes, percent, speed, standing, study_address, trial_link
 from hpo_service.exporters import FORMATS
 from hpo_service.formatting.html import Child, Markup, join, tag
-from hpo_service.formatting.values import after_more, duration, energy, loss, parts_ahead, plural, share, value_text
+from hpo_service.formatting.values import (
+    after_more,
+    duration,
+    energy,
+    loss,
+    lowering,
+    parts_ahead,
+    plural,
+    share,
+    value_text,
+)
 from hpo_service.reports.blocks import Figure
 from hpo_service.reports.plots.bars import importance_bars
 from hpo_service.reports.plots.curves import learning_curves
@@ -136,7 +146,7 @@ def _outlook(found: OutlookDocument | None) -> str | None:
         return None
     ten, tenth = found.ten_gpu_hours, found.tenth_of_the_bill
     words = [
-        f"another {what} should lower the loss by {purchase.expected_improvement:.3g}"
+        f"another {what} should lower the loss by {lowering(purchase.expected_improvement)}"
         for what, purchase in (("10 GPU-hours", ten), ("10 % of the bill", tenth))
         if purchase is not None
     ]

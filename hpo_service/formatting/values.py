@@ -63,6 +63,12 @@ def moment(when: datetime | None) -> str | None:
     return None if when is None else f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def lowering(loss_difference: float) -> str:
+    """By how much a loss is expected to fall; nothing is said of digits that no loss is shown with."""
+    least = 1e-4
+    return f"{loss_difference:.3g}" if loss_difference >= least else f"less than {least:g}"
+
+
 def after_more(examples: int, other_examples: int) -> str:
     """A clause on a loss that is of other examples than the one it stands beside; empty where it is of the same."""
     return "" if other_examples == examples else f" after {other_examples:,}"

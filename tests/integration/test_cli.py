@@ -145,6 +145,8 @@ def test_steering_and_refusals(hpo: Hpo, study_file: str) -> None:
     hpo("study", "create", "-f", study_file, "--name", "other", code=1)
     assert "exists already" in hpo.err
     assert "extend" in str(hpo.json("study", "extend", "other", "--set", "budget.max_trials=9")["pending"])
+    hpo("study", "extend", "other", "--set", "budget.max_trials=10")
+    assert "budget.max_trials=10 is accepted" in hpo.err
     hpo("study", "extend", "other", "--set", "budget.max_trals=9", code=4)
     hpo("trial", "enqueue", "other", "learning_rate=3e-4")
     for verb in ("pause", "stop"):

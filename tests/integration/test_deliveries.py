@@ -20,6 +20,7 @@ from hpo_service.storage.tables import DEFAULT_PROJECT_ID, Event, Job
 from tests import serving
 from tests.delivering import CONTENT, Delivering
 from tests.dispatching import expire_lease, loss_of, turn_until
+from tests.reported import Page
 from tests.serving import spec
 from trainer.spec import LLAMA_CPP, JobResult, MergeAdapter, Outcome, Progress, QuantizeModel, SnapshotRef
 from trainer.spec import Job as Work
@@ -96,6 +97,23 @@ def test_a_training_waits_for_a_worker_on_which_auto_is_the_same_dtype(
     turn_until(restarted(sessions, again), ended(client))
     assert delivery(client)["state"] == "completed"
     assert again.submitted[-1].trial.model.dtype == "bfloat16"
+
+
+def test_the_page_of_a_promotion_shows_its_deliveries(promoted: TestClient, dispatcher: Dispatcher) -> None:
+    assert "hpo deliver bot@1" in Page(promoted.get("/promotions/bot/1").text).text
+    deliver(promoted, quantize="q4_k_m")
+    assert "waits for the dispatcher" in Page(promoted.get("/promotions/bot/1").text).text
+    turn_until(dispatcher, ended(promoted))
+    made, page = delivery(promoted), Page(promoted.get("/promotions/bot/1").text)
+    loss = f"{made['losses']['loss']:.4f}"
+    for seen in ("delivery 1", "adapter, merged, q4_k_m", "completed", loss, f"promoted with {loss}"):
+        assert seen in page.text
+    links = [value for name, value in page.attributes if name == "href" and value and "/artifacts/" in value]
+    assert links == [f"/v1/deliveries/1/artifacts/{artifact['name']}" for artifact in made["artifacts"]]
+    assert {promoted.get(link).status_code for link in links[1:]} == {200}  # these workers write no adapter
+    other = promoted.post("/v1/promotions", json={"study": "first", "name": "bot"})
+    assert other.status_code == 201
+    assert "No model was made of it yet" in Page(promoted.get("/promotions/bot/2").text).text
 
 
 def test_training_merge_and_quantization_follow_each_other(

@@ -5,18 +5,20 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import HTMLResponse
 
-from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency
+from hpo_service.api.http.dependencies import ProjectDependency, SessionDependency, StoreDependency
 from hpo_service.api.http.scopes import needs
 from hpo_service.api.routes.console.answers import AssetsDependency, ViewerDependency, answer
 from hpo_service.api.routes.promotions import PromotionName
 from hpo_service.api.routes.studies import PageToken
 from hpo_service.auth.principals import Scope
 from hpo_service.console.promotions import promotion_page, promotions_page
+from hpo_service.services.deliveries import read as deliveries
 from hpo_service.services.promotions import read as promotions
 
 router = APIRouter(dependencies=[needs(Scope.STUDY_READ)])
 
 _SHOWN = 50
+_DELIVERIES_SHOWN = 10
 
 
 @router.get("/promotions")
@@ -39,8 +41,12 @@ def show_promotion(
     project: ProjectDependency,
     viewer: ViewerDependency,
     assets: AssetsDependency,
+    store: StoreDependency,
 ) -> HTMLResponse:
     """One version."""
     found = promotions.promotion_document(promotions.find(session, project, name, version))
     latest = promotions.latest_version(session, project, name)
-    return answer(promotion_page(found, latest, viewer, assets))
+    made = deliveries.list_deliveries(
+        session, project, store.location, name=name, version=version, page_size=_DELIVERIES_SHOWN, page_token=None
+    )
+    return answer(promotion_page(found, latest, made, viewer, assets))
