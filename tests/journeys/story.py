@@ -35,12 +35,12 @@ class Story:
     def live(self) -> list[str]:
         """Do all that the row names; every sentence that is not so afterwards."""
         self._begin()
-        if self.row.extend:
-            self.service.wait_for_reports(self.name, 1)
-            ranks = f"space.lora_r.choices={json.dumps(WIDER_RANKS)}"
-            self._hpo("study", "extend", self.name, "--set", f"budget.max_trials={MORE_TRIALS}", "--set", ranks)
         if self.row.pause:
             self._pause()
+        if self.row.extend:
+            self._extend()
+        if self.row.pause:
+            self._hpo("study", "resume", self.name)
         if self.row.kill:
             self._kill_the_worker()
         study = self.service.wait_for_end(self.name)
@@ -62,7 +62,12 @@ class Story:
         self.service.wait_for_reports(self.name, 2)
         self._hpo("study", "pause", self.name)
         self._until("paused")
-        self._hpo("study", "resume", self.name)
+
+    def _extend(self) -> None:
+        """While it is paused if the row pauses it, else while it runs."""
+        self.service.wait_for_reports(self.name, 1)
+        ranks = f"space.lora_r.choices={json.dumps(WIDER_RANKS)}"
+        self._hpo("study", "extend", self.name, "--set", f"budget.max_trials={MORE_TRIALS}", "--set", ranks)
 
     def _kill_the_worker(self) -> None:
         """While a slice runs, as far as can be seen from outside; when it is on its way back, none is tried again."""
