@@ -245,16 +245,20 @@ def confirmed_is_told(place: Place, study: Json, truth: Mapping[int, FrozenTrial
 
 
 def leader_is_finished(place: Place, study: Json, truth: Mapping[int, FrozenTrial]) -> Iterator[str]:
-    """A study that ended by itself leaves no trial ahead of the best complete one, or says what that lacked."""
-    if study["state"] != "completed" or len(study["resolved"]["search"]["objectives"]) > 1:
-        return
-    complete = [trial for trial in truth.values() if trial.state is TrialState.COMPLETE and not _baseline(trial)]
-    best = min(complete, key=lambda trial: (trial.values[0], trial.number), default=None)
-    if best is None or "lacked" in study["message"]:
+    """A study that ended by itself leaves no trial ahead of the best complete one, or has finished three for that."""
+    if study["state"] != "completed":
         return
     with place.client() as client:
         decisions = list(client.pages(f"/v1/studies/{study['name']}/decisions"))
     if len({one["trial_number"] for one in decisions if one["rule"] == "finish"}) >= _MOST_FINISHED:
+        return
+    if "lacked" in study["message"]:
+        if "are decided" in study["message"]:
+            yield f"it ended by itself and says: {study['message']}"
+        return
+    complete = [trial for trial in truth.values() if trial.state is TrialState.COMPLETE and not _baseline(trial)]
+    best = min(complete, key=lambda trial: (trial.values[0], trial.number), default=None)
+    if best is None or len(study["resolved"]["search"]["objectives"]) > 1:  # their weights are drawn anew each time
         return
     left = [trial for trial in truth.values() if trial.state is TrialState.PRUNED and not _baseline(trial)]
     for trial in left:

@@ -104,3 +104,20 @@ def test_a_study_with_one_objective_has_a_front_of_one_loss(client: TestClient, 
     assert {point["values"]["eval_loss"] for point in front["items"]} == {
         min(trial["losses"][-1]["loss"] for trial in client.get("/v1/studies/first/trials").json()["items"])
     }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seed"), [("asha", 2), ("asha", 3), ("successive_halving", 1), ("freeze_thaw", 1)]
+)
+def test_a_study_that_ends_by_itself_lacks_nothing_by_the_objectives_that_it_searched_by(
+    client: TestClient, sessions: Sessions, strategy: str, seed: int
+) -> None:
+    search = {"strategy": strategy, "seed": seed, "deterministic": True, "objectives": OBJECTIVES}
+    client.post("/v1/studies", json=spec(search=search, space=SPACE, budget={"max_trials": 8}))
+    dispatcher, fake = serving.make_dispatcher(sessions)
+    fake.loss = rank_helps
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed", turns=2000)
+    decisions = client.get("/v1/studies/first/decisions").json()["items"]
+    finished = {decision["trial_number"] for decision in decisions if decision["rule"] == "finish"}
+    message = client.get("/v1/studies/first").json()["message"]
+    assert "lacked" not in message or (len(finished) == 3 and "by its objectives together" in message)

@@ -8,6 +8,7 @@ from hpo_service.core.study_rules import StudyState, require_transition
 from hpo_service.dispatcher.lifecycle import trial_notes
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.search.strategies import ranking
+from hpo_service.search.strategies.scalarization import Scalarization
 from hpo_service.storage.queries import dispatch
 from trainer.spec import Outcome
 
@@ -86,7 +87,10 @@ def _with_what_is_lacking(study: LiveStudy, message: str) -> str:
     """The message with a clause on the trial that leads and is left unfinished, if there is one."""
     if not study.searching or study.resolved.confirmation is not None:
         return message
-    return "; ".join(filter(None, (message, ranking.what_the_leader_lacked(study.view()))))
+    view = study.view()
+    if len(view.objectives) > 1:
+        view = Scalarization(view).searched(study.resolved.search.strategy)
+    return "; ".join(filter(None, (message, ranking.what_the_leader_lacked(view))))
 
 
 def _close(session: Session, study: LiveStudy) -> None:

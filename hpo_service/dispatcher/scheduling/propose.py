@@ -63,9 +63,11 @@ def propose(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, vie
 def _proposed(strategy: Strategy, space: SearchSpace, resolved: ResolvedStudy, view: StudyView) -> Proposal:
     together = Scalarization(view) if len(view.objectives) > 1 else None
     if view.closing:
-        step = ranking.conclude(view if together is None else together.ranks())
+        step = ranking.conclude(view if together is None else together.searched(resolved.search.strategy))
+    elif together is None:
+        step = strategy.propose(view)
     else:
-        step = strategy.propose(view) if together is None else _proposed_together(strategy, resolved, together)
+        step = together.told(strategy.propose(together.searched(resolved.search.strategy)))
     if not isinstance(step, Start):
         return Proposal(decision_number=view.decision_number, step=step)
     if step.assignment is not None:
@@ -113,9 +115,3 @@ def _started(resolved: ResolvedStudy, view: StudyView, step: Start, assignment: 
         running_to=ladder[0],
         run=step.run,
     )
-
-
-def _proposed_together(strategy: Strategy, resolved: ResolvedStudy, together: Scalarization) -> Step:
-    """With several objectives: freeze-thaw models their curves, the other strategies rank trials."""
-    models_curves = resolved.search.strategy == "freeze_thaw"
-    return together.told(strategy.propose(together.curves() if models_curves else together.ranks()))

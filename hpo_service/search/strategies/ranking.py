@@ -183,7 +183,8 @@ def what_the_leader_lacked(view: StudyView) -> str:
         return ""
     total = first.ladder[-1]
     led = "led" if best is None else f"was ahead of trial {best.number}"
-    return f"trial {first.number} {led} and lacked {total - first.rung} of {total} examples"
+    together = "by its objectives together, " if len(view.objectives) > 1 else ""
+    return f"{together}trial {first.number} {led} and lacked {total - first.rung} of {total} examples"
 
 
 def remembered(step: Step, view: StudyView) -> Step:

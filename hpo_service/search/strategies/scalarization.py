@@ -36,6 +36,10 @@ class Scalarization:
         random = np.random.default_rng([self.view.seed, self.view.decision_number, _KEY])
         return random.dirichlet(np.ones(len(self._objectives)))
 
+    def searched(self, strategy: str) -> StudyView:
+        """What a strategy sees: freeze-thaw models curves, the others rank trials."""
+        return self.curves() if strategy == "freeze_thaw" else self.ranks()
+
     def curves(self) -> StudyView:
         """Every loss replaced by the value as a curve: of the loss's own spread, falling as the loss falls."""
         return self._with(
