@@ -168,11 +168,14 @@ def extend(
     name: Name,
     set_: Annotated[
         list[str],
-        typer.Option("--set", help="A larger budget or a wider range: budget.max_trials=40, space.lora_r.high=64."),
+        typer.Option(
+            "--set",
+            help="A budget (not below what is spent) or a wider range: budget.max_trials=40, space.lora_r.high=64",
+        ),
     ],
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Give a study more budget or wider numeric ranges, while it runs."""
+    """Change the budget of a study or widen its numeric ranges, while it runs."""
     with connect() as client:
         answer = client.patch_study(name, apply_settings({}, set_))
     if output is Format.JSON:

@@ -278,6 +278,29 @@ def test_extend_grows_budget_and_ranges(client: TestClient, sessions: Sessions) 
     assert client.patch("/v1/studies/first", json=change).status_code == 409
 
 
+def test_a_budget_may_shrink_to_what_is_begun_and_not_below(client: TestClient, sessions: Sessions) -> None:
+    client.post("/v1/studies", json=spec(search={"strategy": "asha"}))
+    dispatcher, fake = serving.make_dispatcher(sessions)
+    turn_until(dispatcher, lambda: len(fake.submitted) >= 8)
+    client.post("/v1/studies/first:pause")
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "paused")
+    before = client.get("/v1/studies/first").json()
+    begun, examples = sum(before["trials"].values()), before["spent"]["examples"]
+    too_small = {"max_trials": begun - 1, "max_examples": examples, "deadline": "2026-01-01T00:00:00Z"}
+    refused = client.patch("/v1/studies/first", json={"budget": too_small})
+    assert refused.status_code == 422
+    told = {error["pointer"]: error["detail"] for error in refused.json()["errors"]}
+    assert set(told) == {f"/budget/{name}" for name in too_small}
+    assert f"fewer than the {begun} trials" in told["/budget/max_trials"]
+    assert f"{examples} of {examples} examples are spent" in told["/budget/max_examples"]
+    assert all("hpo study stop first" in detail for detail in told.values())
+    assert client.get("/v1/studies/first").json()["pending"] == []
+    assert client.patch("/v1/studies/first", json={"budget": {"max_trials": begun}}).status_code == 202
+    client.post("/v1/studies/first:resume")
+    turn_until(dispatcher, lambda: client.get("/v1/studies/first").json()["state"] == "completed")
+    assert sum(client.get("/v1/studies/first").json()["trials"].values()) == begun
+
+
 @pytest.mark.parametrize(
     ("change", "status", "pointer"),
     [

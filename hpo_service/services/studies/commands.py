@@ -10,6 +10,7 @@ from hpo_service.core.messages import IntentKind
 from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.services.common.if_match import require_match
 from hpo_service.services.confirmations.read import require_searching
+from hpo_service.services.studies.extension import require_room_left
 from hpo_service.services.studies.pending_state import expected_state, next_state, require_open
 from hpo_service.services.studies.read import effective_resolved, etag, study_document
 from hpo_service.services.studies.schemas import StudyDocument
@@ -49,7 +50,7 @@ def extend(
 
     Raises:
         PreconditionFailed: `if_match` names an older spec, or another study.
-        InvalidSpec: the space would not only grow, or a cap makes no sense.
+        InvalidSpec: the space would not only grow, a cap makes no sense or lies below what is begun or spent.
         Conflict: the study has ended or is about to.
     """
     if not space and not budget:
@@ -60,6 +61,8 @@ def extend(
     require_open(name, _expected(study, intents), "be extended")
     require_searching(session, study, "be extended")
     grown = ResolvedStudy.model_validate(effective_resolved(study, intents)).extend(space, budget)
+    waiting = sum(intent.kind == IntentKind.ENQUEUE for intent in intents)
+    require_room_left(session, study, grown, budget, waiting)
     studies.add_intent(session, study, IntentKind.EXTEND, {"resolved": grown.model_dump(mode="json")})
     return study_document(session, study)
 
