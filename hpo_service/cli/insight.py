@@ -40,10 +40,13 @@ def importances(name: Name, output: OutputOption = Format.TABLE) -> None:
         return
     if not found["importances"]:
         say(f"Too little is known: {found['trials']} trials have a loss, {found['needed']} are needed.")
-    rows = [(row["parameter"], f"{row['share']:.0%}", row["best"]) for row in found["importances"]]
+    rows = [
+        (row["parameter"], f"{row['share']:.0%}", "yes" if row["beyond_chance"] else "not shown", row["best"])
+        for row in found["importances"]
+    ]
     if rows:
         say(f"From the last losses of {found['trials']} trials: complete, pruned and paused ones.")
-    show_table(("parameter", "importance", "best trial has"), rows)
+    show_table(("parameter", "importance", "beyond chance", "best trial has"), rows)
     if rows and found["unexplored"]:
         say(f"Not explored, because all trials had the same value: {', '.join(found['unexplored'])}.")
     for warning in edge_warnings(found["edges"]):

@@ -2,7 +2,8 @@
 
 Trials of all rungs count, paused and pruned ones too: their last losses are made comparable by taking the curve of a
 middling trial off. Importances are PED-ANOVA's (Watanabe, Bansal, Hutter 2023): how much more often the best trials
-have certain values of a parameter than all trials do.
+have certain values of a parameter than all trials do. Shares sum to 1 even where nothing mattered, and after
+few trials the first may well have half of it. So it is asked what chance alone would give, see `beyond_chance`.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -33,6 +35,9 @@ _FEWEST_AT_EDGE = 3
 #: so rarely, at most, would the best trials all lie at an edge if the parameter did not matter
 _BY_CHANCE = 0.01
 _LOG_FACTOR, _LOG_FACTOR_WHOLE = 3, 2
+#: the score of a parameter is the largest of 20 by chance once in 20 times
+_SHUFFLES = 19
+_KEY = 0x5A4FF1E
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +69,38 @@ def importances(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequenc
     Of a parameter that never varied nothing is known, so it has no share; see `unexplored`.
     """
     known = ranked(trials, ladder)
-    if len(known) < FEWEST_TRIALS:
-        return {}
-    constant = set(unexplored(space, [trial for trial, _ in known]))
-    if constant == set(space.dimensions):
-        return {}
-    study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
-    study.add_trials([_finished(space, trial, value, constant) for trial, value in known])
-    share = min(_LARGEST_SHARE_OF_BEST, max(_SMALLEST_SHARE_OF_BEST, _FEWEST_BEST / len(known)))
-    found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study)
+    found = _scores(space, [trial for trial, _ in known], [value for _, value in known])
     total = sum(found.values()) or 1.0
     return {name: value / total for name, value in sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))}
+
+
+def beyond_chance(space: SearchSpace, trials: Sequence[TrialView], ladder: Sequence[int]) -> list[str]:
+    """Parameters that score higher than any does in 19 shuffles of the losses among the trials.
+
+    So where nothing matters, one time in 20 at most some parameter is named (a permutation test with the largest score
+    as its statistic: Westfall and Young 1993). With few trials even one that matters is often not.
+    """
+    known = ranked(trials, ladder)
+    compared, values = [trial for trial, _ in known], np.array([value for _, value in known])
+    found = _scores(space, compared, values.tolist())
+    if not found:
+        return []
+    random = np.random.default_rng(_KEY)
+    by_chance = max(
+        max(_scores(space, compared, random.permutation(values).tolist()).values()) for _ in range(_SHUFFLES)
+    )
+    return [name for name, score in found.items() if score > by_chance]
+
+
+def _scores(space: SearchSpace, compared: Sequence[TrialView], values: Sequence[float]) -> dict[str, float]:
+    """By parameter that varied; nothing before there are enough trials."""
+    constant = set(unexplored(space, compared))
+    if len(compared) < FEWEST_TRIALS or constant == set(space.dimensions):
+        return {}
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
+    study.add_trials([_finished(space, trial, value, constant) for trial, value in zip(compared, values, strict=True)])
+    share = min(_LARGEST_SHARE_OF_BEST, max(_SMALLEST_SHARE_OF_BEST, _FEWEST_BEST / len(compared)))
+    return PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study)
 
 
 def unexplored(space: SearchSpace, compared: Sequence[TrialView]) -> list[str]:

@@ -20,6 +20,16 @@ def counted(found: ImportancesDocument) -> str:
     )
 
 
+def by_chance(found: ImportancesDocument) -> str:
+    """A sentence on the parameters whose shares chance explains, with a blank before it; empty if there are none."""
+    unsure = [entry.parameter for entry in found.importances if not entry.beyond_chance]
+    if not unsure:
+        return ""
+    if len(unsure) == len(found.importances):
+        return f" {found.trials:,} trials are too few to tell any of these shares from chance."
+    return f" Not told apart from chance: {', '.join(unsure)}."
+
+
 def not_explored(found: ImportancesDocument) -> str:
     """A sentence on the parameters that never varied, with a blank before it; empty if all did."""
     if not found.unexplored:
@@ -37,7 +47,7 @@ def importance_bars(found: ImportancesDocument) -> Figure | None:
     for place, entry in enumerate(shown):
         y = place * _ROW + 4
         width = (_RIGHT - _LEFT) * entry.share / longest
-        text = f"{entry.share:.0%}"
+        text = f"{entry.share:.0%}" + ("" if entry.beyond_chance else " ?")
         marks += [
             label(_LEFT - 8, y + 12, clipped(entry.parameter, _LONGEST), anchor="end", kind=""),
             rectangle(_LEFT, y, max(width, 1), _BAR, "best", f"{entry.parameter}: {text}"),
@@ -45,10 +55,18 @@ def importance_bars(found: ImportancesDocument) -> Figure | None:
         ]
     return Figure(
         title="Which parameters mattered",
-        about=f"PED-ANOVA over {counted(found)}.{not_explored(found)}",
+        about=f"PED-ANOVA over {counted(found)}.{by_chance(found)}{not_explored(found)}",
         plot=picture("Importances", *marks, width=_WIDTH, height=len(shown) * _ROW + 6),
         figures=Table(
-            columns=("parameter", "importance", "best trial has"),
-            rows=[(entry.parameter, f"{entry.share:.1%}", value_text(entry.best)) for entry in found.importances],
+            columns=("parameter", "importance", "beyond chance", "best trial has"),
+            rows=[
+                (
+                    entry.parameter,
+                    f"{entry.share:.1%}",
+                    "yes" if entry.beyond_chance else "not shown",
+                    value_text(entry.best),
+                )
+                for entry in found.importances
+            ],
         ),
     )

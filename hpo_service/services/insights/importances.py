@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from hpo_service.core.study_rules import TERMINAL
 from hpo_service.formatting.range_edges import command, sentence
-from hpo_service.search.importances import FEWEST_TRIALS, edges_among, importances, ranked, unexplored
+from hpo_service.search.importances import FEWEST_TRIALS, beyond_chance, edges_among, importances, ranked, unexplored
 from hpo_service.search.strategies.base import TrialStanding, TrialView
 from hpo_service.services.insights.cache import insights_of
 from hpo_service.services.insights.schemas import ImportanceDocument, ImportancesDocument
@@ -58,11 +58,14 @@ def _read_importances(session: Session, study: Study) -> ImportancesDocument:
     space, trials = resolved.search_space(), views(read_facts(session, study).trials)
     known = ranked(trials, resolved.ladder)
     best = known[0][0].parameters if known else {}
+    sure = beyond_chance(space, trials, resolved.ladder)
     return ImportancesDocument(
         trials=len(known),
         needed=FEWEST_TRIALS,
         importances=[
-            ImportanceDocument(parameter=parameter, share=share, best=best.get(parameter))
+            ImportanceDocument(
+                parameter=parameter, share=share, beyond_chance=parameter in sure, best=best.get(parameter)
+            )
             for parameter, share in importances(space, trials, resolved.ladder).items()
         ],
         unexplored=unexplored(space, [trial for trial, _ in known]) if len(known) >= FEWEST_TRIALS else [],

@@ -37,7 +37,9 @@ class ImportanceDocument(Document):
 
     parameter: str
     share: float
-    """The shares of all parameters sum to 1."""
+    """The shares of all parameters sum to 1, whether they mattered or not."""
+    beyond_chance: bool
+    """Whether it scores higher than any parameter does in 19 shuffles of the losses; else its share may be chance."""
     best: Any
     """The value of the best trial; null if it does not use the parameter."""
 

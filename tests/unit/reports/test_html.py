@@ -16,7 +16,7 @@ HEADINGS = ["Recommendation", "Baseline and winner", "Best parameters", "Search"
 IMPORTANCES = ImportancesDocument(
     trials=9,
     needed=8,
-    importances=[ImportanceDocument(parameter="learning_rate", share=1.0, best=1e-3)],
+    importances=[ImportanceDocument(parameter="learning_rate", share=1.0, beyond_chance=True, best=1e-3)],
     unexplored=["lora_r"],
     edges=[],
 )

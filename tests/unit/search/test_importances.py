@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.search.importances import Edge, edges, importances, ranked, unexplored
+from hpo_service.search.importances import Edge, beyond_chance, edges, importances, ranked, unexplored
 from hpo_service.search.strategies.base import TrialView
 from hpo_service.spec.space import SearchSpace
 from tests.searching import space_of
@@ -49,6 +49,33 @@ def test_what_matters_is_most_important() -> None:
     assert found["learning_rate"] > 0.5
     assert sum(found.values()) == pytest.approx(1)
     assert set(found) == set(SPACE.dimensions)
+
+
+def test_what_matters_is_beyond_chance_once_there_are_enough_trials() -> None:
+    assert beyond_chance(SPACE, trials_of(SPACE, 40, 1e-4), LADDER) == ["learning_rate"]
+    assert beyond_chance(SPACE, trials_of(SPACE, 7, 1e-4), LADDER) == []
+    same = trials_of(SPACE, 40, 1e-4, lora_r=8, learning_rate=1e-4, lora_dropout=0.1)
+    assert beyond_chance(SPACE, same, LADDER) == []
+
+
+def test_where_nothing_matters_hardly_ever_anything_is_beyond_chance() -> None:
+    """One study in 20 is expected to name a parameter; more than 5 of 30 would be so rare as 1 in 300."""
+    source, named, largest = random.Random(3), 0, []
+    for _ in range(30):
+        trials = [
+            TrialView(
+                number=number,
+                standing="complete",
+                sampled={name: SPACE.spread(name, source.random()) for name in SPACE.dimensions},
+                losses={LADDER[-1]: source.gauss(3, 0.3)},
+                ladder=LADDER,
+            )
+            for number in range(10)
+        ]
+        named += bool(beyond_chance(SPACE, trials, LADDER))
+        largest.append(max(importances(SPACE, trials, LADDER).values()))
+    assert named <= 5
+    assert sum(largest) / len(largest) > 0.5  # which is why shares alone say little
 
 
 def test_what_never_varied_is_not_explored_and_has_no_share() -> None:
