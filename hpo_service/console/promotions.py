@@ -88,12 +88,19 @@ def _row(one: PromotionDocument) -> list[Child]:
             tag("a", _label(one), href=_address(one)), f"repeats version {one.rollback_of}" if one.rollback_of else None
         ),
         _standing(one),
-        stacked(study_link(one.study), trial_link(one.study, one.trial_number)),
+        stacked(*_source(one)),
         None if searched is None else f"{searched:.4f}",
         stacked(one.verdict, one.note),
         one.promoted_by,
         moment(one.created_at),
     ]
+
+
+def _source(one: PromotionDocument) -> tuple[Child, Child]:
+    """Its study and trial; no links where the study is gone, because another one may have its name."""
+    if one.study_deleted:
+        return f"{one.study}, which was deleted", f"trial {one.trial_number}"
+    return study_link(one.study), trial_link(one.study, one.trial_number)
 
 
 def _standing(one: PromotionDocument) -> Markup:
@@ -107,6 +114,8 @@ def _buttons(one: PromotionDocument, latest: int | None, viewer: Viewer) -> list
     if not one.effective and viewer.may(Scope.APPROVE):
         question = f"Approve {_label(one)}? From then on production may use it."
         found.append(button("approve", "Approve", f"{base}/{one.version}:approve", done="Approved.", confirm=question))
+    if one.effective and viewer.may(Scope.PROMOTE):
+        found += [_deliver(one, "deliver", "Deliver"), _deliver(one, "deliver-merged", "Deliver merged", merge=True)]
     if one.effective and latest is not None and one.version != latest and viewer.may(Scope.PROMOTE):
         question = f"Go back to {_label(one)}? A new version repeats it and is what production pulls from then on."
         found.append(
@@ -121,6 +130,18 @@ def _buttons(one: PromotionDocument, latest: int | None, viewer: Viewer) -> list
             )
         )
     return found
+
+
+def _deliver(one: PromotionDocument, identifier: str, title: str, merge: bool = False) -> Markup:
+    what = "adapter, merged into its base," if merge else "adapter"
+    return button(
+        identifier,
+        title,
+        f"/v1/promotions/{quote(one.name, safe='')}/{one.version}/deliveries",
+        body=json.dumps({"merge": merge}),
+        done="A delivery has begun; it is listed below.",
+        confirm=f"Make the {what} of {_label(one)}? It is trained to its end, unless that was done already.",
+    )
 
 
 def _links(one: PromotionDocument) -> Markup:
@@ -141,8 +162,7 @@ def _origin(one: PromotionDocument) -> Markup:
     bill = one.bill
     spent = f"{duration(bill.study_seconds)} of devices" + (f", {bill.study_usd:,.2f} USD" if bill.study_usd else "")
     known: list[tuple[str, Child]] = [
-        ("Study", study_link(one.study)),
-        ("Trial", trial_link(one.study, one.trial_number)),
+        *zip(("Study", "Trial"), _source(one), strict=True),
         ("Promoted by", stacked(one.promoted_by, moment(one.created_at))),
         ("Approved by", approved),
         ("Repeats", f"version {one.rollback_of}" if one.rollback_of else None),

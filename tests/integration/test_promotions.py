@@ -199,8 +199,25 @@ def test_it_outlives_its_study(ended: TestClient, sessions: Sessions) -> None:
     assert ended.delete("/v1/studies/first").status_code == 202
     dispatcher, _ = serving.make_dispatcher(sessions)
     turn_until(dispatcher, lambda: ended.get("/v1/studies/first").status_code == 404)
-    assert ended.get("/v1/promotions/bot/latest").json() == made
+    assert ended.get("/v1/promotions/bot/latest").json() == made | {"study_deleted": True}
     assert ended.get("/v1/promotions/bot/latest/export").status_code == 200
+
+
+def test_a_promotion_of_a_deleted_study_does_not_lead_to_another_of_its_name(
+    ended: TestClient, sessions: Sessions
+) -> None:
+    ended.post("/v1/promotions", json={"study": "first", "name": "bot"})
+    assert ended.get("/v1/promotions/bot/1").json()["study_deleted"] is False
+    assert "/studies/first" in ended.get("/promotions/bot/1").text
+    ended.delete("/v1/studies/first")
+    dispatcher, _ = serving.make_dispatcher(sessions)
+    turn_until(dispatcher, lambda: ended.get("/v1/studies/first").status_code == 404)
+    ended.post("/v1/studies", json=serving.spec()).raise_for_status()
+    assert ended.get("/v1/promotions/bot/1").json()["study_deleted"] is True
+    for page in ("/promotions", "/promotions/bot/1"):
+        shown = ended.get(page).text
+        assert "first, which was deleted" in shown
+        assert "/studies/first" not in shown
 
 
 def test_its_snapshot_stays_whatever_becomes_of_the_best(ended: TestClient, sessions: Sessions) -> None:

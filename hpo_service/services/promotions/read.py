@@ -203,6 +203,7 @@ def promotion_document(found: Found) -> PromotionDocument:
         name=row.name,
         version=row.version,
         study=found.study,
+        study_deleted=found.study_deleted,
         trial_number=row.trial_number,
         parameters=TrialFile.model_validate(row.document).parameters.model_dump(),
         effective=found.effective,

@@ -126,6 +126,8 @@ class PromotionDocument(PromotionFacts):
     name: str
     version: int
     study: str
+    study_deleted: bool
+    """Whether that study is gone; another one may have its name now."""
     trial_number: int
     parameters: dict[str, Any]
     effective: bool

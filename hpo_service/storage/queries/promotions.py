@@ -21,6 +21,7 @@ class Found:
 
     row: Promotion
     study: str
+    study_deleted: bool
     promoted_by: str
     approved_by: str | None
     approved_at: datetime | None
@@ -190,10 +191,17 @@ def _tell(session: Session, promotion: Promotion, event: EventKind, *, effective
     session.add(Intent(project_id=promotion.project_id, kind=str(IntentKind.TELL_PROMOTION), payload=told))
 
 
-def _selected(project_id: int) -> Select[Promotion, str, str, str | None, datetime | None]:
+def _selected(project_id: int) -> Select[Promotion, str, bool, str, str | None, datetime | None]:
     approver = aliased(ApiKey)
     return (
-        select(Promotion, Study.name, ApiKey.label, approver.label, PromotionApproval.created_at)
+        select(
+            Promotion,
+            Study.name,
+            Study.deleted_at.is_not(None),
+            ApiKey.label,
+            approver.label,
+            PromotionApproval.created_at,
+        )
         .join(Study, and_(Study.id == Promotion.study_id, Study.project_id == Promotion.project_id))
         .join(ApiKey, ApiKey.id == Promotion.api_key_id)
         .outerjoin(PromotionApproval, PromotionApproval.promotion_id == Promotion.id)
@@ -203,7 +211,7 @@ def _selected(project_id: int) -> Select[Promotion, str, str, str | None, dateti
 
 
 def _newest_effective(
-    session: Session, query: Select[Promotion, str, str, str | None, datetime | None]
+    session: Session, query: Select[Promotion, str, bool, str, str | None, datetime | None]
 ) -> Found | None:
     effective = or_(Promotion.needs_approval.is_(False), PromotionApproval.promotion_id.is_not(None))
     row = session.execute(query.where(effective).order_by(Promotion.version.desc()).limit(1)).one_or_none()
@@ -211,5 +219,12 @@ def _newest_effective(
 
 
 def _found(row: Any) -> Found:  # noqa: ANN401
-    promotion, study, promoted_by, approved_by, approved_at = row
-    return Found(row=promotion, study=study, promoted_by=promoted_by, approved_by=approved_by, approved_at=approved_at)
+    promotion, study, deleted, promoted_by, approved_by, approved_at = row
+    return Found(
+        row=promotion,
+        study=study,
+        study_deleted=deleted,
+        promoted_by=promoted_by,
+        approved_by=approved_by,
+        approved_at=approved_at,
+    )

@@ -140,6 +140,10 @@ def test_promote_and_go_back(console: Console, browser: Browser) -> None:
         page.click("nav a[href='/promotions']")
         page.click("a[href='/promotions/prod/1']")
         assert "from the console" in str(page.text_content("main"))
+        assert press(page, "#deliver-merged", sure=True).startswith("A delivery has begun")
+        page.wait_for_selector("#deliveries >> text=adapter, merged")
+        (delivery,) = console.client.get("/v1/deliveries")["items"]
+        assert (delivery["promotion"], delivery["merge"]) == ("prod@1", True)
         press(page, "#rollback", sure=False)
         assert console.client.get("/v1/promotions/prod/latest")["version"] == 2
         assert press(page, "#rollback", sure=True) == "A new version repeats this one."
