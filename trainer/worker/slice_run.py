@@ -156,7 +156,13 @@ class SliceRun:
         return None, snapshot
 
     def _may_stay(self, resident: AdmittedTrial) -> bool:
-        """Whether it takes no more at once than memory is known to allow, which another worker may have found out."""
+        """Whether it has the rows that are asked for, and takes no more of them at once than memory is known to allow.
+
+        Test rows are no part of a trial's digest: the search leaves them out, a delivery of the same trial does not.
+        What memory allows another worker may have found out.
+        """
+        if resident.spec.data != self.slice.trial.data:
+            return False
         most = self.slice.micro_batch
         return most is None or resident.plan.micro_batch <= most
 

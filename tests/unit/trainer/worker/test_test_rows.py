@@ -9,7 +9,7 @@ import torch
 from trainer.data.token_cache import TokenCache
 from trainer.snapshots.snapshot import SnapshotStore
 from trainer.snapshots.stores.folder import FolderStore
-from trainer.spec import Outcome, Slice, SliceResult, TrialSpec
+from trainer.spec import Outcome, Slice, SliceResult, SnapshotRef, TrialSpec
 from trainer.worker.resident_trials import Residents
 from trainer.worker.slice_run import SliceRun
 
@@ -53,6 +53,35 @@ def test_before_the_end_there_is_no_test_loss(
     spec = make_spec(test=str(row_files[1]))
     assert run_slice(spec, until_examples=16).test_loss is None
     assert run_slice(spec).test_loss is not None
+
+
+@pytest.mark.parametrize("until_examples", [40, 1000], ids=["half way", "at its end"])
+def test_a_trial_that_stayed_without_test_rows_is_judged_by_them(
+    make_spec: MakeSpec, row_files: tuple[Path, Path], token_cache: TokenCache, tmp_path: Path, until_examples: int
+) -> None:
+    """The search knows no test rows; what is trained or delivered from its trial does, and asks the same worker."""
+    searched = make_spec()
+    tested = make_spec(test=str(row_files[1]))
+    assert searched.digest() == tested.digest()
+    residents, store = Residents(torch.device("cpu"), 8, token_cache), SnapshotStore(FolderStore(tmp_path))
+
+    def result_of(number: int, spec: TrialSpec, until: int, *snapshots: SnapshotRef | None) -> SliceResult:
+        refs = tuple(ref for ref in snapshots if ref is not None)
+        slice_ = Slice(
+            slice_id=number, attempt=1, trial=spec, until_examples=until, snapshot_dir=f"{number}", snapshots=refs
+        )
+        attempt, result = SliceRun(slice_, residents, store, lambda _: None), None
+        while result is None:
+            result = attempt.tick()
+        return result
+
+    rung = result_of(1, searched, until_examples)
+    end = result_of(2, tested, 1000, rung.snapshot)
+    assert (end.outcome, end.message) == (Outcome.DONE, "")
+    assert end.resumed_from_examples == min(until_examples, end.examples_seen)
+    assert end.test_loss == end.eval_loss
+    again = result_of(3, searched, 1000, end.snapshot)
+    assert (again.outcome, again.test_loss, again.eval_loss) == (Outcome.DONE, None, end.eval_loss)
 
 
 def test_predicted_flops_are_those_of_the_evaluation_rows_alone(
