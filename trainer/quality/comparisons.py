@@ -42,7 +42,7 @@ def exact_observations(sides: Sides) -> Iterator[Observation]:
     yield conflicts.observation(
         "conflicting_responses", sides, "training rows have a prompt that another row answers differently"
     )
-    yield repeated.observation("leakage_exact", sides, f"{sides.judged} rows are training rows too")
+    yield repeated.observation("leakage_exact", sides, f"{sides.judged} rows are {sides.known} rows too")
     known = _first_train(sides.prompt_hashes, len(sides.train))
     known[(repeated.partner != _NONE) | ~sides.has_prompt] = _NONE
     yield _Matches(known).observation(
@@ -67,7 +67,7 @@ def near_observations(sides: Sides, shared: Integers, processes: Processes) -> I
     partner[pairs[::-1, 1]] = pairs[::-1, 0]
     near = _Matches(partner)
     yield near.observation("near_duplicates", sides, "training rows are nearly an earlier one")
-    yield near.observation("leakage_near", sides, f"{sides.judged} rows are nearly a training row")
+    yield near.observation("leakage_near", sides, f"{sides.judged} rows are nearly {sides.one_known}")
     overlap = np.full(len(sides), _NONE, dtype=np.int64)
     overlap[positions[border:]] = _overlaps(grams, trained.grams, held_out.grams, positions[:border])
     yield _Matches(overlap).observation(

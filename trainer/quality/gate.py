@@ -15,7 +15,7 @@ from trainer.quality.distributions import eval_size, language_shift, length_shif
 from trainer.quality.observation import Observation
 from trainer.quality.processes import Processes
 from trainer.quality.shared_text import SharedText
-from trainer.quality.sides import Sides, sides_of, sides_with_test
+from trainer.quality.sides import Sides, all_sides_of, sides_of, sides_with_test
 from trainer.quality.single_rows import single_row_observations
 from trainer.quality.table import RowTable, read_table
 from trainer.quality.tokens import has_fast_tokenizer
@@ -58,7 +58,7 @@ def check_data(
         observations = [
             *single_row_observations(tables, no_tokenizer, limit),
             *_compared(sides, tables, shared, thresholds, pool, statistics),
-            *_tested(sides, test, tables, shared, thresholds, pool),
+            *_tested(all_sides_of(data, train, evaluation), test, tables, shared, thresholds, pool),
         ]
     findings = _findings(observations, thresholds)
     train_digest, eval_digest, test_digest = _digests(data)
@@ -130,16 +130,16 @@ def _tested(
     thresholds: QualityThresholds,
     pool: Processes,
 ) -> Iterator[Observation]:
-    """Test rows against training rows."""
-    if test is None or not len(test) or not len(sides.train):
-        reason = "there are no test rows, or no rows to train on"
+    """Test rows against training rows, and against the evaluation rows by which the search chooses."""
+    if test is None or not len(test) or not len(sides.train) or not len(sides.evaluation):
+        reason = "there are no test rows, or no rows to train on or to evaluate with"
         yield from (Observation(check, not_run=reason) for check in _TESTING)
         return
-    compared = sides_with_test(sides, test)
-    seen = list(exact_observations(compared))
-    if _wanted(thresholds, "test_leakage_near"):
-        seen += near_observations(compared, shared.slots(sum(map(len, tables))), pool)
-    yield from (replace(one, check=f"test_{one.check}") for one in seen if f"test_{one.check}" in _TESTING)
+    for compared, prefix in zip(sides_with_test(sides, test), ("test_", "test_eval_"), strict=True):
+        seen = list(exact_observations(compared))
+        if _wanted(thresholds, f"{prefix}leakage_near"):
+            seen += near_observations(compared, shared.slots(sum(map(len, tables))), pool)
+        yield from (replace(one, check=prefix + one.check) for one in seen if prefix + one.check in _TESTING)
 
 
 def _wanted(thresholds: QualityThresholds, *checks: str) -> bool:

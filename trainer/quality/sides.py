@@ -26,14 +26,23 @@ class Side:
 
 @dataclass(frozen=True)
 class Sides:
-    """Training rows, and evaluation rows or test rows, as `judged` says."""
+    """Training rows, and evaluation rows or test rows, as `judged` says.
+
+    Test rows are also compared with evaluation rows, which then stand in the place of training rows, as `known` says.
+    """
 
     train: Side
     evaluation: Side
     judged: Literal["evaluation", "test"] = "evaluation"
+    known: Literal["training", "evaluation"] = "training"
 
     def __len__(self) -> int:
         return len(self.train) + len(self.evaluation)
+
+    @property
+    def one_known(self) -> str:
+        """One of `known`, in words."""
+        return "a training row" if self.known == "training" else "an evaluation row"
 
     @property
     def is_eval(self) -> NDArray[np.bool_]:
@@ -88,6 +97,12 @@ def sides_of(data: DataSpec, train: RowTable, evaluation: RowTable | None) -> Si
     return Sides(Side(train, np.sort(chosen[0])), Side(train if evaluation is None else evaluation, np.sort(chosen[1])))
 
 
-def sides_with_test(sides: Sides, test: RowTable) -> Sides:
-    """The training rows of `sides`, and every test row."""
-    return Sides(sides.train, Side(test, np.arange(len(test), dtype=np.int64)), "test")
+def all_sides_of(data: DataSpec, train: RowTable, evaluation: RowTable | None) -> Sides:
+    """The split of a confirmation, which is judged by every evaluation row that there is."""
+    return sides_of(data.model_copy(update={"max_eval_examples": None}), train, evaluation)
+
+
+def sides_with_test(sides: Sides, test: RowTable) -> tuple[Sides, Sides]:
+    """(the training rows of `sides`, and every test row; its evaluation rows, and every test row)."""
+    tested = Side(test, np.arange(len(test), dtype=np.int64))
+    return Sides(sides.train, tested, "test"), Sides(sides.evaluation, tested, "test", "evaluation")

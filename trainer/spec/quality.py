@@ -45,8 +45,8 @@ class QualityThresholds(Frozen):
     """When each check warns or fails. Measures are shares of rows (0 to 1) unless said otherwise.
 
     The first group looks at each row of all files by itself, the second at the training rows together, the third at
-    evaluation rows against training rows, the last at test rows against training rows. Text is compared without regard
-    to case and white space.
+    evaluation rows against training rows, the last at test rows against both. Text is compared without regard to case
+    and white space.
 
     Attributes:
         unreadable_rows: rows that training cannot read. Any of them stops a trial, so any fails.
@@ -74,6 +74,8 @@ class QualityThresholds(Frozen):
         eval_size: the smallest relative difference of two trials' losses that the evaluation rows can resolve.
         test_leakage_exact: test rows that are training rows too.
         test_leakage_near: test rows with a training row at a Jaccard similarity of 0.8 or more.
+        test_eval_leakage_exact: test rows that are evaluation rows too, by which the search has chosen.
+        test_eval_leakage_near: test rows with an evaluation row at a Jaccard similarity of 0.8 or more.
     """
 
     enabled: bool = True
@@ -105,6 +107,8 @@ class QualityThresholds(Frozen):
 
     test_leakage_exact: Threshold = Threshold(warn=0, fail=0.05)
     test_leakage_near: Threshold = Threshold(warn=0.01, fail=0.2)
+    test_eval_leakage_exact: Threshold = Threshold(warn=0, fail=0.05)
+    test_eval_leakage_near: Threshold = Threshold(warn=0.01, fail=0.2)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -12,6 +12,8 @@ from trainer.quality.ngrams import Texts, runs, sorted_unique
 from trainer.quality.pairs import SIMILARITY, Sketch, SketchTask, near_pairs, sketch
 from trainer.quality.processes import Processes
 from trainer.quality.shared_text import SHINGLE_BYTES, SharedText, own_shingles, slots_of
+from trainer.spec import QualityThresholds
+from trainer.spec.quality import Threshold
 
 
 def edited(row: Row, word: str = "otherwise") -> Row:
@@ -92,6 +94,37 @@ def test_test_rows_are_looked_at_too(tmp_path: Path) -> None:
     assert report.test_sha256 == hashlib.sha256((tmp_path / "t.jsonl").read_bytes()).hexdigest()
     without = report_on(*files)
     assert (without.test_rows, finding(without, "test_leakage_near").verdict) == (None, "not_run")
+
+
+def test_test_rows_that_the_search_chooses_by_are_told(tmp_path: Path) -> None:
+    """Whoever gives the evaluation file as the test file too has no rows that the search never saw."""
+    train, held_out, test = clean_rows(80), clean_rows(30, seed=1), clean_rows(25, seed=2)
+    files = write_rows(tmp_path / "a.jsonl", train), write_rows(tmp_path / "b.jsonl", held_out)
+    same = report_on(*files, test=files[1])
+    found = finding(same, "test_eval_leakage_exact")
+    assert (same.verdict, found.verdict, found.measure) == ("fail", "fail", 1.0)
+    assert found.message == "30 of 30 test rows are evaluation rows too (100.00%)"
+    assert finding(same, "test_leakage_exact").verdict == "pass"
+    test[4], test[6] = held_out[2], edited(held_out[3])
+    report = report_on(*files, test=write_rows(tmp_path / "t.jsonl", test))
+    assert finding(report, "test_eval_leakage_exact").lines == ("t.jsonl:5 (as b.jsonl:3)",)
+    near = finding(report, "test_eval_leakage_near")
+    assert (near.verdict, near.lines) == ("warn", ("t.jsonl:7 (as b.jsonl:4)",))
+    assert near.message == "1 of 25 test rows are nearly an evaluation row (4.00%)"
+    assert finding(report, "test_leakage_exact").rows == finding(report, "test_leakage_near").rows == 0
+    few = report_on(*files, test=files[1], max_eval_examples=5)
+    assert (few.eval_rows, finding(few, "test_eval_leakage_exact").rows) == (5, 30)  # confirmations look at all
+    off = QualityThresholds(test_eval_leakage_exact=Threshold(), test_eval_leakage_near=Threshold())
+    assert report_on(*files, test=files[1], thresholds=off).verdict == "pass"
+
+
+def test_test_rows_are_compared_with_those_that_the_split_holds_out(tmp_path: Path) -> None:
+    rows = clean_rows(80)
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    report = report_on(path, eval_fraction=0.25, test=write_rows(tmp_path / "t.jsonl", rows[:40]))
+    trained, judged = (finding(report, f"test_{side}leakage_exact") for side in ("", "eval_"))
+    assert (trained.rows + judged.rows, trained.verdict, judged.verdict) == (40, "fail", "fail")
+    assert 0 < judged.rows < trained.rows
 
 
 def test_leakage_is_found_through_the_split_that_training_makes(tmp_path: Path) -> None:
