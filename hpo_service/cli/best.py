@@ -32,9 +32,11 @@ def best(
     strict: StrictOption = False,
 ) -> None:
     """Export the best parameters of a study."""
-    destination = Destination.of(output=output, merge=merge, branch=git_branch, include=include, gpus=gpus)
+    destination = Destination.of(
+        output=output, merge=merge, branch=git_branch, include=include, gpus=gpus, strict=strict
+    )
     with connect() as client:
-        exported = destination.fetch(client, f"{study_path(study)}/best", format, strict)
+        exported = destination.fetch(client, f"{study_path(study)}/best", format)
         found = client.get(f"{study_path(study)}/best")
     known = confirmed_words(found)
     if known is not None:

@@ -180,7 +180,7 @@ def _report(service: _Service, study: dict[str, Any], file: Path) -> None:
         console.print("No trial has reached its first evaluation.")
         return
     show_table(("parameter", "best value"), list(best["parameters"].items()))
-    exported = Destination().fetch(service.client, f"{study_path(study['name'])}/best", ExportFormat.YAML, strict=False)
+    exported = Destination().fetch(service.client, f"{study_path(study['name'])}/best", ExportFormat.YAML)
     write(file, exported.text)
     for label, value in (
         ("best", f"trial {best['trial_number']}, loss {best['loss']:.4f}{' (provisional)' * best['provisional']}"),

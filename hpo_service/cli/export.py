@@ -44,11 +44,13 @@ def export(
     strict: StrictOption = False,
 ) -> None:
     """Export a promotion, in the same formats as `hpo best`."""
-    destination = Destination.of(output=output, merge=merge, branch=git_branch, include=include, gpus=gpus)
+    destination = Destination.of(
+        output=output, merge=merge, branch=git_branch, include=include, gpus=gpus, strict=strict
+    )
     if pull_request and output is None and merge is None:
         raise InvalidRequest("--pull-request needs the name of the file: add --merge FILE.yaml:KEY or --output FILE.")
     with connect() as client:
-        exported = destination.fetch(client, promotion_path(promotion), format, strict)
+        exported = destination.fetch(client, promotion_path(promotion), format)
         which = exported.promotion or promotion
         found = client.get(promotion_path(which)) if pull_request else {}
         address = client.url

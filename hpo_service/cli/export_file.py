@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hpo_service.cli.git_branch import commit_file, read_base
-from hpo_service.cli.merge import Change, included, look_up, merge, select, sentences
+from hpo_service.cli.merge import Change, included, look_up, merge, missed, select, unneeded
 from hpo_service.cli.output import say
 from hpo_service.client.http import Client
 from hpo_service.core.errors import InvalidRequest, SetupError
@@ -43,7 +43,12 @@ _FORMAT_HELP = (
 FormatOption = Annotated[ExportFormat, typer.Option("--format", help=_FORMAT_HELP)]
 FileOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write [default: stdout].")]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Fail if the format has no key for something that matters.")
+    bool,
+    typer.Option(
+        "--strict",
+        help="Fail and write nothing if the format has no key for something that matters, or if the file of --merge "
+        "would not say what was trained.",
+    ),
 ]
 MergeOption = Annotated[
     str | None,
@@ -51,7 +56,7 @@ MergeOption = Annotated[
         "--merge",
         metavar="FILE[:PATH.TO.KEY]",
         help="Put the hyperparameters under a key of this YAML or JSON file, without a key at its top. Every other "
-        "byte of it stays; what is not written is listed.",
+        "byte of it stays; what is not written is listed, and last what the file then says otherwise than was trained.",
     ),
 ]
 IncludeOption = Annotated[
@@ -87,11 +92,15 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """Where the file is now. Without a branch or with nothing new there is no commit."""
+    """Where the file is now. Without a branch or with nothing new there is no commit.
+
+    `missed` are sentences on what the file says otherwise than it was trained.
+    """
 
     path: Path | None
     commit: str | None = None
     changes: tuple[Change, ...] | None = None  #: None: the file was written as a whole
+    missed: tuple[str, ...] = ()
     unwritten: tuple[str, ...] = ()
     batch: str | None = None
 
@@ -105,16 +114,24 @@ class Destination:
     branch: str | None = None
     include: frozenset[Group] = frozenset()
     gpus: int = 1
+    strict: bool = False  #: whether a file that says less than the whole is an error
     pushed: bool = False  #: whether the branch goes on to others, who then say so
 
     @classmethod
     def of(
-        cls, *, output: Path | None, merge: str | None, branch: str | None, include: str | None, gpus: int
+        cls,
+        *,
+        output: Path | None,
+        merge: str | None,
+        branch: str | None,
+        include: str | None,
+        gpus: int,
+        strict: bool,
     ) -> "Destination":
         """From the options of a command."""
         if merge is None and (include is not None or gpus != 1):
             raise InvalidRequest("--include and --gpus say what is merged; use them with --merge FILE.")
-        return cls(output=output, merge=merge, branch=branch, include=included(include), gpus=gpus)
+        return cls(output=output, merge=merge, branch=branch, include=included(include), gpus=gpus, strict=strict)
 
     def __post_init__(self) -> None:
         if self.output is not None and self.merge is not None:
@@ -122,9 +139,9 @@ class Destination:
         if self.branch is not None and self.output is None and self.merge is None:
             raise InvalidRequest("--git-branch needs the name of the file: add --output FILE or --merge FILE.yaml:KEY.")
 
-    def fetch(self, client: Client, path: str, format: ExportFormat, strict: bool) -> Exported:
+    def fetch(self, client: Client, path: str, format: ExportFormat) -> Exported:
         """What is delivered. What the format cannot express is said on stderr."""
-        query = {"format": format.value, "strict": str(strict).lower()}
+        query = {"format": format.value, "strict": str(self.strict).lower()}
         if self.merge is not None:
             values = client.get(f"{path}/values", **query)
             _say_dropped(format, ", ".join(values["dropped"]))
@@ -153,15 +170,23 @@ class Destination:
         base = _read(path) if self.branch is None else read_base(path, self.branch)
         selection = select(values, self.include, self.gpus, look_up(base, key, name))
         merged = merge(base, key, selection.settings, values["origin"], name)
-        lines = select(values, self.include, self.gpus, look_up(merged.text, key, name)).unwritten  # as they are now
-        unwritten = sentences((*lines, *merged.unwritten), selection.left)
+        if self.strict:
+            _require_whole(name, missed((*selection.unwritten, *merged.refused), selection.beside))
+        now = select(values, self.include, self.gpus, look_up(merged.text, key, name))  # lines have moved
+        unwritten = unneeded((*now.unwritten, *merged.unwritten), selection.left)
         if not merged.has_origin and merged.changes:
-            unwritten = [*unwritten, "where the values come from: a comment has no place there"]
+            unwritten = (*unwritten, "where the values come from: a comment has no place there")
         commit = self._put(path, merged.text, subject, unchanged=merged.text == base)
-        _say_merged(name, merged.changes, len(merged.same), selection.batch, unwritten)
-        return Delivered(
-            path=path, commit=commit, changes=merged.changes, unwritten=tuple(unwritten), batch=selection.batch
+        delivered = Delivered(
+            path=path,
+            commit=commit,
+            changes=merged.changes,
+            missed=missed((*now.unwritten, *merged.unwritten), now.beside),
+            unwritten=unwritten,
+            batch=selection.batch,
         )
+        _say_merged(name, delivered, len(merged.same))
+        return delivered
 
     def _put(self, path: Path, text: str, subject: str, *, unchanged: bool = False) -> str | None:
         if self.branch is None:
@@ -202,16 +227,30 @@ def _say_dropped(format: ExportFormat, names: str) -> None:
         say(f"Format {format} has no place for: {names}.")
 
 
-def _say_merged(name: str, changes: tuple[Change, ...], same: int, batch: str | None, unwritten: list[str]) -> None:
-    for change in changes:
+def _require_whole(name: str, missed: tuple[str, ...]) -> None:
+    """Raises InvalidRequest if a file would say something else than was trained."""
+    if missed:
+        raise InvalidRequest(
+            f"--strict: nothing was written to {name}, which would not say what was trained. Mend these in the file, "
+            f"or leave --strict out: {'; '.join(missed)}."
+        )
+
+
+def _say_merged(name: str, delivered: Delivered, same: int) -> None:
+    """What was done, and last what is not as it was trained, so that it is seen."""
+    for change in delivered.changes or ():
         was = "added" if change.before is None else f"was {change.before or 'empty'}"
         say(f"{name}: {change.name} is now {change.after} ({was}).")
     if same:
         say(f"{name}: {same} {'value was' if same == 1 else 'values were'} the same already.")
-    if batch is not None:
-        say(f"{name}: {batch}.")
-    for sentence in unwritten:
+    if delivered.batch is not None:
+        say(f"{name}: {delivered.batch}.")
+    for sentence in delivered.unwritten:
         say(f"Not written: {sentence}.")
+    if delivered.missed:
+        say(f"Warning: {name} does not say what was trained:")
+    for sentence in delivered.missed:
+        say(f"  Not written: {sentence}.")
 
 
 def _read(path: Path) -> str:

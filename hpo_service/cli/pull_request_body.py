@@ -24,6 +24,8 @@ def body(promotion: Json, delivered: Delivered, address: str) -> str:
     ]
     if delivered.batch is not None:
         parts.append(_plain(delivered.batch) + ".")
+    if delivered.missed:
+        parts += ["### What is not as it was trained", "\n".join(f"- {_plain(one)}" for one in delivered.missed)]
     if delivered.unwritten:
         parts += ["### What was not written", "\n".join(f"- {_plain(sentence)}" for sentence in delivered.unwritten)]
     return "\n\n".join(parts) + "\n"

@@ -12,12 +12,16 @@ _BREAK = re.compile(r"\r\n|\n|\r")
 
 
 class Unsafe(Exception):
-    """The value has no safe place. The message completes "not written: ..."; `line` counts from 1."""
+    """The value has no safe place. The message completes "not written: ..."; `line` counts from 1.
 
-    def __init__(self, reason: str, line: int | None = None) -> None:
+    `overruled`: whether something else in the file decides in its place, whatever stands there.
+    """
+
+    def __init__(self, reason: str, line: int | None = None, *, overruled: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.line = line
+        self.overruled = overruled
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _descend(asked: _Question, node: Node, path: Sequence[str], *, flow: bool) -
     entries = node.entries(name)
     if len(entries) > 1:
         lines = " and ".join(str(key.line + 1) for key, _ in entries)
-        raise Unsafe(f"{name} stands there {len(entries)} times (lines {lines})", entries[0][0].line + 1)
+        raise Unsafe(f"{name} stands there {len(entries)} times (lines {lines})")
     if not rest:
         _require_no_rival(asked, node)
     if not entries:
@@ -186,4 +186,5 @@ def _require_no_rival(asked: _Question, mapping: Node) -> None:
             said = other.text.strip()
             off = says(other, None) or (other.kind == "scalar" and said.lstrip("-").strip("0.") == "")
             if not off and not said.startswith("-"):
-                raise Unsafe(f"the file's {rival} ({said[:40]}) decides instead; remove it first", key.line + 1)
+                reason = f"the file's {rival} ({said[:40]}) decides instead; remove it first"
+                raise Unsafe(reason, key.line + 1, overruled=True)

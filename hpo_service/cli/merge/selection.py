@@ -19,12 +19,14 @@ LookUp = Callable[[tuple[str, ...]], Node | None]
 class Selection:
     """What is merged, and what is not.
 
-    `left` are values that belong to the file, a sentence a group. `batch` says how the effective batch is reached.
+    `left` are values that belong to the file, a sentence a group; `beside` are values of the file's own that are called
+    like merged ones and say something else. `batch` says how the effective batch is reached.
     """
 
     settings: tuple[Setting, ...]
     unwritten: tuple[Unwritten, ...]
     left: tuple[str, ...]
+    beside: tuple[str, ...] = ()
     batch: str | None = None
 
 
@@ -44,36 +46,34 @@ def select(exported: Json, include: frozenset[Group], gpus: int, look_up: LookUp
     wanted = {Group.HYPERPARAMETERS, *include}
     batch = exported["batch"]
     split = None if batch is None else _batch(exported, batch, Group.BATCH in include, gpus, look_up)
-    settings, left, namesakes = [], dict[Group, list[str]](), list[str]()
+    settings, left, beside = [], dict[Group, list[str]](), list[str]()
     for one in exported["values"]:
         path, group = tuple(one["path"]), Group(one["group"])
         if split is not None and path in ((batch["per_device"],), (batch["accumulation"],)):
             settings += [setting for setting in split.settings if setting.path == path]
         elif group in wanted:
             settings.append(Setting(path=path, value=one["value"], rivals=tuple(one["rivals"])))
-            if len(path) > 1 and (own := look_up(path[-1:])) is not None:
-                namesakes.append(f"{path[-1]} (line {own.line + 1})")
+            if len(path) > 1 and (own := look_up(path[-1:])) is not None and not says(own, one["value"]):
+                beside.append(f"{path[-1]} (line {own.line + 1})")
         elif one["value"] is not None and (said := _differs(path, one["value"], look_up(path))):
             left.setdefault(group, []).append(said)
     return Selection(
         settings=tuple(settings),
         unwritten=() if split is None else split.unwritten,
-        left=(
-            *_kept_namesakes(namesakes),
-            *(f"belongs to the file (--include {group}): {', '.join(names)}" for group, names in left.items()),
-        ),
+        left=tuple(f"belongs to the file (--include {group}): {', '.join(names)}" for group, names in left.items()),
+        beside=_beside(beside),
         batch=None if split is None else split.batch,
     )
 
 
-def _kept_namesakes(names: Sequence[str]) -> list[str]:
+def _beside(names: Sequence[str]) -> tuple[str, ...]:
     """Keys of the file's own that are called like values of an export that has them one level deeper."""
     if not names:
-        return []
-    return [
-        f"over the file's own {', '.join(names)}: this format has its values one level below, under "
-        "`parameters`; whoever reads the file has to read them there"
-    ]
+        return ()
+    return (
+        f"the file's own {', '.join(names)}: this format has its values one level below, under `parameters`; whoever "
+        "reads the file has to read them there",
+    )
 
 
 def _differs(path: tuple[str, ...], value: Any, found: Node | None) -> str:  # noqa: ANN401
@@ -146,11 +146,18 @@ def _line(found: Node | None) -> int | None:
     return None if found is None else found.line + 1
 
 
-def sentences(unwritten: Sequence[Unwritten], left: Sequence[str]) -> list[str]:
-    """What was not written and why, a line each."""
-    own = []
-    for one in unwritten:
-        value = "" if one.value is None else f" {written(one.value)}"
-        where = "" if one.line is None else f" (line {one.line})"
-        own.append(f"{one.name}{value}: {one.reason}{where}")
-    return [*own, *left]
+def missed(unwritten: Sequence[Unwritten], beside: Sequence[str]) -> tuple[str, ...]:
+    """What the file says otherwise than it was trained, or leaves out, and why it was not written, a line each."""
+    return (*(_sentence(one) for one in unwritten if one.missed), *beside)
+
+
+def unneeded(unwritten: Sequence[Unwritten], left: Sequence[str]) -> tuple[str, ...]:
+    """What else was not written and why, a line each."""
+    return (*(_sentence(one) for one in unwritten if not one.missed), *left)
+
+
+def _sentence(one: Unwritten) -> str:
+    value = "" if one.value is None else f" {written(one.value)}"
+    where = "" if one.line is None else f" (line {one.line})"
+    instead = "" if one.found is None or not one.missed else f", where the file has {one.found or 'nothing'}"
+    return f"{one.name}{value}{instead}: {one.reason}{where}"

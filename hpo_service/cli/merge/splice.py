@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hpo_service.cli.merge.edits import Piece, Unsafe, apply
 from hpo_service.cli.merge.origin import marked
 from hpo_service.cli.merge.places import Target, effective, find
-from hpo_service.cli.merge.scalars import Value, written
+from hpo_service.cli.merge.scalars import Value, says, written
 from hpo_service.cli.merge.tree import Node, Unreadable, read_file, read_trees
 from hpo_service.cli.merge.verification import equal, only_changed
 from hpo_service.core.errors import InvalidRequest
@@ -44,21 +44,30 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Unwritten:
-    """What was not written, and why. `line` counts from 1 in the text as it is now."""
+    """What was not written, and why. `line` counts from 1.
+
+    `missed`: whether who reads the file gets something else than `value`; `found` is what the file says, if it does.
+    """
 
     name: str
     value: Value
     reason: str
     line: int | None = None
+    missed: bool = True
+    found: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """The new text. `same` are values that the file had already; `has_origin`: whether comments could be put there."""
+    """The new text. `same` are values that the file had already; `has_origin`: whether comments could be put there.
+
+    `unwritten` has the lines of the new text, `refused` has the same with the lines of the old one.
+    """
 
     text: str
     changes: tuple[Change, ...]
     unwritten: tuple[Unwritten, ...]
+    refused: tuple[Unwritten, ...]
     same: tuple[str, ...]
     has_origin: bool
 
@@ -83,7 +92,7 @@ def merge(base: str, key: str, settings: Sequence[Setting], comments: Sequence[s
     Raises:
         InvalidRequest: the file is no YAML, nothing can be put under the key, or no setting has a place.
     """
-    text = _Text(base, key_parts(key), name)
+    text, old = _Text(base, key_parts(key), name), _Text(base, key_parts(key), name)
     text.require_place(key)
     changes, same, refused = [], [], []
     for setting in settings:
@@ -110,6 +119,7 @@ def merge(base: str, key: str, settings: Sequence[Setting], comments: Sequence[s
         text=text.text,
         changes=tuple(changes),
         unwritten=unwritten,
+        refused=tuple(old.explained(setting, why, settings) for setting, why in refused),
         same=tuple(same),
         has_origin=has_origin,
     )
@@ -179,12 +189,22 @@ class _Text:
         return True
 
     def explained(self, setting: Setting, unsafe: Unsafe, settings: Sequence[Setting]) -> Unwritten:
-        """Why a setting was not written, with the line in the text as it is now."""
+        """Why a setting was not written, with the lines of the text as it is now."""
+        why = unsafe
         try:
-            line = self._find(setting, settings).line
+            line = self._find(setting, settings).line or unsafe.line
         except Unsafe as now:
-            line = now.line
-        return Unwritten(name=setting.name, value=setting.value, reason=unsafe.reason, line=line or unsafe.line)
+            why, line = now, now.line
+        found = self.effective(setting.path)
+        said = setting.value is None if found is None else says(found, setting.value)
+        return Unwritten(
+            name=setting.name,
+            value=setting.value,
+            reason=why.reason,
+            line=line,
+            missed=why.overruled or not said,
+            found=None if found is None or found.kind != "scalar" or len(found.text) > 40 else found.text,
+        )
 
     def _find(self, setting: Setting, settings: Sequence[Setting]) -> Target:
         order = [one.path[-1] for one in settings if one.path[:-1] == setting.path[:-1]]

@@ -167,7 +167,11 @@ def test_the_evidence() -> None:
     text = body(
         PROMOTION,
         Delivered(
-            path=Path("a.yaml"), changes=changes, unwritten=("seed: *x is shared (line 4)",), batch="batch 16 = 2 x 8"
+            path=Path("a.yaml"),
+            changes=changes,
+            missed=("lora_r 8: twice",),
+            unwritten=("seed: *x is shared (line 4)",),
+            batch="batch 16 = 2 x 8",
         ),
         "https://hpo.example.org",
     )
@@ -184,6 +188,8 @@ def test_the_evidence() -> None:
         "| `learning_rate` | `1e-3` | `0.0002` |",
         "| `m` |  | `'\\|x` |",
         "batch 16 = 2 x 8.",
+        "### What is not as it was trained",
+        "- lora\\_r 8: twice",
         "- seed: \\*x is shared (line 4)",
     ):
         assert line in text.splitlines(), line

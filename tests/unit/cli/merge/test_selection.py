@@ -33,7 +33,7 @@ def deliver(file: Path, values: dict[str, Any], **options: Any) -> Any:
 
 def line_told(said: str, name: str) -> int | None:
     """The line that the sentence on a value names."""
-    (sentence,) = [line for line in said.splitlines() if line.startswith(f"Not written: {name}")]
+    (sentence,) = [line for line in said.splitlines() if line.strip().startswith(f"Not written: {name}")]
     found = re.search(r"\(line (\d+)\)", sentence)
     return None if found is None else int(found[1])
 
@@ -137,7 +137,7 @@ def test_an_unknown_group_is_refused_with_those_there_are() -> None:
     ):
         included("model,paths")
     with pytest.raises(InvalidRequest, match="use them with --merge"):
-        Destination.of(output=None, merge=None, branch=None, include="model", gpus=1)
+        Destination.of(output=None, merge=None, branch=None, include="model", gpus=1, strict=False)
 
 
 def test_a_file_with_the_values_is_not_touched(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,11 +163,54 @@ def test_keys_of_the_files_own_that_the_export_has_one_level_deeper_are_named(
 ) -> None:
     """Otherwise a chart that reads `training.learning_rate` would go on with the old one, and nobody would know."""
     file = tmp_path / "values.yaml"
-    file.write_text("training:\n  learning_rate: 0.001\n  image: x\n")
+    file.write_text("training:\n  learning_rate: 0.001\n  lora_r: 16\n  image: x\n")
     where = Destination(merge=f"{file}:training")
     where.deliver(Exported(text="", values=answer("helm"), promotion=""), "subject")
     training = yaml.safe_load(file.read_text())["training"]
     assert (training["learning_rate"], training["parameters"]["learning_rate"]) == (0.001, 0.0002)
-    assert "Not written: over the file's own learning_rate (line 2): this format has its values one level below" in (
-        capsys.readouterr().err
+    line = file.read_text().splitlines().index("  learning_rate: 0.001") + 1
+    assert (
+        f"Not written: the file's own learning_rate (line {line}): this format has its values one level below"
+        in capsys.readouterr().err
     )
+
+
+TWICE = MINE + "lora_r: 64\nlora_r: 32\n"
+
+
+def test_what_is_not_as_it_was_trained_is_told_apart_and_last(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stood among 25 other lines, and nobody had trained what the file then said."""
+    file.write_text(TWICE)
+    delivered = deliver(file, answer("axolotl", effective_batch=16))
+    assert [line for line in file.read_text().splitlines() if "lora_r:" in line] == ["lora_r: 64", "lora_r: 32"]
+    first, second = (number for number, line in enumerate(file.read_text().splitlines(), 1) if "lora_r:" in line)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [
+        f"Warning: {file} does not say what was trained:",
+        f"  Not written: lora_r 16, where the file has 32: lora_r stands there 2 times (lines {first} and {second}).",
+    ]
+    assert delivered.missed == (said[-1].removeprefix("  Not written: ").removesuffix("."),)
+    assert not any("lora_r" in sentence for sentence in delivered.unwritten)
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    (TWICE, r"lora_r 16, where the file has 32: lora_r stands there 2 times \(lines 11 and 12\)"),
+    (MINE.replace("micro_batch_size: 2", "micro_batch_size: 3"), r"effective_batch 16 is no multiple of .*\(line 8\)"),
+    (MINE + "lora_alpha: ${ALPHA}\n", r"lora_alpha 32.*filled in from elsewhere \(\$\{ALPHA\}\) \(line 11\)"),
+])  # fmt: skip
+def test_with_strict_a_file_that_would_not_say_it_is_not_written(file: Path, text: str, why: str) -> None:
+    file.write_text(text)
+    before = file.stat()
+    with pytest.raises(InvalidRequest, match=f"--strict: nothing was written to .*{why}"):
+        deliver(file, answer("axolotl", effective_batch=16), strict=True)
+    assert file.read_text() == text
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_what_belongs_to_the_file_is_no_reason_to_fail(file: Path) -> None:
+    """Nor is a shared value that is the trained one already."""
+    file.write_text(MINE + "lora_r: &r 16\nmine: *r\n")
+    delivered = deliver(file, answer("axolotl", effective_batch=16), strict=True)
+    assert delivered.missed == ()
+    assert any(sentence.startswith("lora_r 16: it is shared") for sentence in delivered.unwritten)
+    assert "learning_rate: 0.0002" in file.read_text()

@@ -143,22 +143,40 @@ def test_other_kinds_of_values(old: str, value: object, new: str) -> None:
 
 @pytest.mark.parametrize(("base", "reason", "line"), [
     ("ok: 1\nlr: |\n  0.1\n", "a block of text", 2),
-    ("lr: &x 1\nok: *x\n", "shared: *x in line 2", 1),
+    ("lr: &x 1\nok: *x\n", "shared: *x in line ", 1),
     ("ok: 1\nlr: !vault 1\n", "the tag !vault", 2),
-    ("ok: 1\nlr: 1\nlr: 2\n", "stands there 2 times (lines 2 and 3)", 2),
+    ("ok: 1\nlr: 1\nlr: 2\n", "stands there 2 times (lines 3 and 4)", None),
     ("ok: 1\nlr: {{ .Values.lr }}\n", "has a mapping there", 2),
     ("ok: 1\nlr: '{{ lr }}'\n", "filled in from elsewhere ({{ lr }})", 2),
     ("ok: 1\nlr: ${oc.env:LR}\n", "filled in from elsewhere", 2),
     ("ok: 1\nlr: [1, 2]\n", "has a list there", 2),
 ])  # fmt: skip
-def test_what_has_no_safe_place_is_listed_with_its_line(base: str, reason: str, line: int) -> None:
+def test_what_has_no_safe_place_is_listed_with_its_line(base: str, reason: str, line: int | None) -> None:
+    """All lines are those of the new text; of a value that stands there twice they are named once."""
     merged = merge(base, "", [Setting(path=("lr",), value=0.5), Setting(path=("ok",), value=2)], ("o",), "f.yaml")
     (left,) = merged.unwritten
     assert reason in left.reason
-    assert left.line == line + 1  # below the comment
-    assert merged.text.splitlines()[left.line - 1].startswith("lr:")
+    assert left.line == (None if line is None else line + 1)  # below the comment
+    assert left.line is None or merged.text.splitlines()[left.line - 1].startswith("lr:")
+    assert merged.refused[0].line == line
     with pytest.raises(InvalidRequest, match=r"nothing was written to f\.yaml"):
         merge(base, "", [Setting(path=("lr",), value=0.5)], (), "f.yaml")
+
+
+@pytest.mark.parametrize(("base", "missed", "found"), [
+    ("lr: 1\nlr: 2\n", True, "2"),
+    ("lr: 1\nlr: 0.5\n", False, "0.5"),
+    ("lr: &x 0.5\nb: *x\n", False, "0.5"),
+    ("lr: &x 1\nb: *x\n", True, "1"),
+    ("lr: '{{ lr }}'\n", True, "{{ lr }}"),
+    ("lr: [1, 2]\n", True, None),
+    ("lr: 0.5\nsteps: 9\n", True, "0.5"),
+    ("steps: 9\n", True, None),
+])  # fmt: skip
+def test_what_is_missed_is_what_the_file_says_otherwise(base: str, missed: bool, found: str | None) -> None:
+    setting = Setting(path=("lr",), value=0.5, rivals=("steps",))
+    (left,) = merge(base, "", [setting, RANK], (), "f.yaml").unwritten
+    assert (left.missed, left.found) == (missed, found)
 
 
 def test_what_comes_from_a_merge_is_not_hidden_in_part() -> None:
