@@ -23,7 +23,7 @@ EXIT_BROKEN = 1
 
 @app.command("list")
 def list_audit(
-    since: Annotated[str | None, typer.Option("--since", help="Of the last 7d, 12h, … [default: ever].")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Of the last 7d, 12h, … (default: ever).")] = None,
     action: Annotated[str | None, typer.Option("--action", help="Only this one, such as create_key.")] = None,
     key: Annotated[int | None, typer.Option("--key", help="Only what the key hpo_key_NUMBER_… did.", min=1)] = None,
     limit: Annotated[int, typer.Option("--limit", help="So many rows at most.", min=1)] = 100,
@@ -45,7 +45,7 @@ def list_audit(
 
 @app.command()
 def verify(
-    project: Annotated[str | None, typer.Option("--project", help="Of this one [default: all].")] = None,
+    project: Annotated[str | None, typer.Option("--project", help="Of this one (default: all).")] = None,
     known: Annotated[
         str | None, typer.Option("--known", help="A row that you wrote down, NUMBER:HASH; needs --project.")
     ] = None,

@@ -45,7 +45,7 @@ def demo(
     model: Annotated[DemoModel, typer.Option(help="tiny: two minutes; smollm2: a real chat model, 20 minutes.")] = (
         DemoModel.TINY
     ),
-    home: Annotated[Path | None, typer.Option(help="Folder for everything [default: .demo in the clone].")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder for everything (default: .demo in the clone).")] = None,
 ) -> None:
     """Start everything, search with a real model and real data, export the best. Needs a clone of the repository."""
     signal.signal(signal.SIGTERM, _interrupt)

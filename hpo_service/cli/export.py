@@ -37,7 +37,7 @@ def export(
         bool,
         typer.Option(
             "--pull-request",
-            help="Commit the file to a branch [default: hpo/NAME-VERSION], push it and open a pull or merge request "
+            help="Commit the file to a branch (default: hpo/NAME-VERSION), push it and open a pull or merge request "
             "with the evidence, by gh or glab; where these are not installed, print the commands and push nothing.",
         ),
     ] = False,

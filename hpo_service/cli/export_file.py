@@ -41,7 +41,7 @@ _FORMAT_HELP = (
 )
 
 FormatOption = Annotated[ExportFormat, typer.Option("--format", help=_FORMAT_HELP)]
-FileOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write [default: stdout].")]
+FileOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write (default: stdout).")]
 StrictOption = Annotated[
     bool,
     typer.Option(

@@ -31,10 +31,10 @@ def create_key(
     label: Label = "cli",
     scopes: Annotated[
         list[Scope] | None,
-        typer.Option("--scope", help=f"What it may do; repeat it [default: {', '.join(DEFAULT_SCOPES)}]."),
+        typer.Option("--scope", help=f"What it may do; repeat it (default: {', '.join(DEFAULT_SCOPES)})."),
     ] = None,
     all_scopes: Annotated[bool, typer.Option("--all-scopes", help="Everything in its project.")] = False,
-    expires: Annotated[str | None, typer.Option("--expires", help="Such as 90d, 12h [default: never].")] = None,
+    expires: Annotated[str | None, typer.Option("--expires", help="Such as 90d, 12h (default: never).")] = None,
     project: Project = "default",
 ) -> None:
     """Make an API key and print it, once."""

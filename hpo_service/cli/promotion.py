@@ -34,7 +34,7 @@ class Switch(StrEnum):
 def promote(
     study: Annotated[str, typer.Argument(help="Name of the study.", metavar="STUDY")],
     name: Annotated[str, typer.Option("--to", help="Name of the promotion; the next version is made.")],
-    trial: Annotated[int | None, typer.Option("--trial", help="Number of the trial [default: the best].")] = None,
+    trial: Annotated[int | None, typer.Option("--trial", help="Number of the trial (default: the best).")] = None,
     note: Note = "",
     output: OutputOption = Format.TABLE,
 ) -> None:
@@ -92,7 +92,7 @@ def diff(
 @app.command()
 def rollback(
     name: Annotated[str, typer.Argument(help="Name of the promotion.", metavar="NAME")],
-    version: Annotated[int | None, typer.Option("--to", help="Version [default: the one before.]", min=1)] = None,
+    version: Annotated[int | None, typer.Option("--to", help="Version (default: the one before).", min=1)] = None,
     note: Note = "",
     output: OutputOption = Format.TABLE,
 ) -> None:

@@ -18,7 +18,7 @@ def report(
     study: Annotated[str, typer.Argument(help="Name of the study.", metavar="STUDY")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write: .html or .md [default: Markdown to stdout]."),
+        typer.Option("--output", "-o", help="File to write: .html or .md (default: Markdown to stdout)."),
     ] = None,
 ) -> None:
     """A study as one document: what to use and why, plots, cost, failures, data, spec."""

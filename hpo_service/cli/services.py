@@ -17,8 +17,8 @@ Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 
 
 def up(
-    port: Annotated[int | None, typer.Option(help="Port to listen on [default: HPO_PORT or 8080].")] = None,
-    home: Annotated[Path | None, typer.Option(help="Folder for everything [default: HPO_HOME].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (default: HPO_PORT or 8080).")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder for everything (default: HPO_HOME).")] = None,
     mlflow: Annotated[bool, typer.Option("--mlflow", help="MLflow's server as well, told of every study.")] = False,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C: database, API, dashboard, dispatcher, workers."""

@@ -15,7 +15,7 @@ def suggest_spec(
     data: Annotated[str, typer.Option("--data", help="Rows to train on, as the service sees them.")],
     evaluation: Annotated[str | None, typer.Option("--eval", help="Rows to evaluate on.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.")] = None,
-    file: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it [default: stdout].")] = None,
+    file: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it (default: stdout).")] = None,
 ) -> None:
     """Write a complete spec: space, search and budget, each with its reason, from model, data and earlier studies."""
     if file is not None and file.exists():

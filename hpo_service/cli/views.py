@@ -317,4 +317,7 @@ def _loss(best: Json | None) -> str:
 
 
 def _gain(best: Json | None) -> str:
-    return f"{-best['improvement']['relative']:+.1%}" if best and best["improvement"] else "-"
+    better = best and best["improvement"]
+    if not best or not better or better["baseline_trial"] == best["trial_number"]:
+        return "-"
+    return f"{-better['relative']:+.1%}"

@@ -24,6 +24,7 @@ _RUNNING = (
 _MOST_WAITING = 20
 _BAD = frozenset({"trial.failed", "worker.lost", "worker.quarantined", "worker.refused", "intent.refused"})
 _MEASURED = "memory_prediction"  #: a notice that says how well it was predicted
+_STOPPED = "preempted"  #: an outcome that somebody asked for: a pause, a worker that drains
 _WARNING = frozenset({"slice.retried", "snapshot.discarded", "trial.notice", "budget.nearly_spent"})
 
 
@@ -117,7 +118,8 @@ def _waiting(one: OpenSlice) -> Markup:
 def _tone(event: RecentEvent) -> str:
     if event.kind in _BAD or event.payload.get("state") == "failed":
         return "tone-bad"
-    warns = event.kind in _WARNING and event.payload.get("kind") != _MEASURED
+    expected = event.payload.get("kind") == _MEASURED or event.payload.get("outcome") == _STOPPED
+    warns = event.kind in _WARNING and not expected
     return "tone-warning" if warns else ""
 
 

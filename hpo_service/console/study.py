@@ -22,6 +22,7 @@ from hpo_service.console.frame import (
 from hpo_service.console.start import note
 from hpo_service.console.study_actions import dialogs, steering_buttons
 from hpo_service.console.words import gibibytes, percent, speed, standing, study_address, trial_link
+from hpo_service.core.study_rules import TERMINAL
 from hpo_service.exporters import FORMATS
 from hpo_service.formatting.html import Child, Markup, join, tag
 from hpo_service.formatting.values import (
@@ -155,8 +156,9 @@ def _outlook(found: OutlookDocument | None) -> str | None:
 
 def _best(page: StudyPage) -> Markup:
     best = page.best
+    title = "Best" if page.study.state in TERMINAL else "Best so far"
     if best is None:
-        return panel("best", "Best so far", empty(_NO_LOSS))
+        return panel("best", title, empty(_NO_LOSS))
     about = "trained to its end"
     if best.provisional:
         about = f"after {best.examples:,} examples; it leads, and no searched trial has reached its end yet"
@@ -177,7 +179,7 @@ def _best(page: StudyPage) -> Markup:
         tag("p", "Confirmation: ", confirmation.sentence or confirmation.message) if confirmation else None,
         facts([(name, tag("code", value_text(value))) for name, value in _sampled(page, best.parameters)]),
     )
-    return panel("best", "Best so far", *content)
+    return panel("best", title, *content)
 
 
 def _leader(study: StudyDocument, best: int) -> Markup | None:

@@ -7,6 +7,8 @@ from hpo_service.core.messages import EventKind
 
 Payload = Mapping[str, Any]
 
+_STOPPED = "preempted"
+
 
 def describe(kind: str, trial_number: int | None, payload: Payload) -> str | None:
     """An event as a line without a name at its front; None for those that are not worth one."""
@@ -62,7 +64,7 @@ def _of_trial(trial: str, kind: str, payload: Payload) -> str | None:
         case EventKind.SLICE_STARTED:
             return f"{trial} starts towards {payload['until_examples']} examples ({payload['reason']})"
         case EventKind.SLICE_RETRIED:
-            return f"{trial} is tried again after {payload['outcome']}{_after_colon(payload['message'])}"
+            return f"{trial} {_again(payload)}"
         case EventKind.TRIAL_REPORTED:
             return f"{trial} has loss {_loss(payload['loss'])} after {payload['examples']} examples"
         case EventKind.TRIAL_PAUSED | EventKind.TRIAL_PRUNED:
@@ -77,6 +79,13 @@ def _of_trial(trial: str, kind: str, payload: Payload) -> str | None:
             return f"{trial}: {payload['message'] or payload['kind']}"
         case _:
             return None
+
+
+def _again(payload: Payload) -> str:
+    """A pause or a worker that drains is no failure, so nothing is tried again."""
+    if payload["outcome"] == _STOPPED:
+        return "was stopped on request and will go on from where it is"
+    return f"is tried again after {payload['outcome']}{_after_colon(payload['message'])}"
 
 
 def _after_colon(text: str | None) -> str:

@@ -97,11 +97,11 @@ def _unpaid_runs(resolved: ResolvedStudy, runs: int | None, bill_examples: int, 
         return []
     needed = asked * mean_total / bill_examples
     who = f"{candidates - baseline} trial(s){' and the baseline' if baseline else ''}"
-    remedy = (
-        f"confirm.share {math.ceil(100 * needed) / 100:g} pays for all"
-        if needed <= 1
-        else f"share 1 pays for {max(1 + baseline, bill_examples // mean_total)}; lower top or seeds, or search more"
-    )
+    remedy = "lower top or seeds, or search more"
+    if needed <= 1:
+        remedy = f"confirm.share {math.ceil(100 * needed) / 100:g} pays for all"
+    elif settings.share < 1:
+        remedy = f"share 1 pays for {max(1 + baseline, bill_examples // mean_total)}; {remedy}"
     return [
         f"confirm asks for up to {asked} runs ({who}, {settings.seeds} seed(s) each), and its share of "
         f"{settings.share:g} of {bill_examples} examples pays for {runs}; {remedy}."

@@ -65,6 +65,7 @@ def test_pages_of_a_study_that_has_ended(searched: TestClient) -> None:
     assert f"{best['loss']:.4f}" in study.text
     assert "evaluation loss" in study.text
     assert "study is completed" in study.text
+    assert "Best so far" not in study.text
     assert {"promote", "delete"} <= identifiers(study)
     assert not {"pause", "cancel", "open-extend"} & identifiers(study)
     trial = seen(searched, f"/studies/first/trials/{best['trial_number']}")

@@ -23,6 +23,8 @@ from trainer.common.errors import TrainerError
 CONVERTER_REQUIREMENTS = Path(__file__).with_name("requirements-converter.txt")
 LLMCOMPRESSOR_REQUIREMENTS = Path(__file__).with_name("requirements-llmcompressor.txt")
 _MARK = "complete"
+#: what pip says last is told if it fails, and that is no bar
+_QUIET = ("--disable-pip-version-check", "--progress-bar", "off")
 _SCRIPT = "convert_hf_to_gguf.py"
 _SOURCES = PurePosixPath("vendor/llama.cpp")
 _WANTED = (_SCRIPT, "LICENSE", "conversion", "gguf-py")
@@ -115,7 +117,7 @@ class Tools:
 def converter_command(downloads: Path) -> list[str]:
     """pip, fetching the pinned source distribution and checking its digest. It reads its metadata, no more."""
     return [
-        *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check"),
+        *(sys.executable, "-m", "pip", "download", *_QUIET),
         *("--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"),
         *("--requirement", str(CONVERTER_REQUIREMENTS), "--dest", str(downloads)),
     ]
@@ -123,7 +125,7 @@ def converter_command(downloads: Path) -> list[str]:
 
 def install_command(folder: Path, requirements: Path) -> list[str]:
     """pip of the environment in `folder`, installing from the index that the user has configured."""
-    pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check")
+    pip = (str(folder / "bin" / "python"), "-m", "pip", "install", *_QUIET)
     return [*pip, "--requirement", str(requirements)]
 
 

@@ -54,7 +54,7 @@ def course(plan: ConfirmationPlan, results: Results) -> Course:
         if index:
             alive = _survivors(plan, plan.seeds[:index], alive, results, out)
         if len(alive) < fewest:
-            return Course(rounds=tuple(rounds), ended=_won(alive), out=out)
+            return Course(rounds=tuple(rounds), ended=_won(alive, out), out=out)
         chosen, planned = _affordable(plan, alive, planned, guaranteed=0 if index else fewest)
         if len(chosen) < fewest:
             spent = f"another round does not fit {plan.max_examples} examples, the share of a confirmation"
@@ -130,8 +130,12 @@ def _affordable(
     return chosen, planned
 
 
-def _won(alive: Sequence[int]) -> str:
-    return f"no other candidate keeps up with trial {alive[0]}" if alive else "no run reached its end"
+def _won(alive: Sequence[int], out: Mapping[int, Exit]) -> str:
+    if not alive:
+        return "no run reached its end"
+    if any(one.why == "unpaid" for one in out.values()):
+        return f"of the candidates that examples were left for, no other keeps up with trial {alive[0]}"
+    return f"no other candidate keeps up with trial {alive[0]}"
 
 
 def _seeds(count: int) -> str:

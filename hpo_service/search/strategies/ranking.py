@@ -163,7 +163,7 @@ def unfinished_leaders(view: StudyView) -> tuple[list[TrialView], TrialView | No
 def _finish_a_leader(view: StudyView) -> Advance | None:
     begun = [number for number in view.memory.get(_FINISHED, ()) if number < len(view.trials)]
     order, best = unfinished_leaders(view)
-    about = "nothing is trained to the end yet, and it leads"
+    about = "no searched trial is trained to its end yet, and it leads"
     if best is not None:
         order = [trial for trial in order if trial.number in begun or len(begun) < _MOST_FINISHED]
         about = f"it is ahead of trial {best.number}, the best that is complete"

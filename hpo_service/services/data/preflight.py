@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from shlex import quote
 
 from hpo_service.core.errors import InvalidSpec, Problem
@@ -103,8 +103,19 @@ def locate(written: str, roots: Sequence[Path], pointer: str) -> Path:
     for path in inside:
         if path.exists():
             return path
-    hint = _download_hint(written, roots[0], pointer)
+    hint = _suffix_hint(written, roots) or _download_hint(written, roots[0], pointer)
     raise _invalid(pointer, f"{written[:200]!r} does not exist below {', '.join(map(str, roots))}.{hint}")
+
+
+def _suffix_hint(written: str, roots: Sequence[Path]) -> str:
+    """The longest end of a path that exists below a root; a sentence, with a space before it, if there is one."""
+    parts = PurePosixPath(written).parts
+    for first in range(1, len(parts)):
+        end = "/".join(parts[first:])
+        paths = [path for root in roots if (path := _resolved(root / end)) is not None and _is_below(path, roots)]
+        if any(path.exists() for path in paths):
+            return f" Paths begin below these folders: {end[:200]!r} does exist; write that."
+    return ""
 
 
 def _download_hint(written: str, root: Path, pointer: str) -> str:

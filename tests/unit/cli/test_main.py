@@ -1,10 +1,14 @@
 """Exit codes and the one sentence on stderr."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from hpo_service.cli import main
+from hpo_service.cli import app, main
 
 
 def run(*arguments: str) -> int:
@@ -23,6 +27,27 @@ def _no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     assert "study" in capsys.readouterr().out
+
+
+def _commands(command: object, *names: str) -> Iterator[tuple[tuple[str, ...], TyperCommand]]:
+    if isinstance(command, TyperGroup):
+        for name, inner in command.commands.items():
+            yield from _commands(inner, *names, name)
+    elif isinstance(command, TyperCommand):
+        yield names, command
+
+
+@pytest.mark.parametrize(("names", "command"), [*_commands(get_command(app))], ids=lambda value: str(value)[:40])
+def test_every_word_of_a_help_is_shown(
+    names: tuple[str, ...], command: TyperCommand, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in brackets is markup for what prints it, and was swallowed."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(*names, "--help") == 0
+    shown = re.sub(r"[^\w.:,;()\[\]@=`/'-]", "", capsys.readouterr().out)
+    for parameter in command.params:
+        for word in (getattr(parameter, "help", None) or "").split():
+            assert re.sub(r"[^\w.:,;()\[\]@=`/'-]", "", word) in shown, (parameter.name, word)
 
 
 def test_wrong_usage_is_two() -> None:

@@ -6,7 +6,15 @@ import pytest
 
 from hpo_service.cli.figures import check_sentence, efficiency, ran_as
 from hpo_service.cli.output import make_table, text
-from hpo_service.cli.views import best_sentence, dtype_sentence, duration, gain_sentence, searched_names, standing
+from hpo_service.cli.views import (
+    _gain,
+    best_sentence,
+    dtype_sentence,
+    duration,
+    gain_sentence,
+    searched_names,
+    standing,
+)
 from hpo_service.cli.watch import describe
 from hpo_service.client.http import StudyEvent
 
@@ -39,6 +47,12 @@ def test_the_gain_is_said_in_words() -> None:
     assert "5.0% worse" in gain_sentence(best(improvement=improvement(relative=-0.05)))
     assert gain_sentence(best(improvement=None)) == "no baseline to compare with"
     assert "baseline itself" in gain_sentence(best(trial_number=0))
+
+
+def test_the_baseline_has_no_gain_over_itself() -> None:
+    """The list said -0.0%."""
+    itself = best(trial_number=0, improvement=improvement(relative=0.0))
+    assert [_gain(one) for one in (None, best(improvement=None), itself, best())] == ["-", "-", "-", "-25.0%"]
 
 
 def test_a_provisional_best_says_so() -> None:

@@ -21,6 +21,12 @@ from hpo_service.formatting.events import describe
         ("trial.reported", 3, {"loss": None, "examples": 7}, "trial 3 has loss that is not finite after 7 examples"),
         ("trial.failed", 3, {"outcome": "oom", "message": ""}, "trial 3 failed (oom)"),
         ("slice.retried", 3, {"outcome": "lost", "message": "m"}, "trial 3 is tried again after lost: m"),
+        (
+            "slice.retried",
+            3,
+            {"outcome": "preempted", "message": ""},
+            "trial 3 was stopped on request and will go on from where it is",
+        ),
         ("slice.progress", 3, {"examples_seen": 5}, None),
         ("something.new", None, {}, None),
     ],

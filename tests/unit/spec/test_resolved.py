@@ -95,6 +95,23 @@ def test_rungs_count_examples_of_the_longest_trial() -> None:
     assert study.trial_rungs(Parameters(epochs=3)) == study.ladder
 
 
+def test_what_a_share_pays_for_is_said_once() -> None:
+    """ "its share of 1 pays for 4; share 1 pays for 4": no share is larger."""
+
+    def unpaid(share: float) -> str:
+        study = resolved(
+            confirm={"top": 5, "seeds": 5, "share": share},
+            budget={"max_trials": 8, "max_examples": 4000},
+        )
+        (warning,) = [one for one in estimate(study).warnings if "confirm asks for" in one]
+        return warning
+
+    whole, part = unpaid(1.0), unpaid(0.5)
+    assert whole.count("pays for") == 1
+    assert whole.endswith("; lower top or seeds, or search more.")
+    assert "; share 1 pays for " in part
+
+
 @pytest.mark.parametrize("strategy", ["freeze_thaw", "asha", "hyperband", "median"])
 @pytest.mark.parametrize("rows", [40, 112, 160, 240, 1000])
 @pytest.mark.parametrize("batches", [[8], [16], [4, 32]])

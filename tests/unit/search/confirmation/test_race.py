@@ -69,6 +69,15 @@ def test_the_race_ends_when_one_is_left() -> None:
     assert state.ended == "no other candidate keeps up with trial 7"
 
 
+def test_who_did_not_run_is_not_said_to_be_beaten() -> None:
+    """ "No examples were left for trial 3" and "no other candidate keeps up" contradict each other."""
+    losses = {7: 2.0, 3: 1.0, 0: 2.5}
+    state, found = run(plan(7, 3, max_examples=200), lambda number, _seed: losses[number])
+    assert sorted(found) == [(0, 101), (7, 101)]
+    assert state.out[3].why == "unpaid"
+    assert state.ended == "of the candidates that examples were left for, no other keeps up with trial 7"
+
+
 def test_a_run_that_fails_puts_its_candidate_out() -> None:
     state, found = run(plan(7, 3), lambda number, seed: None if (number, seed) == (3, 102) else 2.0)
     assert state.out == {3: Exit("failed", "it failed with seed 102")}

@@ -162,6 +162,19 @@ def test_a_name_on_the_hub(root: Path) -> None:
     assert f"Run hf download tatsu-lab/alpaca --repo-type dataset --local-dir {root}/alpaca and write alpaca." in detail
 
 
+def test_a_path_that_begins_above_a_root(root: Path) -> None:
+    """`examples/tiny-llama` with the root `examples`: nothing has to be downloaded."""
+    (root / "sub" / "there").mkdir(parents=True)
+    ((pointer, detail),) = refused(root, spec(model={"path": "examples/sub/there"}))
+    assert (pointer, detail) == (
+        "/model/path",
+        f"'examples/sub/there' does not exist below {root}. Paths begin below these folders: 'sub/there' does exist; "
+        "write that.",
+    )
+    ((_, detail),) = refused(root, spec(model={"path": "examples/none"}))
+    assert "hf download" in detail
+
+
 WANTED = "name the folder of a model in Hugging Face layout: config.json, *.safetensors and the tokenizer."
 
 

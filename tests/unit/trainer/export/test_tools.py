@@ -71,6 +71,7 @@ def test_the_environment_is_made_once_and_pip_takes_its_usual_index(tmp_path: Pa
     assert len(pip.commands) == 2
     words = [word for command in [*pip.commands, converter_command(tmp_path)] for word in command]
     assert not [word for word in words if "index" in word or "://" in word]
+    assert words.count("--progress-bar") == words.count("off") == 2  # a bar is no reason why it failed
 
 
 def test_what_was_left_half_made_is_made_again(tmp_path: Path) -> None:
