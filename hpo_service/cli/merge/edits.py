@@ -14,7 +14,7 @@ _BREAK = re.compile(r"\r\n|\n|\r")
 class Unsafe(Exception):
     """The value has no safe place. The message completes "not written: ..."; `line` counts from 1.
 
-    `overruled`: whether something else in the file decides in its place, whatever stands there.
+    `overruled`: whether something else in the file decides in its place, or may, whatever stands there.
     """
 
     def __init__(self, reason: str, line: int | None = None, *, overruled: bool = False) -> None:

@@ -99,7 +99,9 @@ def _descend(asked: _Question, node: Node, path: Sequence[str], *, flow: bool) -
     entries = node.entries(name)
     if len(entries) > 1:
         lines = " and ".join(str(key.line + 1) for key, _ in entries)
-        raise Unsafe(f"{name} stands there {len(entries)} times (lines {lines})")
+        # Some readers take the last one, others refuse the file: only where all say the same nothing is missed.
+        agreed = not rest and all(says(child, asked.value) for _, child in entries)
+        raise Unsafe(f"{name} stands there {len(entries)} times (lines {lines})", overruled=not agreed)
     if not rest:
         _require_no_rival(asked, node)
     if not entries:

@@ -159,5 +159,5 @@ def unneeded(unwritten: Sequence[Unwritten], left: Sequence[str]) -> tuple[str, 
 def _sentence(one: Unwritten) -> str:
     value = "" if one.value is None else f" {written(one.value)}"
     where = "" if one.line is None else f" (line {one.line})"
-    instead = "" if one.found is None or not one.missed else f", where the file has {one.found or 'nothing'}"
+    instead = "" if one.found is None else f", where the file has {one.found or 'nothing'}"
     return f"{one.name}{value}{instead}: {one.reason}{where}"

@@ -46,7 +46,7 @@ class Change:
 class Unwritten:
     """What was not written, and why. `line` counts from 1.
 
-    `missed`: whether who reads the file gets something else than `value`; `found` is what the file says, if it does.
+    `missed`: whether who reads the file gets something else than `value`; `found` is what it says instead.
     """
 
     name: str
@@ -203,7 +203,7 @@ class _Text:
             reason=why.reason,
             line=line,
             missed=why.overruled or not said,
-            found=None if found is None or found.kind != "scalar" or len(found.text) > 40 else found.text,
+            found=None if said or found is None or found.kind != "scalar" or len(found.text) > 40 else found.text,
         )
 
     def _find(self, setting: Setting, settings: Sequence[Setting]) -> Target:

@@ -165,12 +165,13 @@ def test_what_has_no_safe_place_is_listed_with_its_line(base: str, reason: str, 
 
 @pytest.mark.parametrize(("base", "missed", "found"), [
     ("lr: 1\nlr: 2\n", True, "2"),
-    ("lr: 1\nlr: 0.5\n", False, "0.5"),
-    ("lr: &x 0.5\nb: *x\n", False, "0.5"),
+    ("lr: 1\nlr: 0.5\n", True, None),
+    ("lr: 0.5\nlr: 5e-1\n", False, None),
+    ("lr: &x 0.5\nb: *x\n", False, None),
     ("lr: &x 1\nb: *x\n", True, "1"),
     ("lr: '{{ lr }}'\n", True, "{{ lr }}"),
     ("lr: [1, 2]\n", True, None),
-    ("lr: 0.5\nsteps: 9\n", True, "0.5"),
+    ("lr: 0.5\nsteps: 9\n", True, None),
     ("steps: 9\n", True, None),
 ])  # fmt: skip
 def test_what_is_missed_is_what_the_file_says_otherwise(base: str, missed: bool, found: str | None) -> None:
