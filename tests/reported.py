@@ -52,7 +52,8 @@ def study(**changes: Any) -> StudyDocument:
 
 def best(**changes: Any) -> BestDocument:
     """Trial 1, which beats the baseline."""
-    improvement = {"baseline_trial": 0, "examples": 200, "baseline_loss": 2.0, "loss": 1.8, "relative": 0.1}
+    improvement = {"baseline_trial": 0, "examples": 200, "baseline_examples": 200, "baseline_loss": 2.0, "loss": 1.8,
+                   "difference": -0.2, "relative": 0.1, "seeds": 0}  # fmt: skip
     document = {
         "trial_number": 1, "loss": 1.8, "examples": 200, "provisional": False,
         "parameters": {"learning_rate": 1e-3, "lora_r": 8}, "improvement": improvement,
@@ -69,7 +70,14 @@ def trial(number: int, standing: str, *losses: float, **parameters: Any) -> Repo
 
 
 COMPARISON = Comparison(
-    baseline_trial=0, baseline_loss=2.0, loss=1.8, examples=200, difference=-0.2, half_width=0.05, seeds=0
+    baseline_trial=0,
+    baseline_loss=2.0,
+    loss=1.8,
+    examples=200,
+    baseline_examples=200,
+    difference=-0.2,
+    half_width=0.05,
+    seeds=0,
 )
 TRIALS = (
     trial(0, "complete", 3.0, 2.5, 2.2, 2.0),

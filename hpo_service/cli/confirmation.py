@@ -3,10 +3,21 @@
 from typing import Any
 
 from hpo_service.cli.output import show_table
+from hpo_service.formatting.comparison import confirmed as mean_of
+from hpo_service.formatting.comparison import shared_difference
 
 Json = dict[str, Any]
 
-_COLUMNS = ("candidate", "seeds", "mean loss", "spread", "vs baseline", "test loss", "in the search", "note")
+_COLUMNS = (
+    "candidate",
+    "seeds",
+    "mean loss",
+    "standard deviation",
+    "vs baseline, seeds of both",
+    "mean test loss",
+    "in the search",
+    "note",
+)
 
 
 def sentence_of(study: Json) -> str | None:
@@ -45,9 +56,7 @@ def confirmed_words(best: Json) -> str | None:
     confirmed = best.get("confirmed")
     if confirmed is None:
         return None
-    seeds = "one new seed" if confirmed["seeds"] == 1 else f"{confirmed['seeds']} new seeds"
-    spread = "" if confirmed["spread"] is None else f" ± {confirmed['spread']:.4f}"
-    return f"mean loss {confirmed['mean']:.4f}{spread} with {seeds}"
+    return mean_of(confirmed["mean"], confirmed["spread"], confirmed["seeds"])
 
 
 def expected_bill(report: Json) -> str | None:
@@ -71,7 +80,7 @@ def _row(candidate: Json, confirmation: Json) -> list[object]:
         candidate["seeds"],
         _four(candidate["mean"]),
         _four(candidate["spread"]),
-        f"{gap['mean']:+.4f} ± {gap['half_width']:.4f}" if gap else "-",
+        shared_difference(gap["mean"], gap["half_width"], gap["seeds"]) if gap else "-",
         _four(candidate["test_loss"]),
         f"{_four(candidate['searched_loss'])} after {candidate['searched_examples']}",
         "; ".join(part for part in ("baseline" if candidate["baseline"] else "", candidate["out"] or "") if part),

@@ -12,6 +12,9 @@ from hpo_service.cli.key import credentials
 from hpo_service.cli.output import Format, OutputOption, say, show_json, show_record, show_table
 from hpo_service.client.http import promotion_path
 from hpo_service.core.errors import InvalidRequest
+from hpo_service.formatting.comparison import bill as bill_words
+from hpo_service.formatting.comparison import losses_of
+from hpo_service.formatting.values import plural
 
 app = typer.Typer(name="promotion", help="Parameters that may be used in production.", no_args_is_help=True)
 
@@ -150,9 +153,10 @@ def show_promotion(found: Json) -> None:
             "state": state(found),
             "study": f"{found['study']}, trial {found['trial_number']}",
             "verdict": found["verdict"],
+            "against the baseline": against(found["comparison"]),
             "loss in the search": losses["searched_loss"],
-            "confirmed loss": losses["confirmed_loss"],
-            "test loss": losses["test_loss"],
+            "confirmed loss": _mean(losses["confirmed_loss"], losses["confirmed_seeds"]),
+            "test loss": _mean(losses["test_loss"], losses["confirmed_seeds"]),
             "made": f"{found['created_at'][:19]} by {found['promoted_by']}",
             "approved": f"{found['approved_at'][:19]} by {found['approved_by']}" if found["approved_by"] else None,
             "note": found["note"] or None,
@@ -160,8 +164,9 @@ def show_promotion(found: Json) -> None:
             "device": environment["device"] or None,
             "software": environment["software"] or None,
             "promoted with": environment["generator"],
-            "took": f"{bill['study_seconds'] + bill['confirmation_seconds']:.0f} device seconds, "
-            f"{bill['study_usd'] + bill['confirmation_usd']:.2f} USD",
+            "took": bill_words(
+                bill["study_seconds"], bill["confirmation_seconds"], bill["study_usd"] + bill["confirmation_usd"]
+            ),
         }
     )
     show_table(("parameter", "value"), list(found["parameters"].items()))
@@ -180,6 +185,18 @@ def gain(comparison: Json | None) -> str:
         return "-"
     width = "" if comparison["half_width"] is None else f" ± {comparison['half_width']:.4f}"
     return f"{comparison['difference']:+.4f}{width}"
+
+
+def against(comparison: Json | None) -> str | None:
+    """The difference to the baseline and both losses that it is of."""
+    if comparison is None:
+        return None
+    names = ("loss", "baseline_loss", "examples", "baseline_examples", "seeds")
+    return f"{gain(comparison)} ({losses_of(**{name: comparison[name] for name in names})})"
+
+
+def _mean(loss: float | None, seeds: int) -> str | None:
+    return None if loss is None else f"{loss:.4f} (mean over {plural(seeds, 'new seed')})"
 
 
 def _loss(found: Json) -> float | None:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpo_service.cli.export_file import Delivered
+from hpo_service.formatting.comparison import bill as bill_words
+from hpo_service.formatting.comparison import over, reached
+from hpo_service.formatting.values import plural
 
 Json = dict[str, Any]
 
@@ -33,13 +36,13 @@ def body(promotion: Json, delivered: Delivered, address: str) -> str:
 
 def _evidence(promotion: Json, label: str, address: str) -> list[tuple[str, str]]:
     study, bill, digests = promotion["study"], promotion["bill"], promotion["digests"]
-    seconds = bill["study_seconds"] + bill["confirmation_seconds"]
     usd = bill["study_usd"] + bill["confirmation_usd"]
+    took = bill_words(bill["study_seconds"], bill["confirmation_seconds"], usd)
     known = ", ".join(f"{name.replace('_', ' ')} `{digest[:_DIGITS]}`" for name, digest in digests.items() if digest)
     return [
         ("Gain over the baseline", _gain(promotion["comparison"])),
         ("Losses", _losses(promotion["losses"])),
-        ("Cost of finding it", f"{seconds:.0f} device seconds, {usd:.2f} USD"),
+        ("Cost of finding it", took),
         ("Study", f"[{_plain(study)}]({address}/studies/{study}), trial {promotion['trial_number']}"),
         ("Promotion", f"[{_plain(label)}]({address}/promotions/{promotion['name']}/{promotion['version']}), "
                       f"by {_plain(promotion['promoted_by'])} on {promotion['created_at'][:10]}"),
@@ -54,20 +57,19 @@ def _gain(comparison: Json | None) -> str:
         return "not known: there is no baseline, or this is it"
     width = comparison["half_width"]
     interval = "no interval is known" if width is None else f"95 % interval ± {width:.4f}"
-    seeds = comparison["seeds"]
-    over = "the search's one seed" if not seeds else f"{seeds} new {'seed' if seeds == 1 else 'seeds'}"
+    seeds, examples = over(comparison["seeds"]), reached(comparison["examples"], comparison["baseline_examples"])
     return (
         f"{comparison['difference']:+.4f} loss ({comparison['loss']:.4f} instead of "
-        f"{comparison['baseline_loss']:.4f}), {interval}, {over}"
+        f"{comparison['baseline_loss']:.4f}), {interval}, {seeds}, {examples}"
     )
 
 
 def _losses(losses: Json) -> str:
-    confirmed = losses["confirmed_loss"]
+    confirmed, mean = losses["confirmed_loss"], f"mean over {plural(losses['confirmed_seeds'], 'new seed')}"
     found = [
-        None if confirmed is None else f"confirmed {confirmed:.4f} (seeds: {losses['confirmed_seeds']})",
+        None if confirmed is None else f"confirmed {confirmed:.4f} ({mean})",
         None if losses["searched_loss"] is None else f"in the search {losses['searched_loss']:.4f}",
-        None if losses["test_loss"] is None else f"on test rows {losses['test_loss']:.4f}",
+        None if losses["test_loss"] is None else f"on test rows {losses['test_loss']:.4f} ({mean})",
     ]
     return "; ".join(one for one in found if one is not None)
 

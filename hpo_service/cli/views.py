@@ -6,6 +6,7 @@ from hpo_service.cli.confirmation import bill_of, confirmed_words, expected_bill
 from hpo_service.cli.figures import check_sentence, efficiency, gibibytes, percent, ran_as, whole
 from hpo_service.cli.forecast import forecast_sentence
 from hpo_service.cli.output import make_table, say, show_record, show_table, stdout, text
+from hpo_service.formatting.comparison import gain
 from hpo_service.formatting.values import lowering
 
 Json = dict[str, Any]
@@ -273,11 +274,8 @@ def gain_sentence(best: Json) -> str:
         return "no baseline to compare with"
     if better["baseline_trial"] == best["trial_number"]:
         return "which is the baseline itself"
-    word = "better" if better["relative"] >= 0 else "worse"
-    return (
-        f"{abs(better['relative']):.1%} {word} than the baseline "
-        f"({better['loss']:.4f} against {better['baseline_loss']:.4f} after {better['examples']} examples)"
-    )
+    names = ("relative", "loss", "baseline_loss", "examples", "baseline_examples", "seeds")
+    return gain(**{name: better[name] for name in names})
 
 
 def spent(study: Json) -> str:

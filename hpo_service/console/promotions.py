@@ -24,8 +24,10 @@ from hpo_service.console.frame import (
 )
 from hpo_service.console.words import study_link, trial_link
 from hpo_service.exporters import FORMATS
+from hpo_service.formatting.comparison import bill as bill_words
+from hpo_service.formatting.comparison import over, reached
 from hpo_service.formatting.html import Child, Markup, tag
-from hpo_service.formatting.values import duration, value_text
+from hpo_service.formatting.values import plural, value_text
 from hpo_service.services.deliveries.schemas import DeliveryDocument
 from hpo_service.services.promotions.schemas import PromotionDocument
 from hpo_service.services.studies.schemas import Page
@@ -160,14 +162,14 @@ def _origin(one: PromotionDocument) -> Markup:
         else stacked(one.approved_by, moment(one.approved_at))
     )
     bill = one.bill
-    spent = f"{duration(bill.study_seconds)} of devices" + (f", {bill.study_usd:,.2f} USD" if bill.study_usd else "")
+    took = bill_words(bill.study_seconds, bill.confirmation_seconds, bill.study_usd + bill.confirmation_usd)
     known: list[tuple[str, Child]] = [
         *zip(("Study", "Trial"), _source(one), strict=True),
         ("Promoted by", stacked(one.promoted_by, moment(one.created_at))),
         ("Approved by", approved),
         ("Repeats", f"version {one.rollback_of}" if one.rollback_of else None),
         ("Note", one.note or None),
-        ("The search took", spent),
+        ("It took", took),
     ]
     return panel("origin", "Where it comes from", facts(known))
 
@@ -181,15 +183,19 @@ def _parameters(one: PromotionDocument) -> Markup:
 
 
 def _losses(one: PromotionDocument) -> Markup:
-    losses, found = one.losses, one.comparison
+    losses, found, mean = one.losses, one.comparison, f"mean over {plural(one.losses.confirmed_seeds, 'new seed')}"
     known: list[tuple[str, Child]] = [
         ("In the search", _loss(losses.searched_loss)),
-        ("Confirmed", _loss(losses.confirmed_loss)),
-        ("New seeds", str(losses.confirmed_seeds) if losses.confirmed_seeds else None),
-        ("On test rows", _loss(losses.test_loss)),
-        ("Baseline", None if found is None else _loss(found.baseline_loss)),
-        ("Difference", None if found is None else _difference(found.difference, found.half_width)),
+        ("Confirmed", _mean(losses.confirmed_loss, mean)),
+        ("On test rows", _mean(losses.test_loss, mean)),
     ]
+    if found is not None:
+        where = f"{over(found.seeds)}, {reached(found.examples, found.baseline_examples)}"
+        known += [
+            ("Beside the baseline", stacked(f"{found.loss:.4f}", where)),
+            ("Baseline", f"{found.baseline_loss:.4f}"),
+            ("Difference", _difference(found.difference, found.half_width)),
+        ]
     return panel("losses", "Losses", facts(known))
 
 
@@ -206,6 +212,10 @@ def _surroundings(one: PromotionDocument) -> Markup:
 
 def _difference(difference: float, half_width: float | None) -> str:
     return f"{difference:+.4f}" + ("" if half_width is None else f" ± {half_width:.4f}")
+
+
+def _mean(value: float | None, mean: str) -> Child:
+    return None if value is None else stacked(f"{value:.4f}", mean)
 
 
 def _loss(value: float | None) -> str | None:

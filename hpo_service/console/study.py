@@ -1,5 +1,6 @@
 """The page of a study: where it stands, its curves, its trials, and what can be asked of it."""
 
+from typing import Any
 from urllib.parse import urlencode
 
 from hpo_service.console.activity import events_panel, running_panel
@@ -24,6 +25,7 @@ from hpo_service.console.study_actions import dialogs, steering_buttons
 from hpo_service.console.words import gibibytes, percent, speed, standing, study_address, trial_link
 from hpo_service.core.study_rules import TERMINAL
 from hpo_service.exporters import FORMATS
+from hpo_service.formatting.comparison import gain
 from hpo_service.formatting.html import Child, Markup, join, tag
 from hpo_service.formatting.values import (
     after_more,
@@ -163,7 +165,7 @@ def _best(page: StudyPage) -> Markup:
     if best.provisional:
         about = f"after {best.examples:,} examples; it leads, and no searched trial has reached its end yet"
     elif best.confirmed is not None:
-        about = f"mean of {plural(best.confirmed.seeds, 'new seed')}"
+        about = f"mean over {plural(best.confirmed.seeds, 'new seed')}"
     confirmation = page.study.confirmation
     content = (
         tag(
@@ -202,11 +204,20 @@ def _against(found: ImprovementDocument | None, best: int) -> Markup | None:
     if found is None or found.baseline_trial == best:
         return None
     rows = [
-        ["baseline", f"trial {found.baseline_trial}", f"{found.baseline_loss:.4f}"],
-        ["best", f"trial {best}", f"{found.loss:.4f}"],
+        ["baseline", f"trial {found.baseline_trial}", f"{found.baseline_examples:,}", f"{found.baseline_loss:.4f}"],
+        ["best", f"trial {best}", f"{found.examples:,}", f"{found.loss:.4f}"],
     ]
-    columns = (Column(title=""), Column(title="Trial"), Column(title=f"Loss after {found.examples:,}", number=True))
-    return table(columns, [[*row] for row in rows], name="Baseline and best trial")
+    titles = (Column(title=""), Column(title="Trial"))
+    columns = (*titles, Column(title="Examples", number=True), Column(title="Loss", number=True))
+    words = f"{gain(found.relative, **_both(found))}."
+    return join(
+        table(columns, [[*row] for row in rows], name="Baseline and best trial"),
+        tag("p", f"Trial {best} is {words}", class_="soft"),
+    )
+
+
+def _both(found: ImprovementDocument) -> dict[str, Any]:
+    return found.model_dump(include={"loss", "baseline_loss", "examples", "baseline_examples", "seeds"})
 
 
 def _sampled(page: StudyPage, parameters: dict[str, object]) -> list[tuple[str, object]]:

@@ -55,6 +55,20 @@ def _losses(best: Best) -> dict[str, Any]:
     }
 
 
+def _compared(best: Best) -> dict[str, Any]:
+    """Both losses over the seeds that both have (0: the search's one), so that their difference is the one told."""
+    found = best.improvement
+    if found is None:
+        return {}
+    return {
+        "compared_loss": found.loss,
+        "compared_seeds": found.seeds,
+        "compared_examples": found.examples,
+        "baseline_loss": found.baseline_loss,
+        "baseline_examples": found.baseline_examples,
+    }
+
+
 def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: datetime) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "study": study.name,
@@ -63,7 +77,7 @@ def _provenance(study: StudyFacts, best: Best, resolved: ResolvedStudy, now: dat
         **_losses(best),
         "examples": best.examples,
         "provisional": best.provisional,
-        "baseline_loss": best.improvement.baseline_loss if best.improvement else None,
+        **_compared(best),
         "strategy": study.strategy or None,
         "search_seed": study.seed,
         "dtype_device": resolved.dtype_device or None,

@@ -38,22 +38,34 @@ class TrialFacts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Improvement:
-    """Two losses after the same number of examples. `relative` is positive where the best trial is better."""
+    """A trial against the baseline: the one comparison of a study, from which all that is said of it is made.
+
+    In the search (`seeds` 0) both losses are at the highest rung that both have. Confirmed, they are means over the
+    new seeds that both have, each at its own end, so `examples` and `baseline_examples` may differ. `relative` is
+    positive where the trial is better.
+    """
 
     baseline_trial: int
     examples: int
+    baseline_examples: int
     baseline_loss: float
     loss: float
     relative: float
+    seeds: int = 0
+
+    @property
+    def difference(self) -> float:
+        """The trial's loss minus the baseline's."""
+        return self.loss - self.baseline_loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
     """What a trial reached when it was trained again, with `seeds` new seeds.
 
-    `mean` is its loss and `spread` the standard deviation between seeds (None: one seed), `half_width` that of the
-    interval of its difference to the baseline, whose mean over the seeds that both have is `baseline_mean`;
-    `difference` is ours minus the baseline's there. None where there is nothing to compare with.
+    `mean` is its loss and `spread` the standard deviation between seeds (None: one seed). The baseline may have fewer:
+    over the `shared_seeds` that both have, `shared_mean` is ours and `baseline_mean` the baseline's, `difference` ours
+    minus the baseline's, and `half_width` that of its interval. None where there is nothing to compare with.
     """
 
     trial_number: int
@@ -62,6 +74,8 @@ class Confirmed:
     seeds: int
     test_loss: float | None = None
     baseline_number: int | None = None
+    shared_seeds: int = 0
+    shared_mean: float | None = None
     baseline_mean: float | None = None
     difference: float | None = None
     half_width: float | None = None
@@ -186,24 +200,30 @@ def _best_confirmed(trials: Sequence[TrialFacts], confirmed: Sequence[Confirmed]
     winner = next((trial for trial in trials if trial.number == won.trial_number), None)
     if winner is None:
         return None
-    improvement = None
-    if won.baseline_number is not None and won.baseline_mean and won.difference is not None:
-        improvement = Improvement(
-            baseline_trial=won.baseline_number,
-            examples=_total(winner),
-            baseline_loss=won.baseline_mean,
-            loss=won.baseline_mean + won.difference,
-            relative=-won.difference / won.baseline_mean,
-        )
     return Best(
         trial_number=winner.number,
         loss=won.mean,
         examples=_total(winner),
         provisional=False,
         parameters=dict(winner.parameters),
-        improvement=improvement,
+        improvement=_confirmed_improvement(winner, won, trials),
         confirmed=won,
         searched=_searched(winner),
+    )
+
+
+def _confirmed_improvement(winner: TrialFacts, won: Confirmed, trials: Sequence[TrialFacts]) -> Improvement | None:
+    baseline = next((trial for trial in trials if trial.number == won.baseline_number), None)
+    if baseline is None or won.shared_mean is None or not won.baseline_mean:
+        return None
+    return Improvement(
+        baseline_trial=baseline.number,
+        examples=_total(winner),
+        baseline_examples=_total(baseline),
+        baseline_loss=won.baseline_mean,
+        loss=won.shared_mean,
+        relative=(won.baseline_mean - won.shared_mean) / won.baseline_mean,
+        seeds=won.shared_seeds,
     )
 
 
@@ -235,6 +255,7 @@ def _improvement(winner: TrialFacts, trials: Sequence[TrialFacts]) -> Improvemen
     return Improvement(
         baseline_trial=baseline.number,
         examples=rung,
+        baseline_examples=rung,
         baseline_loss=theirs[rung],
         loss=ours[rung],
         relative=(theirs[rung] - ours[rung]) / theirs[rung],

@@ -68,6 +68,9 @@ def test_the_best_is_the_lowest_confirmed_mean(client: TestClient, confirmed: di
     assert provenance["searched_loss"] == searched[best["trial_number"]]
     assert provenance["confirmed_seeds"] == best["confirmed"]["seeds"]
     assert provenance["confirmed_half_width"] == best["confirmed"]["half_width"]
+    told = {name: provenance[name] for name in ("compared_loss", "baseline_loss", "compared_seeds")}
+    improvement = best["improvement"]
+    assert list(told.values()) == [improvement["loss"], improvement["baseline_loss"], improvement["seeds"]]
 
 
 def test_it_is_hidden_from_the_list_and_can_be_read(client: TestClient, confirmed: dict[str, Any]) -> None:

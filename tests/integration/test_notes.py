@@ -54,7 +54,7 @@ def test_the_note_follows_the_state_and_the_best_trial(sessions: Sessions, datab
     reports = sum(len(trial.intermediate_values) for trial in study.trials)
     assert version(sessions) <= 2 * reports + 3, "written when something that it says changes: a slice begins or ends"
     last = note(database_url)
-    assert f"Best: trial {study.best_trial.number}, loss {study.best_value:.5g}" in last
+    assert f"Best: trial {study.best_trial.number}, loss {study.best_value:.4f}" in last
     assert "**s** is completed: all 9 trials are decided" in last
 
 

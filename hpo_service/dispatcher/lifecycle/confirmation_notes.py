@@ -2,8 +2,9 @@
 
 from urllib.parse import quote
 
-from hpo_service.core.study_rules import TERMINAL
+from hpo_service.core.study_rules import TERMINAL, StudyState
 from hpo_service.dispatcher.state.live_studies import LiveStudy
+from hpo_service.search.best import Confirmed
 from hpo_service.search.confirmation.report import report
 from hpo_service.search.confirmation.runs import RunFacts, run_facts
 from hpo_service.search.confirmation.sentence import sentence
@@ -25,6 +26,13 @@ def confirmation_body(study: LiveStudy, plan: ConfirmationPlan) -> str:
             f"Means, spreads and intervals: [confirmation](/v1/studies/{quote(parent)}/confirmation).",
         ]
     )
+
+
+def finalists(child: LiveStudy | None) -> tuple[Confirmed, ...]:
+    """Of a confirmation that has ended well; none before, as the API has it."""
+    if child is None or child.resolved.confirmation is None or child.state is not StudyState.COMPLETED:
+        return ()
+    return report(child.resolved.confirmation, recorded_runs(child)).finalists
 
 
 def recorded_runs(study: LiveStudy) -> list[RunFacts]:

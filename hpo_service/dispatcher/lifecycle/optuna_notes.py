@@ -1,17 +1,18 @@
 """The note on a study's page in optuna-dashboard: what is best, what paused trials are, where more is told."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import optuna
 from optuna_dashboard import get_note, save_note
 
 from hpo_service.core.study_rules import TERMINAL
-from hpo_service.dispatcher.lifecycle.confirmation_notes import confirmation_body
+from hpo_service.dispatcher.lifecycle.confirmation_notes import confirmation_body, finalists
 from hpo_service.dispatcher.lifecycle.trial_notes import cost
 from hpo_service.dispatcher.state.live_studies import LiveStudy
 from hpo_service.dispatcher.state.trial_facts import TrialFacts
+from hpo_service.formatting.comparison import confirmed, gain
 from hpo_service.formatting.range_edges import command, sentence
 from hpo_service.formatting.values import after_more
 from hpo_service.search.best import Best, best_trial, lead_over, leading
@@ -44,14 +45,14 @@ _PAUSE_SECONDS_A_TRIAL = 0.004
 _LONGEST_PAUSE_SECONDS = 20.0
 
 
-def refresh_all(studies: Iterable[LiveStudy]) -> None:
+def refresh_all(studies: Mapping[int, LiveStudy]) -> None:
     """Write the notes of studies that the open transaction changes, and those that are due since an earlier one."""
-    for study in studies:
+    for study in studies.values():
         if study.optuna_study_id is not None and (study.note_due or study.storage.has_changes()):
-            _refresh(study)
+            _refresh(study, None if study.child_id is None else studies.get(study.child_id))
 
 
-def _refresh(study: LiveStudy) -> None:
+def _refresh(study: LiveStudy, child: LiveStudy | None) -> None:
     """Write the note anew if the study's state, its best or paused trials or its space changed since the last one.
 
     Of a study with many trials these are looked for every 0.2 to 20 seconds, and whenever its state changes.
@@ -64,7 +65,7 @@ def _refresh(study: LiveStudy) -> None:
         return
     study.noted_at = time.monotonic()
     facts = [TrialFacts(trial) for trial in study.trials()]
-    best = best_trial(facts)
+    best = best_trial(facts, finalists(child))
     found = [_best(best), *_leader(facts, best)]
     plan = study.resolved.confirmation
     runs = sum(trial.state.is_finished() for trial in study.trials()) if plan else 0
@@ -120,14 +121,19 @@ def _best(best: Best | None) -> str:
     where = f"after {best.examples} examples" + (
         ", provisional: it leads, and no searched trial has reached its end" if best.provisional else ""
     )
-    found = f"**Best: trial {best.trial_number}, loss {best.loss:.5g}** {where}"
+    found = f"**Best: trial {best.trial_number}, loss {best.loss:.4f}** {where}"
+    if best.confirmed is not None:
+        mean = confirmed(best.confirmed.mean, best.confirmed.spread, best.confirmed.seeds)
+        found = f"**Best: trial {best.trial_number}, {mean}**"
     better = best.improvement
     if better is None:
         return f"{found}."
     if better.baseline_trial == best.trial_number:
         return f"{found}. It is the baseline."
-    word = "better" if better.relative >= 0 else "worse"
-    return f"{found}, {abs(better.relative):.1%} {word} than the baseline (trial {better.baseline_trial})."
+    against = gain(
+        better.relative, better.loss, better.baseline_loss, better.examples, better.baseline_examples, better.seeds
+    )
+    return f"{found}, {against}."
 
 
 def _leader(trials: Sequence[TrialFacts], best: Best | None) -> list[str]:
@@ -143,7 +149,7 @@ def _leader(trials: Sequence[TrialFacts], best: Best | None) -> list[str]:
 
 
 def _confirmed(study: LiveStudy) -> list[str]:
-    """The best above is the search's; what new seeds say of it stands elsewhere."""
+    """Where the runs with new seeds are."""
     if study.searching:
         return []
     page = f"/v1/studies/{quote(study.name)}/confirmation"

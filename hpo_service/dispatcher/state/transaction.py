@@ -64,7 +64,7 @@ class Context:
             yield session
             if self.studies is not None:
                 confirmation.follow_all(session, self.studies)
-                optuna_notes.refresh_all(self.studies.values())
+                optuna_notes.refresh_all(self.studies)
             session.flush()
             for study in (self.studies or {}).values():
                 study.storage.flush(session.connection())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from hpo_service.formatting.comparison import over, reached, shared_difference
 from hpo_service.formatting.values import Cell, gpu_hours, loss, value_text
 from hpo_service.reports.blocks import Block, Command, Figure, Listing, Paragraph, Section, Table
 from hpo_service.reports.plots.intervals import confirmed_losses
@@ -13,9 +14,9 @@ _CANDIDATES = (
     "candidate",
     "seeds",
     "mean loss",
-    "spread",
-    "against the baseline",
-    "test loss",
+    "standard deviation",
+    "against the baseline, over the seeds of both",
+    "mean test loss",
     "in the search",
     "note",
 )
@@ -77,9 +78,9 @@ def _compared(report: StudyReport, best: BestDocument) -> Table:
     found = report.comparison
     assert found is not None
     width = "" if found.half_width is None else f" ± {found.half_width:.4f}"
-    how = f"mean over {found.seeds} new seeds" if found.seeds > 1 else "one new seed" if found.seeds else "the search"
+    where = reached(found.examples, found.baseline_examples)
     return Table(
-        columns=("", "trial", f"loss after {found.examples:,} examples ({how})"),
+        columns=("", "trial", f"loss {where}, {over(found.seeds)}"),
         rows=[
             ("winner", str(best.trial_number), loss(found.loss)),
             ("baseline", str(found.baseline_trial), loss(found.baseline_loss)),
@@ -137,7 +138,7 @@ def _candidate(one: CandidateDocument, found: ConfirmationDocument) -> tuple[Cel
         one.seeds,
         loss(one.mean),
         loss(one.spread),
-        None if gap is None else f"{gap.mean:+.4f} ± {gap.half_width:.4f}",
+        None if gap is None else shared_difference(gap.mean, gap.half_width, gap.seeds),
         loss(one.test_loss),
         searched,
         note,

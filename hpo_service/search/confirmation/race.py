@@ -109,8 +109,8 @@ def _survivors(
     for number in ranked[1:]:
         gap = compare(plan, known, number, ranked[0])
         if gap is not None and gap.separated:
-            amount = f"{gap.mean:.4f} ± {gap.half_width:.4f} loss after {_seeds(gap.seeds)}"
-            out[number] = Exit("behind", f"behind trial {ranked[0]} by {amount}")
+            # Without the interval: it was one of that moment, and later runs of others have changed it since.
+            out[number] = Exit("behind", f"clearly behind trial {ranked[0]} after {_seeds(gap.seeds)}")
     left = [number for number in ranked if number not in out]
     baseline = {one.trial_number for one in plan.candidates if one.baseline}
     return sorted(left, key=lambda number: (number != left[0], number not in baseline, ranked.index(number)))

@@ -122,19 +122,20 @@ def _finalists(
     found = []
     for number in field:
         own = [losses[number, seed] for seed in seeds]
+        tested = by_number[number].test_losses
         gap = None if baseline in (None, number) else compare(plan, known, number, baseline or 0)
-        shared = [
-            losses[baseline or 0, seed] for seed in plan.seeds if {(baseline, seed), (number, seed)} <= set(losses)
-        ]
+        shared = [seed for seed in plan.seeds if {(baseline, seed), (number, seed)} <= set(losses)]
         found.append(
             Confirmed(
                 trial_number=number,
                 mean=math.fsum(own) / len(own),
                 spread=stdev(own) if len(own) > 1 else None,
                 seeds=len(own),
-                test_loss=by_number[number].test_loss,
+                test_loss=_mean([tested[seed] for seed in seeds if seed in tested]),
                 baseline_number=baseline,
-                baseline_mean=_mean(shared),
+                shared_seeds=len(shared),
+                shared_mean=_mean([losses[number, seed] for seed in shared]),
+                baseline_mean=_mean([losses[baseline or 0, seed] for seed in shared]),
                 difference=0.0 if number == baseline else None if gap is None else gap.mean,
                 half_width=None if gap is None else gap.half_width,
             )

@@ -37,8 +37,8 @@ def sentence(found: Report, *, over: bool) -> str:
 def _against_baseline(found: Report, winner: Confirmed, tied: Sequence[Standing]) -> str:
     baseline = found.baseline
     name = f"Trial {winner.trial_number}"
-    spread = "" if winner.spread is None else f" ± {winner.spread:.4f}"
-    mean = f"{winner.mean:.4f}{spread} over {_seeds(winner.seeds)}"
+    spread = "" if winner.spread is None else f", standard deviation {winner.spread:.4f}"
+    mean = f"{winner.mean:.4f} (mean over {_seeds(winner.seeds)}{spread})"
     if baseline is None:
         return f"{name} has a loss of {mean}; there is no baseline to compare it with"
     if baseline.trial_number == winner.trial_number:
@@ -49,12 +49,12 @@ def _against_baseline(found: Report, winner: Confirmed, tied: Sequence[Standing]
         return f"{name} has a loss of {mean}; your current configuration has no run with the same seed"
     if gap.separated:
         word = "beats" if gap.mean < 0 else "is behind"
-        return f"{name} {word} your current configuration by {_amount(gap)} ({mean})"
+        return f"{name} {word} your current configuration by {_amount(gap)}; its loss is {mean}"
     if baseline.out is not None and baseline.out.why == "behind":
         return f"{name} has a loss of {mean}; your current configuration was {baseline.out.words}"
     word = "lower" if gap.mean <= 0 else "higher"
     return (
-        f"{name} and your current configuration cannot be told apart ({_amount(gap)} {word}): "
+        f"{name} and your current configuration cannot be told apart ({_amount(gap, word)}): "
         "no configuration is known to beat yours"
     )
 
@@ -128,14 +128,15 @@ def _tested(found: Report, winner: Confirmed) -> list[str]:
         return []
     said = f"On the test rows trial {winner.trial_number} has a loss of"
     baseline = found.baseline
+    alone = f"{said} {winner.test_loss:.4f} (mean over {_seeds(winner.seeds)})"
     if baseline is None or baseline.trial_number == winner.trial_number:
-        return [f"{said} {winner.test_loss:.4f}"]
+        return [alone]
     ours, theirs = found.standing(winner.trial_number).test_losses, baseline.test_losses
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
-        return [f"{said} {winner.test_loss:.4f}"]
+        return [alone]
     loss, other = (math.fsum(each[seed] for seed in shared) / len(shared) for each in (ours, theirs))
-    return [f"{said} {loss:.4f} and your current configuration {other:.4f}, over {_seeds(len(shared))} that both have"]
+    return [f"{said} {loss:.4f} and your current configuration {other:.4f}, over {_shared(len(shared))}"]
 
 
 def _beats(gap: Difference, trial: str) -> str:
@@ -143,8 +144,8 @@ def _beats(gap: Difference, trial: str) -> str:
     return f"{trial} {better} beats trial {worse} by {_amount(gap)}"
 
 
-def _amount(gap: Difference) -> str:
-    return f"{abs(gap.mean):.4f} ± {gap.half_width:.4f} loss"
+def _amount(gap: Difference, word: str = "loss") -> str:
+    return f"{abs(gap.mean):.4f} ± {gap.half_width:.4f} {word} over {_shared(gap.seeds)}"
 
 
 def _trials(numbers: Sequence[int], trial: str = "Trial") -> str:
@@ -155,3 +156,7 @@ def _trials(numbers: Sequence[int], trial: str = "Trial") -> str:
 
 def _seeds(count: int) -> str:
     return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _shared(count: int) -> str:
+    return f"the {_seeds(count)} that both have"

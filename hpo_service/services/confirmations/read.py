@@ -132,6 +132,7 @@ def confirmed_document(known: Confirmed | None) -> ConfirmedDocument | None:
         spread=known.spread,
         seeds=known.seeds,
         test_loss=known.test_loss,
+        shared_seeds=known.shared_seeds,
         difference=known.difference,
         half_width=known.half_width,
     )

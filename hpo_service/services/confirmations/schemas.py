@@ -15,6 +15,8 @@ class ConfirmedDocument(Document):
     seeds: int
     test_loss: float | None
     """Mean on the test rows, over all of its runs; null without test rows."""
+    shared_seeds: int
+    """Seeds that the baseline has too, over which they are compared."""
     difference: float | None
     """Its loss minus the baseline's, over the seeds that both have."""
     half_width: float | None

@@ -7,10 +7,10 @@ from hpo_service.core.errors import Conflict, NotFound
 from hpo_service.search.best import Best, best_trial, judged
 from hpo_service.services.promotions import facts as promotion_facts
 from hpo_service.services.promotions import verdict as promotion
+from hpo_service.services.promotions.comparison import read_comparison
 from hpo_service.services.promotions.facts import Candidate
 from hpo_service.services.promotions.read import promotion_document
 from hpo_service.services.promotions.schemas import PromoteRequest, PromotionDocument
-from hpo_service.services.promotions.verdict import Comparison
 from hpo_service.services.studies.summaries import read_leaders
 from hpo_service.services.trials.artifacts import away
 from hpo_service.services.trials.optuna_trials import StudyFacts, TrialFacts
@@ -55,7 +55,7 @@ def choose(session: Session, project_id: int, request: PromoteRequest) -> Candid
     return Candidate(
         study_id=study.id,
         best=best,
-        comparison=_comparison(session, project_id, study.id, best),
+        comparison=read_comparison(session, study, best),
         test_loss=best.confirmed.test_loss if best.confirmed is not None else None,
         snapshot=SnapshotRef.model_validate(found[0]),
         next_best=None if other is None else other.trial_number,
@@ -141,17 +141,6 @@ def _asked_for(session: Session, project_id: int, study: Study, facts: StudyFact
     if found is None:
         raise Conflict(f"trial {number} of study {study.name!r} failed or has no loss; name another one.")
     return found
-
-
-def _comparison(session: Session, project_id: int, study_id: int, best: Best) -> Comparison | None:
-    found = best.improvement
-    if found is None:
-        return None
-    ours, theirs = (
-        promotions.folds_at(session, project_id, study_id, number, found.examples)
-        for number in (best.trial_number, found.baseline_trial)
-    )
-    return promotion.compare(best, ours, theirs)
 
 
 def _not_whole(study: str, number: int, why: str, other: int | None) -> Conflict:

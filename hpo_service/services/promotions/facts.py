@@ -102,6 +102,7 @@ def _comparison(found: Comparison | None) -> ComparisonDocument | None:
         baseline_loss=found.baseline_loss,
         loss=found.loss,
         examples=found.examples,
+        baseline_examples=found.baseline_examples,
         difference=found.difference,
         half_width=found.half_width,
         seeds=found.seeds,

@@ -45,17 +45,20 @@ class LossesDocument(Document):
     confirmed_seeds: int
     """0: it was not confirmed."""
     test_loss: float | None
-    """On rows that the search never saw."""
+    """On rows that the search never saw; the mean over all `confirmed_seeds`."""
 
 
 class ComparisonDocument(Document):
-    """The trial against the baseline."""
+    """The trial against the baseline. Both losses are means over the seeds that both have."""
 
     baseline_trial: int
     baseline_loss: float
     loss: float
     examples: int
-    """Both losses are after so many."""
+    """The trial's loss is after so many."""
+    baseline_examples: int | None = None
+    """The baseline's loss is after so many: as `examples`, unless each was trained to an end of its own. null for
+    promotions of before this was recorded."""
     difference: float
     """The trial's loss minus the baseline's: negative is better."""
     half_width: float | None

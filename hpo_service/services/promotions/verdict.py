@@ -4,22 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpo_service.formatting.comparison import over, reached
 from hpo_service.search.best import Best
 from hpo_service.search.confirmation.statistics import RunResult, difference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A trial against the baseline after `examples`. `difference` is its loss minus the baseline's.
+    """A trial against the baseline, after `examples` and `baseline_examples`. `difference` is its loss minus the other.
 
-    The true difference is within `half_width` of it with 95 %. `seeds` counts new seeds of a confirmation; 0 means the
-    search's one seed, where how much seeds matter is assumed and not measured.
+    The true difference is within `half_width` of it with 95 %. Both losses are means over the `seeds` new ones that
+    both have; 0 means the search's one seed, where how much seeds matter is assumed and not measured.
     """
 
     baseline_trial: int
     baseline_loss: float
     loss: float
     examples: int
+    baseline_examples: int
     difference: float
     half_width: float | None
     seeds: int
@@ -41,22 +43,23 @@ def compare(best: Best, folds: Sequence[float], baseline_folds: Sequence[float])
         return None
     known = best.confirmed
     if known is not None:
-        half_width, seeds = known.half_width, known.seeds
+        half_width = known.half_width
     else:
         one_seed = [
             RunResult(candidate=best.trial_number, seed=0, loss=found.loss, folds=tuple(folds)),
             RunResult(candidate=found.baseline_trial, seed=0, loss=found.baseline_loss, folds=tuple(baseline_folds)),
         ]
         gap = difference(one_seed, best.trial_number, found.baseline_trial)
-        half_width, seeds = None if gap is None else gap.half_width, 0
+        half_width = None if gap is None else gap.half_width
     return Comparison(
         baseline_trial=found.baseline_trial,
         baseline_loss=found.baseline_loss,
         loss=found.loss,
         examples=found.examples,
-        difference=found.loss - found.baseline_loss,
+        baseline_examples=found.baseline_examples,
+        difference=found.difference,
         half_width=half_width,
-        seeds=seeds,
+        seeds=found.seeds,
     )
 
 
@@ -68,8 +71,10 @@ def verdict(best: Best, found: Comparison | None) -> str:
     amount = f"{abs(found.difference):.4f}"
     if found.half_width is not None:
         amount += f" ± {found.half_width:.4f}"
-    seeds = f"over {found.seeds} new seeds" if found.seeds > 1 else "over one new seed"
-    how = seeds if found.seeds else "with the search's one seed, not confirmed"
+    between = "" if found.baseline_examples == found.examples else ","
+    how = f"{over(found.seeds)}{between} {reached(found.examples, found.baseline_examples)}"
+    if not found.seeds:
+        how += ", not confirmed"
     if found.better:
         return f"Better than the baseline by {amount} loss {how}."
     if found.half_width is not None and found.difference > found.half_width:

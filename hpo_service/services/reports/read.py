@@ -9,17 +9,16 @@ from importlib.metadata import version
 from sqlalchemy.orm import Session
 
 from hpo_service import exporters
-from hpo_service.search.best import Best
 from hpo_service.services.data.checks import show_of_study
 from hpo_service.services.insights.importances import show_importances
 from hpo_service.services.promotions import verdict as promotion
-from hpo_service.services.promotions.verdict import Comparison
+from hpo_service.services.promotions.comparison import read_comparison
 from hpo_service.services.reports.facts import ReportedTrial, StudyReport
 from hpo_service.services.studies.best import best_file, find_best
 from hpo_service.services.studies.read import study_document
 from hpo_service.services.studies.schemas import StudyDocument
 from hpo_service.services.trials.optuna_trials import COUNTERS, TrialFacts
-from hpo_service.storage.queries import optuna_reads, promotions, reports, studies
+from hpo_service.storage.queries import optuna_reads, reports, studies
 from hpo_service.storage.queries.reports import Saved, TrialPoint
 from hpo_service.storage.tables import Study
 
@@ -136,15 +135,3 @@ def _reported(trial: TrialFacts) -> ReportedTrial:
         losses={rung: loss for rung, loss in trial.intermediate.items() if math.isfinite(loss)},
         total_examples=trial.total_examples,
     )
-
-
-def read_comparison(session: Session, study: Study, best: Best) -> Comparison | None:
-    """The best trial against the baseline; None without one, and if it is the best trial itself."""
-    found = best.improvement
-    if found is None:
-        return None
-    ours, theirs = (
-        promotions.folds_at(session, study.project_id, study.id, number, found.examples)
-        for number in (best.trial_number, found.baseline_trial)
-    )
-    return promotion.compare(best, ours, theirs)

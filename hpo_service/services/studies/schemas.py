@@ -42,14 +42,25 @@ class SavingsDocument(Document):
 
 
 class ImprovementDocument(Document):
-    """The best trial against the baseline after the same number of examples."""
+    """The best trial against the baseline.
+
+    In the search both losses are after the same number of examples, the most after which both have one. Confirmed, they
+    are means over the new seeds that both have, each at its own end.
+    """
 
     baseline_trial: int
     examples: int
+    """The best trial's loss is after so many."""
+    baseline_examples: int
+    """The baseline's loss is after so many."""
     baseline_loss: float
     loss: float
+    difference: float
+    """`loss` minus `baseline_loss`: negative is better."""
     relative: float
-    """Positive where the best trial is better."""
+    """The same as a share of the baseline's loss: positive where the best trial is better."""
+    seeds: int
+    """New seeds that both have; 0: the search's one."""
 
 
 class BestDocument(Document):

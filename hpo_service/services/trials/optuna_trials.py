@@ -162,9 +162,12 @@ class StudyFacts:
             else ImprovementDocument(
                 baseline_trial=better.baseline_trial,
                 examples=better.examples,
+                baseline_examples=better.baseline_examples,
                 baseline_loss=better.baseline_loss,
                 loss=better.loss,
+                difference=better.difference,
                 relative=better.relative,
+                seeds=better.seeds,
             ),
             confirmed=confirmed_document(found.confirmed),
         )

@@ -12,8 +12,9 @@ from hpo_service.services.insights.cache import insights_of
 from hpo_service.services.insights.importances import show_importances
 from hpo_service.services.insights.schemas import ImportancesDocument
 from hpo_service.services.promotions import verdict as promotion
+from hpo_service.services.promotions.comparison import read_comparison
 from hpo_service.services.reports.facts import ReportedTrial
-from hpo_service.services.reports.read import by_rank, chosen, read_comparison, read_drawn, told_of
+from hpo_service.services.reports.read import by_rank, chosen, read_drawn, told_of
 from hpo_service.services.studies.best import find_best
 from hpo_service.services.studies.pending_state import expected_state, is_open, possible
 from hpo_service.services.studies.read import study_document

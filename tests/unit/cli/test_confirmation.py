@@ -35,7 +35,7 @@ STUDY = {
             candidate(7),
             candidate(0, baseline=True, mean=2.2, seeds=1, spread=None, out="behind trial 7"),
         ],
-        "differences": [{"trial_number": 7, "other_trial_number": 0, "mean": -0.2, "half_width": 0.01}],
+        "differences": [{"trial_number": 7, "other_trial_number": 0, "mean": -0.2, "half_width": 0.01, "seeds": 1}],
     }
 }
 
@@ -44,7 +44,8 @@ def test_the_table_has_every_candidate_against_the_baseline(capsys: pytest.Captu
     show_candidates(STUDY)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     row = next(line for line in lines if "trial 7" in line and "behind" not in line)
-    assert "-0.2000 ± 0.0100" in row
+    assert "-0.2000 ± 0.0100 (1 seed)" in row
+    assert "±" not in row.replace("-0.2000 ± 0.0100", ""), "a standard deviation is no interval"
     assert "1.9000 after 100" in row
     assert any("baseline; behind trial 7" in line for line in lines)
 
@@ -71,12 +72,15 @@ def test_without_a_confirmation_nothing_is_said(capsys: pytest.CaptureFixture[st
 
 def test_a_confirmed_best_says_how_sure_it_is() -> None:
     known = {"mean": 2.0, "spread": 0.01, "seeds": 3}
-    assert confirmed_words(best(confirmed=known)) == "mean loss 2.0000 ± 0.0100 with 3 new seeds"
+    assert confirmed_words(best(confirmed=known)) == ("mean loss 2.0000 over 3 new seeds, standard deviation 0.0100")
     assert confirmed_words(best(confirmed={"mean": 2.0, "spread": None, "seeds": 1})) == (
-        "mean loss 2.0000 with one new seed"
+        "mean loss 2.0000 over 1 new seed"
     )
-    said = best_sentence(best(confirmed=known, improvement=improvement()))
-    assert said.startswith("trial 3, mean loss 2.0000 ± 0.0100 with 3 new seeds, 25.0% better than the baseline")
+    said = best_sentence(best(confirmed=known, improvement=improvement(seeds=1, baseline_examples=160)))
+    assert said == (
+        "trial 3, mean loss 2.0000 over 3 new seeds, standard deviation 0.0100, 25.0% better than the baseline (3.0000 "
+        "against 4.0000, each at its own end: 500 and 160 examples, over the 1 new seed that both have)"
+    )
 
 
 def test_what_it_would_take() -> None:

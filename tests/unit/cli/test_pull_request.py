@@ -18,7 +18,8 @@ from hpo_service.core.errors import SetupError
 PROMOTION: dict[str, Any] = {
     "name": "bot", "version": 3, "study": "first", "trial_number": 7,
     "verdict": "It is better than the baseline.", "note": "for <b>us</b> | @all",
-    "comparison": {"difference": -0.031, "half_width": 0.006, "loss": 2.0, "baseline_loss": 2.031, "seeds": 3},
+    "comparison": {"difference": -0.031, "half_width": 0.006, "loss": 1.99, "baseline_loss": 2.021, "seeds": 1,
+                   "examples": 320, "baseline_examples": 160},
     "losses": {"confirmed_loss": 2.0, "confirmed_seeds": 3, "searched_loss": 1.98, "test_loss": 2.2},
     "bill": {"study_seconds": 100.0, "confirmation_seconds": 20.0, "study_usd": 1.0, "confirmation_usd": 0.25},
     "digests": {"trial": "a" * 64, "base_model": "b" * 64, "eval": None},
@@ -177,9 +178,11 @@ def test_the_evidence() -> None:
     )
     for line in (
         "It is better than the baseline.",
-        "| Gain over the baseline | -0.0310 loss (2.0000 instead of 2.0310), 95 % interval ± 0.0060, 3 new seeds |",
-        "| Losses | confirmed 2.0000 (seeds: 3); in the search 1.9800; on test rows 2.2000 |",
-        "| Cost of finding it | 120 device seconds, 1.25 USD |",
+        "| Gain over the baseline | -0.0310 loss (1.9900 instead of 2.0210), 95 % interval ± 0.0060, over the 1 new "
+        "seed that both have, each at its own end: 320 and 160 examples |",
+        "| Losses | confirmed 2.0000 (mean over 3 new seeds); in the search 1.9800; on test rows 2.2000 (mean over 3 "
+        "new seeds) |",
+        "| Cost of finding it | 120 device seconds (search 100, confirmation 20), 1.25 USD |",
         "| Study | [first](https://hpo.example.org/studies/first), trial 7 |",
         "| Promotion | [bot\\@3](https://hpo.example.org/promotions/bot/3), by ci on 2026-11-24 |",
         "| Approval | by boss on 2026-11-25 |",

@@ -20,7 +20,8 @@ from hpo_service.client.http import StudyEvent
 
 
 def improvement(**changes: Any) -> dict[str, Any]:
-    return {"baseline_trial": 0, "examples": 500, "baseline_loss": 4.0, "loss": 3.0, "relative": 0.25} | changes
+    facts = {"baseline_trial": 0, "examples": 500, "baseline_examples": 500, "baseline_loss": 4.0, "loss": 3.0}
+    return facts | {"difference": -1.0, "relative": 0.25, "seeds": 0} | changes
 
 
 def best(**changes: Any) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def test_improvement_compares_after_equal_examples() -> None:
     assert best is not None
     assert best.improvement is not None
     assert (best.improvement.examples, best.improvement.baseline_loss, best.improvement.loss) == (100, 4.0, 3.0)
+    assert (best.improvement.baseline_examples, best.improvement.seeds) == (100, 0)
     assert best.improvement.relative == pytest.approx(0.25)
 
 

@@ -14,7 +14,8 @@ CONFIRMATION = {
     "state": "completed", "message": "", "sentence": "Trial 1 beats your current configuration by 0.2.", "runs": 4,
     "most_runs": 6, "max_examples": 2000, "spent": spent(), "candidates": [], "differences": [], "dashboard": None,
 }  # fmt: skip
-CONFIRMED = {"mean": 1.8, "spread": 0.01, "seeds": 3, "test_loss": None, "difference": -0.2, "half_width": 0.05}
+CONFIRMED = {"mean": 1.8, "spread": 0.01, "seeds": 3, "test_loss": None, "shared_seeds": 3, "difference": -0.2,
+             "half_width": 0.05}  # fmt: skip
 
 
 def said(study_changes: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -33,7 +34,8 @@ def test_what_may_be_luck_is_to_be_confirmed() -> None:
 
 
 def test_the_baseline_is_kept_where_it_won() -> None:
-    worse = {"baseline_trial": 0, "examples": 200, "baseline_loss": 1.7, "loss": 1.8, "relative": -0.06}
+    worse = {"baseline_trial": 0, "examples": 200, "baseline_examples": 200, "baseline_loss": 1.7, "loss": 1.8,
+             "difference": 0.1, "relative": -0.06, "seeds": 0}  # fmt: skip
     found = said({"best": best(improvement=worse)}, comparison=replace(COMPARISON, difference=0.1))
     assert found.startswith("Keep your current configuration: of what was searched trial 1 has the lowest loss")
 

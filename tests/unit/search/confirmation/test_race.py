@@ -57,7 +57,7 @@ def test_a_clear_loser_leaves_after_one_seed_and_ties_get_all() -> None:
         (7, seed) for seed in (101, 102, 103)
     ]
     assert state.ended == "every candidate that is left has 3 seeds"
-    assert state.out[5].words.startswith("behind trial 7 by 0.5")
+    assert state.out[5].words == "clearly behind trial 7 after one seed"
     assert "after one seed" in state.out[0].words
     assert 3 not in state.out
 

@@ -48,7 +48,10 @@ def said_of(losses: dict[int, list[float]], *searched: int, **known: Any) -> str
 def test_the_sentence_that_a_person_needs() -> None:
     said = said_of(TIE, 7, 3, flops={7: 10.0, 3: 6.0, 0: 10.0})
     assert said.startswith("Trial 7 beats your current configuration by 0.2000 ± 0.0")
-    assert "(2.0010 ± 0.0010 over 3 seeds)" in said
+    assert (
+        " loss over the one seed that both have; its loss is 2.0010 (mean over 3 seeds, standard deviation 0.0010)."
+        in said
+    )
     assert said.endswith("Trials 3 and 7 cannot be told apart. Trial 3 is 40% cheaper to train.")
 
 
@@ -125,8 +128,8 @@ def test_test_losses_are_compared_over_the_seeds_that_both_have() -> None:
     """The second and third seed are hard, and the baseline was out by then."""
     said = said_of(TIE, 7, 3, test_losses={7: [1.5, 1.9, 1.9], 3: [1.6, 1.6, 1.6], 0: [1.75]})
     assert (
-        "On the test rows trial 7 has a loss of 1.5000 and your current configuration 1.7500, over one seed that both "
-        "have." in said
+        "On the test rows trial 7 has a loss of 1.5000 and your current configuration 1.7500, over the one seed that "
+        "both have." in said
     )
 
 
@@ -155,7 +158,8 @@ def test_nothing_beats_the_baseline() -> None:
     found = report(plan(7, 3), runs({0: [2.0, 2.001, 2.002], 7: [2.3], 3: [2.4]}))
     assert (
         sentence(found, over=True)
-        == "No configuration beats your current one, which has a loss of 2.0010 ± 0.0010 over 3 seeds."
+        == "No configuration beats your current one, which has a loss of 2.0010 (mean over 3 seeds, standard deviation "
+        "0.0010)."
     )
     assert [one.trial_number for one in found.finalists] == [0]
 
@@ -217,3 +221,27 @@ def test_the_best_is_the_lowest_confirmed_mean() -> None:
     assert best.improvement is not None
     assert best.improvement.baseline_loss == pytest.approx(2.2)
     assert best.improvement.relative == pytest.approx((2.2 - 2.001) / 2.2, abs=1e-3)
+
+
+def test_the_winner_is_compared_with_a_baseline_of_fewer_seeds_over_those_that_both_have() -> None:
+    """The baseline left after the first seed, on which the winner was better than on average."""
+    trials = [complete(0, 2.1, baseline=True), complete(7, 1.95, at=320)]
+    tested = {7: [1.5, 1.9, 1.9], 3: [1.6, 1.6, 1.6], 0: [1.75]}
+    found = report(plan(7, 3), runs(TIE, test_losses=tested))
+    best = best_trial(trials, found.finalists)
+    assert best is not None
+    assert best.confirmed is not None
+    assert best.improvement is not None
+    assert (best.confirmed.seeds, best.improvement.seeds, best.confirmed.shared_seeds) == (3, 1, 1)
+    assert (best.loss, best.improvement.loss, best.improvement.baseline_loss) == (pytest.approx(2.001), 2.0, 2.2)
+    assert best.improvement.difference == pytest.approx(best.confirmed.difference)
+    assert (best.improvement.examples, best.improvement.baseline_examples) == (320, 100)
+    assert best.confirmed.test_loss == pytest.approx((1.5 + 1.9 + 1.9) / 3)
+
+
+def test_a_comparison_has_one_interval() -> None:
+    """That of the moment when the baseline left is no longer so once others have more runs."""
+    found = report(plan(7, 3), runs(TIE))
+    out = found.standing(0).out
+    assert out is not None
+    assert "±" not in out.words

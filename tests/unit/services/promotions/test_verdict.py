@@ -8,14 +8,19 @@ from hpo_service.search.best import Best, Confirmed, Improvement
 from hpo_service.services.promotions.verdict import Change, changes, compare, verdict
 
 
-def best(loss: float, baseline: float | None = 3.0, *, number: int = 4, **confirmed: Any) -> Best:
-    """Trial 4 with the losses that it and trial 0, the baseline, have."""
+def best(
+    loss: float, baseline: float | None = 3.0, *, number: int = 4, seeds: int = 0, ends: int = 100, **confirmed: Any
+) -> Best:
+    """Trial 4 with the losses that it and trial 0, the baseline, which ends after 100 examples, have over `seeds`."""
     improvement = None
     if baseline is not None:
         improvement = Improvement(
-            baseline_trial=0, examples=100, baseline_loss=baseline, loss=loss, relative=1 - loss / baseline
-        )
-    known = Confirmed(trial_number=number, mean=loss, spread=0.01, **confirmed) if confirmed else None
+            baseline_trial=0, examples=ends, baseline_examples=100, baseline_loss=baseline, loss=loss,
+            relative=1 - loss / baseline, seeds=seeds,
+        )  # fmt: skip
+    known = None
+    if confirmed:
+        known = Confirmed(trial_number=number, mean=loss + 1, spread=0.01, seeds=7, shared_seeds=seeds, **confirmed)
     return Best(
         trial_number=number, loss=loss, examples=100, provisional=False, parameters={}, improvement=improvement,
         confirmed=known,
@@ -29,15 +34,28 @@ def said(trial: Best, folds: tuple[float, ...] = (), baseline_folds: tuple[float
 @pytest.mark.parametrize(
     ("trial", "sentence"),
     [
-        (best(2.0, seeds=3, half_width=0.1), "Better than the baseline by 1.0000 ± 0.1000 loss over 3 new seeds."),
-        (best(3.2, seeds=1, half_width=0.1), "Worse than the baseline by 0.2000 ± 0.1000 loss over one new seed."),
+        (
+            best(2.0, seeds=3, half_width=0.1),
+            "Better than the baseline by 1.0000 ± 0.1000 loss over the 3 new seeds that both have after 100 examples.",
+        ),
+        (
+            best(3.2, seeds=1, half_width=0.1),
+            "Worse than the baseline by 0.2000 ± 0.1000 loss over the 1 new seed that both have after 100 examples.",
+        ),
+        (
+            best(2.0, seeds=1, half_width=0.1, ends=300),
+            "Better than the baseline by 1.0000 ± 0.1000 loss over the 1 new "
+            "seed that both have, each at its own end: 300 and 100 examples.",
+        ),
         (
             best(2.95, seeds=3, half_width=0.1),
-            "Not known to be better than the baseline: its loss is 0.0500 ± 0.1000 lower over 3 new seeds.",
+            "Not known to be better than the baseline: its loss is 0.0500 ± 0.1000 lower over the 3 new seeds that both "
+            "have after 100 examples.",
         ),
         (
             best(3.05, seeds=3, half_width=None),
-            "Not known to be better than the baseline: its loss is 0.0500 higher over 3 new seeds.",
+            "Not known to be better than the baseline: its loss is 0.0500 higher over the 3 new seeds that both have after "
+            "100 examples.",
         ),
         (best(2.0, None), "There is no baseline to compare it with."),
         (best(3.0, number=0), "It is the baseline itself."),
@@ -51,7 +69,7 @@ def test_one_seed_of_the_search_gives_a_wide_interval() -> None:
     folds = tuple(1.9 + 0.01 * fold for fold in range(20))
     near, far = best(2.99), best(2.0)
     assert said(near).startswith("Not known to be better than the baseline: its loss is 0.0100 ± ")
-    assert said(near).endswith(" lower with the search's one seed, not confirmed.")
+    assert said(near).endswith(" lower with the search's one seed after 100 examples, not confirmed.")
     found = compare(far, folds, tuple(fold + 1 for fold in folds))
     assert found is not None
     assert (found.better, found.seeds) == (True, 0)
@@ -79,3 +97,9 @@ def test_changes_are_the_values_that_differ() -> None:
         Change(path="gone", before=1, after=None),
     ]
     assert changes(before, before) == []
+
+
+def test_a_comparison_counts_the_seeds_that_both_have_not_those_of_the_winner() -> None:
+    found = compare(best(2.0, seeds=1, half_width=0.1), (), ())
+    assert found is not None
+    assert (found.seeds, found.loss, found.difference) == (1, 2.0, -1.0)
