@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tests.consistency import files, trials
+from tests.consistency.compared import promotion_compared
 from tests.consistency.place import Place
 from tests.consistency.shown import says
 
@@ -37,3 +38,4 @@ def _disagrees(place: Place, study: str, promotion: str) -> Iterator[str]:
             yield f"{name} is {text!r} on its page, in the tables {values[name]!r}"
     if not shown.keys() & values.keys():
         yield "its page shows no parameters"
+    yield from promotion_compared(place, study, promotion)

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.consistency import files, trials
+from tests.consistency.compared import compared_is_told
 from tests.consistency.place import Json, Place
 from tests.consistency.shown import says
 from tests.consistency.trials import NAMES, Seen, Trials
@@ -32,7 +33,7 @@ def disagreements(place: Place, name: str) -> list[str]:
     truth = trials.tables(place, name)
     checks: tuple[Callable[[Place, Json, Mapping[int, FrozenTrial]], Iterator[str]], ...] = (
         trials_agree, trained_is_told, best_agrees, exports_agree, confirmed_is_told, leader_is_finished, asked_is_done,
-        confirming_is_done, nobody_is_blamed,
+        confirming_is_done, compared_is_told, nobody_is_blamed,
     )  # fmt: skip
     return [f"{name}: {sentence}" for check in checks for sentence in check(place, study, truth)]
 

@@ -74,6 +74,12 @@ def test_nothing_is_wrong_with_a_sound_study(service: Service) -> None:
     (r"format=peft$", r'"r": \d+', '"r": 1', "lora_r is 1 in the export peft"),
     (r"format=kustomize$", r"LORA_R=\d+", "LORA_R=1", "lora_r is '1' in the export kustomize"),
     (r"^study show", r"(?m)^best +trial \d+", "best trial 77", "hpo study show names 'best trial 77' as the best"),
+    (r"^study show", r"\d+\.\d% (better|worse) than the baseline", r"99.9% better than the baseline",
+     "hpo study show says '99.9% better than the baseline"),
+    (r"^/api/studies/\d+$", r"(?s).*\*\*Best: trial.*", "11.3% better than the baseline (trial 0).",
+     "the dashboard's note says '11.3% better than the baseline"),
+    (r"report", r"loss after \d+ examples, with the search's one seed", "loss after 999 examples (one new seed)",
+     "the report's table of both is not headed"),
     (r"report", r"\| parameter \| trial \d+", "| parameter | trial 77", "the report names"),
 ])  # fmt: skip
 def test_a_lie_is_found(service: Service, where: str, truth: str, lie: str, found: str) -> None:

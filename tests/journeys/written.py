@@ -78,7 +78,7 @@ def spec(row: Row, name: str, folder: Path, past: str) -> Json:
     if row.objectives == 2:
         written["search"]["objectives"] = ["eval_loss", "adapter_parameters"]
     if row.confirm:
-        written["confirm"] = {"top": 1, "seeds": 1, "share": 1.0}
+        written["confirm"] = {"top": 1, "seeds": 2, "share": 1.0}
     return written
 
 

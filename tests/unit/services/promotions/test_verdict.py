@@ -49,13 +49,13 @@ def said(trial: Best, folds: tuple[float, ...] = (), baseline_folds: tuple[float
         ),
         (
             best(2.95, seeds=3, half_width=0.1),
-            "Not known to be better than the baseline: its loss is 0.0500 ± 0.1000 lower over the 3 new seeds that both "
-            "have after 100 examples.",
+            "Not known to be better than the baseline: its loss is 0.0500 ± 0.1000 lower over the 3 new seeds that "
+            "both have after 100 examples.",
         ),
         (
             best(3.05, seeds=3, half_width=None),
-            "Not known to be better than the baseline: its loss is 0.0500 higher over the 3 new seeds that both have after "
-            "100 examples.",
+            "Not known to be better than the baseline: its loss is 0.0500 higher over the 3 new seeds that both have "
+            "after 100 examples.",
         ),
         (best(2.0, None), "There is no baseline to compare it with."),
         (best(3.0, number=0), "It is the baseline itself."),
