@@ -129,6 +129,41 @@ def test_the_note_is_not_written_again_after_a_restart(sessions: Sessions, datab
     assert (version(sessions), note(database_url)) == (written, shown)
 
 
+def moved_by_seeds(work: Slice) -> float:
+    """New seeds change what the search saw."""
+    return loss_of(work) + 0.002 * (work.trial.training.seed % 7)
+
+
+def test_the_note_takes_confirmed_numbers_once_there_are_such(sessions: Sessions, database_url: str) -> None:
+    """The baseline is out after its first seed, and half as long as the winner: the note says all of it."""
+    far = {"learning_rate": 1e-5, "lora_r": 8, "epochs": 1}
+    near = {"learning_rate": 3e-3, "lora_r": 8, "epochs": 2}
+    space = {"learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}, "lora_r": {"choices": [4, 8]},
+             "epochs": {"choices": [1, 2]}}  # fmt: skip
+    study_id = post_study(
+        sessions, space=space, baseline=far, enqueue=[near], confirm={"top": 2, "seeds": 2, "share": 1.0},
+        budget={"max_trials": 5, "max_examples": 50_000},
+    )  # fmt: skip
+    dispatcher, _ = make(sessions, FakeExecutor(moved_by_seeds))
+    turn_until(dispatcher, lambda: state_of(sessions, study_id) == "completed", turns=2000)
+    url = optuna_url(database_url)
+    searched, runs = (optuna.load_study(study_name=name, storage=url).trials for name in ("s", "s/confirm"))
+    losses: dict[int, dict[int, float]] = {}
+    for run in runs:
+        losses.setdefault(run.user_attrs["candidate"], {})[run.user_attrs["seed"]] = run.values[0]
+    (first,) = losses[0]
+    best = min((number for number in losses if len(losses[number]) == 2), key=lambda n: sum(losses[n].values()))
+    mean, shared, baseline = sum(losses[best].values()) / 2, losses[best][first], losses[0][first]
+    ends = [searched[number].user_attrs["total_examples"] for number in (best, 0)]
+    assert ends[0] == 2 * ends[1]
+    shown = note(database_url)
+    assert f"**Best: trial {best}, mean loss {mean:.4f} over 2 new seeds, standard deviation " in shown
+    assert (
+        f"{1 - shared / baseline:.1%} better than the baseline ({shared:.4f} against {baseline:.4f}, each at its own "
+        f"end: {ends[0]} and {ends[1]} examples, over the 1 new seed that both have)"
+    ) in shown
+
+
 def test_an_edge_is_in_the_note(sessions: Sessions, database_url: str) -> None:
     study_id = post_study(sessions, search__strategy="freeze_thaw", space=NARROW, budget__max_trials=25)
     dispatcher, _ = make(sessions)
