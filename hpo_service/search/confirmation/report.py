@@ -10,15 +10,19 @@ from hpo_service.search.best import Confirmed
 from hpo_service.search.confirmation.race import Exit, compare, course
 from hpo_service.search.confirmation.runs import RunFacts
 from hpo_service.search.confirmation.statistics import Difference, RunResult
-from hpo_service.spec.confirmation import ConfirmationPlan
+from hpo_service.spec.confirmation import Candidate, ConfirmationPlan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """One candidate. Means and spread (standard deviation) are over its complete runs; `out` says why it left."""
+    """One candidate. Means and spread (standard deviation) are over its complete runs; `out` says why it left.
+
+    A run of it takes `examples`.
+    """
 
     trial_number: int
     baseline: bool
+    examples: int
     runs: tuple[RunFacts, ...]
     seeds: int
     mean: float | None
@@ -78,8 +82,7 @@ def report(plan: ConfirmationPlan, runs: Sequence[RunFacts]) -> Report:
     state = course(plan, results)
     known = [result for result in results.values() if result is not None]
     standings = [
-        _standing(one.trial_number, one.baseline, [run for run in runs if run.candidate == one.trial_number], state.out)
-        for one in plan.candidates
+        _standing(one, [run for run in runs if run.candidate == one.trial_number], state.out) for one in plan.candidates
     ]
     order = sorted(standings, key=lambda one: (one.mean is None, one.mean or 0.0, one.trial_number))
     pairs = [(first, second) if not first.baseline else (second, first) for first, second in combinations(order, 2)]
@@ -93,12 +96,13 @@ def report(plan: ConfirmationPlan, runs: Sequence[RunFacts]) -> Report:
     )
 
 
-def _standing(number: int, baseline: bool, runs: Sequence[RunFacts], out: Mapping[int, Exit]) -> Standing:
+def _standing(planned: Candidate, runs: Sequence[RunFacts], out: Mapping[int, Exit]) -> Standing:
     complete = [run for run in runs if run.state == "complete"]
     losses = [run.loss for run in complete if run.loss is not None]
     return Standing(
-        trial_number=number,
-        baseline=baseline,
+        trial_number=planned.trial_number,
+        baseline=planned.baseline,
+        examples=planned.run_examples,
         runs=tuple(runs),
         seeds=len(losses),
         mean=_mean(losses),
@@ -106,7 +110,7 @@ def _standing(number: int, baseline: bool, runs: Sequence[RunFacts], out: Mappin
         test_loss=_mean([run.test_loss for run in complete if run.test_loss is not None]),
         flops=_mean_if_known([run.flops for run in complete]),
         seconds=_mean_if_known([run.seconds for run in complete]),
-        out=out.get(number),
+        out=out.get(planned.trial_number),
     )
 
 

@@ -45,18 +45,26 @@ def _against_baseline(found: Report, winner: Confirmed, tied: Sequence[Standing]
         beats = "is known to beat" if tied else "beats"
         return f"No configuration {beats} your current one, which has a loss of {mean}"
     gap = found.difference(winner.trial_number, baseline.trial_number)
+    ends = _ends(found.standing(winner.trial_number), baseline)
     if gap is None:
         return f"{name} has a loss of {mean}; your current configuration has no run with the same seed"
     if gap.separated:
         word = "beats" if gap.mean < 0 else "is behind"
-        return f"{name} {word} your current configuration by {_amount(gap)}; its loss is {mean}"
+        return f"{name} {word} your current configuration by {_amount(gap)}{ends}; its loss is {mean}"
     if baseline.out is not None and baseline.out.why == "behind":
         return f"{name} has a loss of {mean}; your current configuration was {baseline.out.words}"
     word = "lower" if gap.mean <= 0 else "higher"
     return (
-        f"{name} and your current configuration cannot be told apart ({_amount(gap, word)}): "
+        f"{name} and your current configuration cannot be told apart ({_amount(gap, word)}{ends}): "
         "no configuration is known to beat yours"
     )
+
+
+def _ends(winner: Standing, baseline: Standing) -> str:
+    """Where they are trained on different numbers of examples, a difference is not of parameters alone."""
+    if winner.examples == baseline.examples:
+        return ""
+    return f", each at its own end: {winner.examples} and {baseline.examples} examples"
 
 
 def _rivals(found: Report, winner: Confirmed) -> list[Standing]:

@@ -245,3 +245,14 @@ def test_a_comparison_has_one_interval() -> None:
     out = found.standing(0).out
     assert out is not None
     assert "±" not in out.words
+
+
+def test_the_sentence_says_where_the_two_ended_at_different_numbers_of_examples() -> None:
+    even = plan(7)
+    longer = even.candidate(7).model_copy(update={"run_examples": 320})
+    uneven = even.model_copy(update={"candidates": (longer, even.candidate(0))})
+    losses = {7: [1.5, 1.5, 1.5], 0: [2.0]}
+    assert "both have, each at its own end: 320 and 100 examples; its loss is" in sentence(
+        report(uneven, runs(losses)), over=True
+    )
+    assert "each at its own end" not in sentence(report(even, runs(losses)), over=True)
