@@ -341,7 +341,17 @@ def test_a_confirmed_winner_brings_its_uncertainty(client: TestClient, sessions:
     assert made["losses"]["confirmed_loss"] == best["confirmed"]["mean"]
     assert made["losses"]["test_loss"] == best["confirmed"]["test_loss"] is not None
     assert made["comparison"]["half_width"] == best["confirmed"]["half_width"]
-    assert made["comparison"]["seeds"] == best["confirmed"]["seeds"] == 2
+    assert (best["confirmed"]["seeds"], made["losses"]["confirmed_seeds"]) == (2, 2)
+    runs = {
+        one["trial_number"]: {run["seed"]: run["loss"] for run in one["runs"]}
+        for one in client.get("/v1/studies/first/confirmation").json()["candidates"]
+    }
+    ours = runs[best["trial_number"]]
+    ((seed, baseline),) = runs[0].items()  # it was clearly behind after one
+    compared = made["comparison"]
+    assert (compared["seeds"], compared["loss"], compared["baseline_loss"]) == (1, ours[seed], baseline)
+    assert compared["difference"] == ours[seed] - baseline
+    assert " loss over the 1 new seed that both have after " in made["verdict"]
     assert made["bill"]["confirmation_seconds"] > 0
     assert json.loads(client.get("/v1/promotions/bot/1/export", params={"format": "json"}).text)["provenance"][
         "confirmed_half_width"
