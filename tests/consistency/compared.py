@@ -19,7 +19,9 @@ from tests.consistency import trials
 from tests.consistency.place import Json, Place
 
 _GAIN = re.compile(r"\d+\.\d% (?:better|worse) than the baseline(?: \([^)]*\))?")
-_VERDICT = re.compile(r"(\d+\.\d+)( ± \d+\.\d+)? (?:loss|lower|higher) ((?:over|with) (?:the|\d|one)[^.]*?) examples")
+_VERDICT = re.compile(
+    r"(\d+\.\d+)( ± \d+\.\d+)? (?:loss|lower|higher) ((?:over the \d+ new|with the search's)[^.]*?) examples"
+)
 _SENTENCE = re.compile(
     r"your current configuration (?:by|cannot be told apart) \(?([\d.]+) ± ([\d.]+) \w+ over (.*?) that"
 )
