@@ -10,6 +10,7 @@ from hpo_service.services.common.schemas import UsageDocument
 from hpo_service.services.execution.schemas import WorkerDocument
 from hpo_service.services.views.start_page import Running
 from hpo_service.storage.queries.overview import OpenSlice, RecentEvent
+from trainer.spec import Outcome
 
 _RUNNING = (
     Column(title="Worker"),
@@ -24,7 +25,6 @@ _RUNNING = (
 _MOST_WAITING = 20
 _BAD = frozenset({"trial.failed", "worker.lost", "worker.quarantined", "worker.refused", "intent.refused"})
 _MEASURED = "memory_prediction"  #: a notice that says how well it was predicted
-_STOPPED = "preempted"  #: an outcome that somebody asked for: a pause, a worker that drains
 _WARNING = frozenset({"slice.retried", "snapshot.discarded", "trial.notice", "budget.nearly_spent"})
 
 
@@ -118,7 +118,8 @@ def _waiting(one: OpenSlice) -> Markup:
 def _tone(event: RecentEvent) -> str:
     if event.kind in _BAD or event.payload.get("state") == "failed":
         return "tone-bad"
-    expected = event.payload.get("kind") == _MEASURED or event.payload.get("outcome") == _STOPPED
+    asked_for = event.payload.get("outcome") == Outcome.PREEMPTED  # by a pause, or a worker that drains
+    expected = asked_for or event.payload.get("kind") == _MEASURED
     warns = event.kind in _WARNING and not expected
     return "tone-warning" if warns else ""
 

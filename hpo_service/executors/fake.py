@@ -115,8 +115,8 @@ class FakeExecutor:
         without: Collection[str] = (),
     ) -> str | None:
         if isinstance(work, Job):
-            names = (name for name in self._taking() if not (name in self._held_jobs or planned.get(name)))
-            return next((name for name in names if name not in without), None)
+            idle = (name for name in self._taking() if name not in self._held_jobs)
+            return next((name for name in idle if not (planned.get(name) or name in without)), None)
         suitable = [name for name in self._taking(work.trial.training.ranks) if name not in without]
         loads = {name: len(self._held[name]) + planned.get(name, 0) for name in suitable}
         free = [

@@ -129,8 +129,8 @@ class LocalExecutor:
         without: Collection[str] = (),
     ) -> str | None:
         if isinstance(work, Job):
-            names = (worker.name for worker in self._ready() if not (worker.has_job or planned.get(worker.name)))
-            return next((name for name in names if name not in without), None)
+            idle = (worker.name for worker in self._ready() if not worker.has_job)
+            return next((name for name in idle if not (planned.get(name) or name in without)), None)
         suitable = [worker for worker in self._ready(work.trial.training.ranks) if worker.name not in without]
         loads = {worker.name: worker.load + planned.get(worker.name, 0) for worker in suitable}
         free = [

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpo_service.core.messages import EventKind
+from trainer.spec import Outcome
 
 Payload = Mapping[str, Any]
-
-_STOPPED = "preempted"
 
 
 def describe(kind: str, trial_number: int | None, payload: Payload) -> str | None:
@@ -83,7 +82,7 @@ def _of_trial(trial: str, kind: str, payload: Payload) -> str | None:
 
 def _again(payload: Payload) -> str:
     """A pause or a worker that drains is no failure, so nothing is tried again."""
-    if payload["outcome"] == _STOPPED:
+    if payload["outcome"] == Outcome.PREEMPTED:
         return "was stopped on request and will go on from where it is"
     return f"is tried again after {payload['outcome']}{_after_colon(payload['message'])}"
 

@@ -23,8 +23,8 @@ class Choice:
     def choose(self, work: Work, prefetch: bool, planned: Mapping[str, int], without: Collection[str]) -> str | None:
         """See `Executor.choose`."""
         if isinstance(work, Job):
-            names = (worker.name for worker in self._ready() if not (worker.jobs or planned.get(worker.name)))
-            return next((name for name in names if name not in without), None)
+            idle = (worker.name for worker in self._ready() if not worker.jobs)
+            return next((name for name in idle if not (planned.get(name) or name in without)), None)
         suitable = [worker for worker in self._ready(work.trial.training.ranks) if worker.name not in without]
         loads = {worker.name: len(worker.slices) + planned.get(worker.name, 0) for worker in suitable}
         free = [
